@@ -1,0 +1,66 @@
+"""The one form that every corpus takes: a table with one row for each recording."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from speechdistill.frames import SAMPLE_RATE_HZ
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A file that is not part of the table, and why."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """Recordings of one corpus, or of one split of it.
+
+    Attributes:
+        root: folder that `paths` are relative to.
+        paths: one path for each row, with forward slashes, relative to `root`.
+        num_samples: (rows,) int64, length of each recording counted at 16 kHz.
+        splits: (rows,) "train", "val" or "test".
+        labels: further columns by name (transcript, speaker, intent, slots, phones ...), one value for each row.
+        skipped: damaged or unreadable files, left out.
+        too_short: files left out because they are shorter than `data.min_seconds`.
+    """
+
+    root: Path
+    paths: Sequence[str]
+    num_samples: np.ndarray
+    splits: np.ndarray
+    labels: dict[str, Sequence[Any]] = field(default_factory=dict)
+    skipped: tuple[Skipped, ...] = ()
+    too_short: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    @property
+    def hours(self) -> float:
+        """Hours of audio in all rows."""
+        return float(self.num_samples.sum()) / SAMPLE_RATE_HZ / 3600
+
+    def path(self, row: int) -> Path:
+        """Where the recording of a row lies."""
+        return self.root / self.paths[row]
+
+    def select(self, split: str) -> "Table":
+        """The rows of one split, in the same order; what was skipped is not carried over."""
+        rows = np.flatnonzero(self.splits == split)
+        return Table(
+            root=self.root,
+            paths=[self.paths[row] for row in rows],
+            num_samples=self.num_samples[rows],
+            splits=self.splits[rows],
+            labels={name: [column[row] for row in rows] for name, column in self.labels.items()},
+        )
