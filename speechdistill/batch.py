@@ -6,17 +6,23 @@ from torch import Tensor
 
 
 class WaveBatch(NamedTuple):
-    """A batch of recordings, padded with zeros behind each one's end.
+    """A batch of pieces of recordings, padded with zeros behind each one's end.
 
     Attributes:
         waveforms: (B, S) float32 in [-1, 1] at 16 kHz.
         num_samples: (B,) int64, valid samples in each row.
-        ids: the row of each recording in its Table.
+        rows: (B,) int64, the row of each recording in its Table.
+        first_samples: (B,) int64, where in its recording each piece begins; a multiple of 320.
+        is_padded: some piece is shorter than S; known where the batch is made, so that no one has to ask the device.
+        failed: recordings of the plan that could not be read and are therefore missing here, as (row, reason).
     """
 
     waveforms: Tensor
     num_samples: Tensor
-    ids: tuple[int, ...]
+    rows: Tensor
+    first_samples: Tensor
+    is_padded: bool
+    failed: tuple[tuple[int, str], ...] = ()
 
 
 class Taps(NamedTuple):

@@ -1,0 +1,133 @@
+"""From a Table and a BatchPlan to batches on the device."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from lightning import LightningDataModule
+from torch.utils.data import DataLoader, Dataset
+
+from speechdistill.audio.batch_plan import BatchPlan, PlanSampler, Segment
+from speechdistill.audio.reading import UnreadableAudioError, read_waveform
+from speechdistill.audio.table import Table
+from speechdistill.batch import WaveBatch
+from speechdistill.errors import UserError
+
+
+class SegmentDataset(Dataset[tuple[Segment, np.ndarray | str]]):
+    """Reads what the plan asks for; no randomness here, so the number of workers changes nothing.
+
+    An item is (segment, waveform), or (segment, reason) where the file could not be read.
+    """
+
+    def __init__(self, table: Table) -> None:
+        self.table = table
+
+    def __getitem__(self, segment: Segment) -> tuple[Segment, np.ndarray | str]:  # type: ignore[override]
+        try:
+            path = self.table.path(segment.row)
+            return segment, read_waveform(path, segment.first_sample, segment.num_samples)
+        except UnreadableAudioError as error:
+            return segment, str(error)
+
+
+def collate(items: Sequence[tuple[Segment, np.ndarray | str]]) -> WaveBatch:
+    """Stack waveforms, with zeros behind the shorter ones; what could not be read is left out and reported.
+
+    Raises:
+        UserError: nothing of the batch could be read.
+    """
+    good = [(segment, audio) for segment, audio in items if not isinstance(audio, str)]
+    failed = tuple((segment.row, audio) for segment, audio in items if isinstance(audio, str))
+    if not good:
+        raise UserError(
+            f"none of the {len(items)} recordings of a batch could be read ({failed[0][1]}). "
+            "Is the folder data.root still there?"
+        )
+    lengths = [len(audio) for _, audio in good]
+    waveforms = torch.zeros(len(good), max(lengths))
+    for row, (_, audio) in enumerate(good):
+        waveforms[row, : len(audio)] = torch.from_numpy(audio)
+    return WaveBatch(
+        waveforms=waveforms,
+        num_samples=torch.tensor(lengths),
+        rows=torch.tensor([segment.row for segment, _ in good]),
+        first_samples=torch.tensor([segment.first_sample for segment, _ in good]),
+        is_padded=min(lengths) < max(lengths),
+        failed=failed,
+    )
+
+
+class SpeechData(LightningDataModule):
+    """Training batches without end, from the optimizer step that the trainer stands at, and validation batches.
+
+    Args:
+        table: the corpus, all splits.
+        seed: of order and crops.
+        batch_seconds: audio in a micro-batch, at most.
+        max_utterances: recordings in a micro-batch, at most.
+        max_seconds: longest piece of a recording.
+        batching: "crop" or "pad".
+        accumulate: micro-batches that each rank takes for one optimizer step.
+        num_ranks: processes that train together.
+        num_workers: processes that read, for each rank.
+
+    Raises:
+        UserError: no recording is for training, or a setting is out of range.
+    """
+
+    def __init__(
+        self,
+        table: Table,
+        seed: int,
+        batch_seconds: float,
+        max_utterances: int,
+        max_seconds: float,
+        batching: str = "crop",
+        accumulate: int = 1,
+        num_ranks: int = 1,
+        num_workers: int = 0,
+    ) -> None:
+        super().__init__()
+        self.table = table
+        self.train_table = table.select("train")
+        self.val_table = table.select("val")
+        if not len(self.train_table):
+            raise UserError("the corpus has no recordings for training.")
+        self.num_workers = num_workers
+        self.num_ranks = num_ranks
+        self.batches_per_step = num_ranks * accumulate
+
+        def plan(table: Table, multiple_of: int) -> BatchPlan:
+            return BatchPlan(table.num_samples, seed, batch_seconds, max_utterances, max_seconds, batching, multiple_of)
+
+        self.train_plan = plan(self.train_table, self.batches_per_step)
+        self.val_plan = plan(self.val_table, 1) if len(self.val_table) else None
+
+    def train_dataloader(self) -> DataLoader[WaveBatch]:
+        """Endless; begins with the first micro-batch of the trainer's step, which is how a run resumes."""
+        assert self.trainer is not None
+        first_batch = self.trainer.global_step * self.batches_per_step
+        sampler = PlanSampler(self.train_plan, first_batch, self.trainer.global_rank, self.num_ranks)
+        return self._loader(self.train_table, sampler, self.num_workers)
+
+    def val_dataloader(self) -> DataLoader[WaveBatch] | list[DataLoader[WaveBatch]]:
+        """The validation split once, the same pieces every time; each rank takes its share of the batches."""
+        if self.val_plan is None:
+            return []
+        rank = self.trainer.global_rank if self.trainer else 0
+        batches = [self.val_plan[index] for index in range(rank, self.val_plan.per_epoch, self.num_ranks)]
+        return self._loader(self.val_table, batches, min(self.num_workers, len(batches)))
+
+    def _loader(
+        self, table: Table, batches: PlanSampler | list[list[Segment]], num_workers: int
+    ) -> DataLoader[WaveBatch]:
+        return DataLoader(
+            SegmentDataset(table),
+            batch_sampler=batches,
+            collate_fn=collate,
+            num_workers=num_workers,
+            pin_memory=torch.cuda.is_available(),
+            persistent_workers=num_workers > 0,
+            prefetch_factor=4 if num_workers else None,
+        )

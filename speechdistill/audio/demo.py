@@ -1,0 +1,255 @@
+"""The demo corpus: English speech with transcripts, phones, speakers and intents, synthesised on first use."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from speechdistill.audio.demo_phones import PHONES, Segment
+from speechdistill.audio.espeak import SynthesiserError, load_library
+from speechdistill.audio.table import Table
+from speechdistill.errors import UserError
+from speechdistill.frames import FRAME_STRIDE_SAMPLES, FRAME_WINDOW_SAMPLES, SAMPLE_RATE_HZ
+
+__all__ = ["PHONES", "VERSION", "VOICES", "demo_corpus", "phone_frames"]
+
+# Part of the folder's name: raise it with every change that makes other bytes.
+VERSION = 1
+
+# Voice variants of eSpeak NG, a speaker each. Left out: whispers, voices drowned in echo, and all but one of those that
+# sound the same. What resembles each other closely (steph, steph2) is in one split.
+VOICES: dict[str, tuple[str, ...]] = {
+    "train": (
+        *("m3", "f2", "Alex", "belinda", "Mike", "f4", "klatt3", "aunty", "gustave", "steph", "edward", "zac"),
+        *("norbert", "f1", "marcelo", "anika", "max", "linda", "adam", "f5", "Gene", "shelby", "robosoft2", "f3"),
+        *("Storm", "steph2", "miguel", "anikaRobot", "rob", "grandpa", "Denis", "Tweaky", "iven", "mike2"),
+        *("m1", "m2", "m4", "m5", "m6", "m7", "m8", "AnxiousAndy", "Diogo", "Gene2", "Henrique", "Hugo", "Mario"),
+        *("Michael", "Mr serious", "Reed", "UniRobot", "antonio", "benjamin", "boris", "croak", "edward2", "iven2"),
+        *("iven3", "iven4", "john", "klatt4", "michel", "pablo", "pedro", "robert", "robosoft3", "robosoft4"),
+        *("robosoft5", "sandro", "victor"),
+    ),
+    "val": ("Alicia", "ian", "Andy", "grandma", "paul", "caleb", "Jacky", "quincy"),
+    "test": ("Andrea", "travis", "Annie", "Lee", "kaukovalta", "david", "ed", "Nguyen"),
+}
+# Below this much for each voice a corpus takes fewer voices, and so keeps to the length that was asked for.
+_MIN_SPEAKER_SECONDS = 10.0
+_METADATA = "metadata.jsonl"
+_LABELS = ("transcript", "speaker", "intent", "slots", "phones")
+
+
+def demo_corpus(
+    hours: float = 0.5,
+    seed: int = 0,
+    num_workers: int | None = None,
+    cache_dir: Path | None = None,
+    progress: bool = True,
+) -> Table:
+    """Return the demo corpus, made on the first call and read from the cache after it.
+
+    The bytes depend on `hours` and `seed` alone. A longer corpus holds the shorter one: each speaker says the
+    same utterances first (below a quarter of an hour there are fewer speakers). Speakers, and the voices they are made
+    from, are in one split each.
+
+    Args:
+        hours: of audio, all splits together; kept to within a few per cent.
+        seed: another seed gives other sentences, manners of speaking and recording conditions.
+        num_workers: processes that synthesise; None = one for each core that this process may use.
+        cache_dir: None = $SPEECHDISTILL_CACHE, or ~/.cache/speechdistill.
+        progress: show a bar on standard error while it is made.
+
+    Returns:
+        A table with the labels transcript (A-Z, apostrophe, space), speaker, intent, slots (list of {"entity", "value",
+        "first_word", "end_word"}) and phones (list of [one of PHONES, start_sample, end_sample] that cover the file).
+
+    Raises:
+        UserError: an argument is out of range, the cache cannot be written, or there is no synthesiser here.
+    """
+    _check(hours, seed, num_workers)
+    cache = Path(cache_dir or os.environ.get("SPEECHDISTILL_CACHE") or Path.home() / ".cache" / "speechdistill")
+    root = cache.expanduser().resolve() / f"demo-v{VERSION}-seed{seed}-{float(hours)!r}h"
+    if not root.is_dir():
+        _require_synthesiser()
+        try:
+            cache.mkdir(parents=True, exist_ok=True)
+            with _one_builder(root):
+                if not root.is_dir():
+                    _build(root, hours, seed, num_workers or _cores(), progress)
+        except OSError as error:
+            raise UserError(
+                f"The demo corpus cannot be written to {root}: {error}. Set SPEECHDISTILL_CACHE to a folder with "
+                f"about {60 * hours:.0f} MB of free space."
+            ) from error
+    return _read(root)
+
+
+def phone_frames(phones: list[Segment], num_frames: int) -> np.ndarray:
+    """Label 20 ms frames with the phone at their centre.
+
+    Frame t of a speech encoder sees the samples 320 t to 320 t + 400, so its centre is sample 320 t + 200.
+
+    Args:
+        phones: [phone, start_sample, end_sample], contiguous from sample 0, as in the label "phones".
+        num_frames: of the recording; frames behind the last phone get its label.
+
+    Returns:
+        (num_frames,) int64, indices into PHONES.
+    """
+    classes = np.array([PHONES.index(phone) for phone, _, _ in phones], dtype=np.int64)
+    ends = np.array([end for _, _, end in phones], dtype=np.int64)
+    centres = np.arange(num_frames) * FRAME_STRIDE_SAMPLES + FRAME_WINDOW_SAMPLES // 2
+    return classes[np.minimum(np.searchsorted(ends, centres, side="right"), len(ends) - 1)]
+
+
+def _check(hours: float, seed: int, num_workers: int | None) -> None:
+    if isinstance(hours, bool) or not isinstance(hours, int | float) or not 0 < hours <= 1000:
+        raise UserError(f"data.hours is {hours!r}; the demo corpus takes a number above 0 and up to 1000")
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise UserError(f"the demo corpus's seed is {seed!r}; allowed is a whole number from 0")
+    if num_workers is not None and num_workers < 1:
+        raise UserError(f"num_workers is {num_workers!r}; allowed is a whole number from 1, or None for all cores")
+
+
+def _cores() -> int:
+    """Cores that this process may use, which on a shared machine are fewer than there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _require_synthesiser() -> None:
+    try:
+        if not hasattr(os, "fork"):
+            raise SynthesiserError(f"{sys.platform} has no fork")
+        load_library()
+    except SynthesiserError as error:
+        raise UserError(
+            f"The demo corpus needs the speech synthesiser of the package espeakng-loader, which does not work here "
+            f"({error}). Use recordings of your own instead: data=folder data.root=/path/to/recordings"
+        ) from error
+
+
+def _speakers(hours: float) -> list[tuple[str, str]]:
+    """(split, voice) of those who speak in a corpus of this length, every split among them."""
+    order = sorted(
+        (index / len(voices), split, voice) for split, voices in VOICES.items() for index, voice in enumerate(voices)
+    )
+    count = max(len(VOICES), int(hours * 3600 / _MIN_SPEAKER_SECONDS))
+    return [(split, voice) for _, split, voice in order[:count]]
+
+
+@contextmanager
+def _one_builder(root: Path) -> Iterator[None]:
+    """Hold the lock of one corpus, so that the ranks of a run do not all make it; whoever waited finds it made."""
+    import fcntl  # here, because other systems than Unix have no such module, and can yet read this one
+
+    with root.with_name(f".{root.name}.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        except OSError:  # a file system without locks: both build, and the first to end wins
+            yield
+            return
+        # The lock is ours, so whoever left these was killed.
+        for left in root.parent.glob(f".{root.name}.partial-*"):
+            shutil.rmtree(left, ignore_errors=True)
+        yield
+
+
+def _build(root: Path, hours: float, seed: int, num_workers: int, progress: bool) -> None:
+    """Make the corpus beside its place, then move it there whole."""
+    partial = Path(tempfile.mkdtemp(prefix=f".{root.name}.partial-", dir=root.parent))
+    try:
+        partial.chmod(0o755)  # mkdtemp makes it private
+        rows = _synthesise(partial, hours, seed, num_workers, progress)
+        with (partial / _METADATA).open("w", encoding="utf-8") as file:
+            file.writelines(row + "\n" for row in rows)
+        try:
+            partial.replace(root)
+        except OSError:
+            if not root.is_dir():  # else somebody else was faster, with the same bytes
+                raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _synthesise(partial: Path, hours: float, seed: int, num_workers: int, progress: bool) -> list[str]:
+    """Let worker processes make all speakers; the rows as JSON, speaker by speaker in a fixed order."""
+    speakers = _speakers(hours)
+    jobs: SimpleQueue[tuple[int, dict[str, Any]]] = SimpleQueue()
+    for number, (split, voice) in enumerate(speakers):
+        job: dict[str, Any] = {
+            "root": str(partial),
+            "voice": voice,
+            "speaker": voice.lower().replace(" ", "-"),
+            "split": split,
+            "seed": seed,
+            "seconds": hours * 3600 / len(speakers),
+            "sample_rate_hz": SAMPLE_RATE_HZ,
+        }
+        jobs.put((number, job))
+    rows: dict[int, list[str]] = {}
+    total = round(hours * 3600)
+    bar_format = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total} s of speech [{elapsed}<{remaining}]"
+    with tqdm(
+        total=total, desc="demo corpus", bar_format=bar_format, disable=not progress, file=sys.stderr, mininterval=0.5
+    ) as bar:
+        num_workers = min(num_workers, len(speakers))
+        with ThreadPoolExecutor(num_workers) as pool:
+            for future in [pool.submit(_work, jobs, rows, bar) for _ in range(num_workers)]:
+                future.result()
+    return [row for number in range(len(speakers)) for row in rows[number]]
+
+
+def _work(jobs: "SimpleQueue[tuple[int, dict[str, Any]]]", rows: dict[int, list[str]], bar: "tqdm[Any]") -> None:
+    """Drive one worker process until no job is left.
+
+    The workers are commands of their own, not multiprocessing's: those import the caller's main script again, which
+    fails for a script on standard input and takes long for one that imports torch.
+    """
+    # The worker finds this very package, and has one thread, as its forks need.
+    search = os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")]))
+    environment = os.environ | {"PYTHONPATH": search, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-P", "-m", "speechdistill.audio.demo_worker"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment) as worker:
+        assert worker.stdin is not None
+        assert worker.stdout is not None
+        while True:
+            try:
+                number, job = jobs.get_nowait()
+            except Empty:
+                break
+            worker.stdin.write(json.dumps(job) + "\n")
+            worker.stdin.flush()
+            rows[number] = []
+            while (line := worker.stdout.readline()) != "\n":
+                if not line:
+                    with suppress(Empty):  # leave nothing to do to the other workers
+                        while True:
+                            jobs.get_nowait()
+                    raise UserError(
+                        f"The demo corpus could not be made: the voice {job['voice']!r} failed, for the reason printed "
+                        f"above. A full disk is the likeliest; SPEECHDISTILL_CACHE names another folder."
+                    )
+                rows[number].append(line.rstrip("\n"))
+                bar.update(json.loads(line)["num_samples"] / SAMPLE_RATE_HZ)
+        worker.stdin.close()
+
+
+def _read(root: Path) -> Table:
+    with (root / _METADATA).open(encoding="utf-8") as file:
+        rows = [json.loads(line) for line in file]
+    return Table(
+        root=root,
+        paths=[row["path"] for row in rows],
+        num_samples=np.array([row["num_samples"] for row in rows], dtype=np.int64),
+        splits=np.array([row["split"] for row in rows]),
+        labels={name: [row[name] for row in rows] for name in (*_LABELS, "effects")},
+    )

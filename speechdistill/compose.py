@@ -1,0 +1,124 @@
+"""Configurations from configs/ and KEY=VALUE words, and those of earlier runs."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_module
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from speechdistill.cli import did_you_mean
+from speechdistill.errors import UserError
+
+# What may change between the starts of one run: nothing that the weights depend on.
+RESUMABLE_KEYS = (
+    "data.num_workers",
+    "data.root",
+    "trainer.checkpoint_every_minutes",
+    "trainer.checkpoint_every_steps",
+    "trainer.log_every_n_steps",
+    "trainer.stop_after_steps",
+    "trainer.tensorboard",
+    "trainer.wandb",
+)
+
+
+def configure(name: str, words: Sequence[str]) -> dict[str, Any]:
+    """Compose configs/<name>.yaml with a command's words; `resume=DIR` takes the earlier run's config instead.
+
+    Args:
+        name: of the root file.
+        words: KEY=VALUE, in Hydra's grammar.
+
+    Returns:
+        Plain nested dictionaries, everything resolved.
+
+    Raises:
+        UserError: an unknown key or choice, a value that must be given, or a key that a resumed run cannot change.
+    """
+    resumed = [word.partition("=")[2] for word in words if word.startswith("resume=")]
+    if resumed and resumed[-1] not in ("", "null"):
+        rest = [word for word in words if not word.startswith("resume=")]
+        return _earlier(Path(resumed[-1]).expanduser(), rest)
+    return _composed(name, words)
+
+
+def _composed(name: str, words: Sequence[str]) -> dict[str, Any]:
+    with initialize_config_module("speechdistill.configs", version_base="1.3"):
+        try:
+            config = compose(name, overrides=list(words))
+        except MissingConfigException as error:
+            raise UserError(_unknown_choice(error)) from error
+        except OverrideParseException as error:
+            raise UserError(f"{error.override!r} cannot be read; words are KEY=VALUE.") from error
+        except (ConfigCompositionException, OmegaConfBaseException) as error:
+            known = OmegaConf.to_container(compose(name, overrides=_choices(name, words)), resolve=False)
+            raise UserError(_unknown_key(words, _paths(known), error)) from error
+        except HydraException as error:
+            raise UserError(str(error).strip().splitlines()[0]) from error
+    missing = sorted(OmegaConf.missing_keys(config))
+    if missing:
+        raise UserError(f"{missing[0]} has to be given: add {missing[0]}=... to the command.")
+    container = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(container, dict)
+    return {str(key): value for key, value in container.items()}
+
+
+def _earlier(folder: Path, words: Sequence[str]) -> dict[str, Any]:
+    path = folder / "config.yaml"
+    if not path.is_file():
+        raise UserError(f"resume={folder}: no config.yaml there. Give the folder of a run, such as runs/<recipe>/<time>.")
+    config = OmegaConf.load(path)
+    for override in _parsed(words):
+        key = override.key_or_group
+        if key not in RESUMABLE_KEYS:
+            raise UserError(
+                f"{key} cannot change when a run is resumed{did_you_mean(key, RESUMABLE_KEYS)}: the weights depend on "
+                f"it. Only these can: {', '.join(RESUMABLE_KEYS)}. "
+                f"For a new run from these weights: student.init_from={folder / 'student'}."
+            )
+        OmegaConf.update(config, key, override.value())
+    OmegaConf.update(config, "resume", str(folder))
+    OmegaConf.update(config, "out_dir", str(folder))
+    container = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(container, dict)
+    return {str(key): value for key, value in container.items()}
+
+
+def _parsed(words: Sequence[str]) -> list[Any]:
+    try:
+        return list(OverridesParser.create().parse_overrides(list(words)))
+    except OverrideParseException as error:
+        raise UserError(f"{error.override!r} cannot be read; words are KEY=VALUE.") from error
+
+
+def _choices(name: str, words: Sequence[str]) -> list[str]:
+    """The words that choose a file of a group; the rest set keys."""
+    groups = {path.name for path in (Path(__file__).parents[1] / "configs").glob("*/")}
+    groups |= {path.name for path in (Path(__file__).parent / "configs").glob("*/")}
+    return [word for word in words if word.partition("=")[0] in groups]
+
+
+def _paths(config: Any, prefix: str = "") -> list[str]:
+    found = []
+    for key, value in config.items() if isinstance(config, dict) else ():
+        found += [prefix + str(key), *_paths(value, f"{prefix}{key}.")]
+    return found
+
+
+def _unknown_key(words: Sequence[str], known: Sequence[str], error: Exception) -> str:
+    for override in _parsed(words):
+        key = override.key_or_group
+        if key not in known and not override.is_add():
+            return f"no key {key!r}{did_you_mean(key, known)}"
+    cause = error.__cause__ or error
+    return f"the configuration cannot be composed: {str(cause).strip().splitlines()[0]}"
+
+
+def _unknown_choice(error: MissingConfigException) -> str:
+    group, _, choice = (error.missing_cfg_file or "").rpartition("/")
+    options = sorted(error.options or [])
+    return f"{group}={choice} does not exist{did_you_mean(choice, options)}; {group} is one of {', '.join(options)}."

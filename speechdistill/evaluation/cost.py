@@ -1,0 +1,32 @@
+"""What a model costs: parameters and multiply-accumulates."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from speechdistill.frames import SAMPLE_RATE_HZ
+
+
+def num_params(model: nn.Module) -> int:
+    """All parameters of a model."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+@torch.no_grad()
+def macs_per_second(forward: Callable[[torch.Tensor], Any], seconds: float = 10.0) -> int:
+    """Multiply-accumulates for each second of audio, in an utterance of so many seconds.
+
+    Counts matrix products, convolutions and attention, as torch's FlopCounterMode does; attention grows with the
+    length of the utterance, therefore the length is part of the number.
+
+    Args:
+        forward: the model, on waveforms (1, S).
+        seconds: length of the utterance.
+    """
+    waveforms = torch.zeros(1, round(seconds * SAMPLE_RATE_HZ))
+    with FlopCounterMode(display=False) as counter:
+        forward(waveforms)
+    return round(counter.get_total_flops() / 2 / seconds)

@@ -1,0 +1,171 @@
+"""StudentConfig: the shape of every student, layer by layer, as one JSON file."""
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import field, fields
+from typing import Any
+
+from transformers import PretrainedConfig
+
+from speechdistill.frames import HUBERT_CONV_STACK
+
+LAYER_KEYS = ("num_attention_heads", "head_size", "intermediate_size", "attention")
+
+
+def uniform_layers(
+    num_hidden_layers: int = 2,
+    num_attention_heads: int = 12,
+    head_size: int = 64,
+    intermediate_size: int = 3072,
+    attention: str = "full",
+) -> list[dict[str, Any]]:
+    """Make the `layers` of a `StudentConfig` whose Transformer layers are all alike.
+
+    Args:
+        num_hidden_layers: how many.
+        num_attention_heads: heads of each layer.
+        head_size: width of one head; heads x head_size need not be the model's width.
+        intermediate_size: width of the feed-forward network.
+        attention: kind of attention.
+
+    Returns:
+        One record a layer, independent of each other.
+    """
+    sizes = (num_attention_heads, head_size, intermediate_size, attention)
+    return [dict(zip(LAYER_KEYS, sizes, strict=True)) for _ in range(num_hidden_layers)]
+
+
+class StudentConfig(PretrainedConfig):
+    """What a student looks like. The defaults are DistilHuBERT's (Chang et al., ICASSP 2022, arXiv:2110.01900).
+
+    Args:
+        conv_layers: [channels, kernel, stride] of each convolution of the feature encoder.
+        conv_bias: whether the convolutions have a bias.
+        feature_norm: "group" (HuBERT Base: group norm behind the first convolution only) or "layer" (layer norm in
+            each convolution).
+        feature_grad_mult: factor on the gradient that enters the feature encoder; 0 freezes it.
+        normalize_waveforms: whether the forward brings each recording to zero mean and unit variance.
+        projection_layer_norm: whether the conv features pass a layer norm before they are projected.
+        hidden_size: width of the Transformer.
+        layers: {num_attention_heads, head_size, intermediate_size, attention} of each Transformer layer.
+        norm_placement: "post" or "pre" (Hugging Face's do_stable_layer_norm).
+        positional_convolution: {kernel_size, groups, depth}.
+        layer_norm_eps: epsilon of the norms behind the feature encoder.
+        hidden_dropout: dropout in front of the first layer and behind each attention and feed-forward network.
+        attention_dropout: dropout of attention weights.
+        activation_dropout: dropout inside the feed-forward network.
+        feat_proj_dropout: dropout of the projected features.
+        heads: {teacher_layers, teacher_hidden_size} of the prediction heads in the student's training, or None.
+        teacher: where the student comes from; free.
+
+    Raises:
+        ValueError: a value is not allowed, or the name of a key is a misspelt one of these.
+    """
+
+    model_type = "speechdistill_student"
+
+    conv_layers: list[list[int]] = field(
+        default_factory=lambda: [[512, kernel, stride] for kernel, stride in HUBERT_CONV_STACK]
+    )
+    conv_bias: bool = False
+    feature_norm: str = "group"
+    feature_grad_mult: float = 0.1
+    normalize_waveforms: bool = False
+    projection_layer_norm: bool = False
+    hidden_size: int = 768
+    layers: list[dict[str, Any]] = field(default_factory=uniform_layers)
+    norm_placement: str = "post"
+    positional_convolution: dict[str, int] = field(
+        default_factory=lambda: {"kernel_size": 128, "groups": 16, "depth": 1}
+    )
+    layer_norm_eps: float = 1e-5
+    hidden_dropout: float = 0.1
+    attention_dropout: float = 0.1
+    activation_dropout: float = 0.1
+    feat_proj_dropout: float = 0.0
+    heads: dict[str, Any] | None = None
+    teacher: dict[str, Any] | None = None
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        """Bring lists to the form that JSON gives back, refuse what cannot be built."""
+        own = [f.name for f in fields(self)]
+        for name in kwargs:
+            if name == "num_hidden_layers":
+                raise ValueError("StudentConfig: num_hidden_layers is the length of layers; see uniform_layers")
+            if nearest := difflib.get_close_matches(name, own, n=1, cutoff=0.85):
+                raise ValueError(f"StudentConfig has no {name!r}; did you mean {nearest[0]!r}?")
+        super().__post_init__(**kwargs)
+        self.conv_layers = [[int(size) for size in layer] for layer in self.conv_layers]
+        self.layers = [{"attention": "full", **layer} for layer in self.layers]
+        self.positional_convolution = {"depth": 1, **self.positional_convolution}
+        _check_features(self)
+        _check_encoder(self)
+        if self.heads is not None:
+            self.heads = {**self.heads, "teacher_layers": [int(i) for i in self.heads.get("teacher_layers", ())]}
+            _check_heads(self.heads)
+
+    @property
+    def num_hidden_layers(self) -> int:
+        """Transformer layers."""
+        return len(self.layers)
+
+    @property
+    def conv_stack(self) -> tuple[tuple[int, int], ...]:
+        """(kernel, stride) of each convolution, as `speechdistill.frames.num_frames` reads it."""
+        return tuple((kernel, stride) for _, kernel, stride in self.conv_layers)
+
+
+def _require(allowed: bool, name: str, value: Any, rule: str) -> None:
+    if not allowed:
+        raise ValueError(f"StudentConfig: {name} is {value!r}; allowed: {rule}")
+
+
+def _check_keys(name: str, record: dict[str, Any], keys: Iterable[str]) -> None:
+    _require(set(record) == set(keys), name, record, f"a record of exactly {', '.join(keys)}")
+
+
+def _positive(*values: Any) -> bool:
+    return all(isinstance(value, int) and value > 0 for value in values)
+
+
+def _check_features(config: StudentConfig) -> None:
+    _require(
+        bool(config.conv_layers) and all(len(layer) == 3 and _positive(*layer) for layer in config.conv_layers),
+        "conv_layers",
+        config.conv_layers,
+        "one [channels, kernel, stride] or more, all positive",
+    )
+    _require(config.feature_norm in ("group", "layer"), "feature_norm", config.feature_norm, "'group', 'layer'")
+    _require(0 <= config.feature_grad_mult <= 1, "feature_grad_mult", config.feature_grad_mult, "0 to 1")
+
+
+def _check_encoder(config: StudentConfig) -> None:
+    _require(_positive(config.hidden_size), "hidden_size", config.hidden_size, "1 or more")
+    _require(config.norm_placement in ("post", "pre"), "norm_placement", config.norm_placement, "'post', 'pre'")
+    position = config.positional_convolution
+    _check_keys("positional_convolution", position, ("kernel_size", "groups", "depth"))
+    _require(_positive(*position.values()), "positional_convolution", position, "positive numbers")
+    _require(position["depth"] == 1, "positional_convolution.depth", position["depth"], "1")
+    groups = position["groups"]
+    _require(config.hidden_size % groups == 0, "positional_convolution.groups", groups, f"divides {config.hidden_size}")
+    _require(bool(config.layers), "layers", config.layers, "one record or more")
+    for index, layer in enumerate(config.layers, start=1):
+        _check_keys(f"layer {index}", layer, LAYER_KEYS)
+        _require(layer["attention"] == "full", f"attention of layer {index}", layer["attention"], "'full'")
+        for size in LAYER_KEYS[:3]:
+            _require(_positive(layer[size]), f"{size} of layer {index}", layer[size], "1 or more")
+    for name in ("hidden_dropout", "attention_dropout", "activation_dropout", "feat_proj_dropout"):
+        _require(0 <= getattr(config, name) < 1, name, getattr(config, name), "0 up to, not including, 1")
+
+
+def _check_heads(heads: dict[str, Any]) -> None:
+    _check_keys("heads", heads, ("teacher_layers", "teacher_hidden_size"))
+    layers = heads["teacher_layers"]
+    _require(
+        bool(layers) and len(set(layers)) == len(layers) and min(layers) >= 0,
+        "heads.teacher_layers",
+        layers,
+        "different layers of the teacher, 0 = the input of its first Transformer layer",
+    )
+    size = heads["teacher_hidden_size"]
+    _require(_positive(size), "heads.teacher_hidden_size", size, "1 or more")

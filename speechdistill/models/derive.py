@@ -1,0 +1,125 @@
+"""A student's shape and its first weights, derived from its teacher."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from speechdistill.errors import UserError
+from speechdistill.models.config import StudentConfig, uniform_layers
+from speechdistill.models.student import StudentModel
+
+# Parts of the teacher that a student can start from -> prefixes of Hugging Face's parameter names.
+COPYABLE_PARTS = {
+    "feature_encoder": ("feature_extractor.",),
+    "projection": ("feature_projection.projection.",),
+    "projection_layer_norm": ("feature_projection.layer_norm.",),
+    "positional_convolution": ("encoder.pos_conv_embed.",),
+    "encoder_layer_norm": ("encoder.layer_norm.",),
+    "layers": ("encoder.layers.",),
+}
+
+
+def derive_config(
+    architecture: Mapping[str, Any],
+    teacher_config: Any,
+    predicted_layers: Sequence[int],
+    provenance: Mapping[str, Any] | None = None,
+) -> StudentConfig:
+    """Fill in what an architecture (configs/architecture/*.yaml) leaves open (null) with the teacher's own sizes.
+
+    Args:
+        architecture: `num_hidden_layers`, `hidden_size`, `num_attention_heads`, `intermediate_size`,
+            `projection_layer_norm`, dropouts, `feature_grad_mult`.
+        teacher_config: of a Hugging Face speech encoder.
+        predicted_layers: teacher layers that get a head.
+        provenance: what the student's config.json says about its teacher.
+
+    Raises:
+        UserError: sizes that cannot be built.
+    """
+    hidden_size = architecture["hidden_size"] or teacher_config.hidden_size
+    num_heads = architecture["num_attention_heads"] or teacher_config.num_attention_heads
+    if hidden_size % num_heads:
+        raise UserError(
+            f"architecture.hidden_size={hidden_size} is not a multiple of architecture.num_attention_heads={num_heads}."
+        )
+    conv_layers = zip(teacher_config.conv_dim, teacher_config.conv_kernel, teacher_config.conv_stride, strict=True)
+    try:
+        return StudentConfig(
+            conv_layers=[list(layer) for layer in conv_layers],
+            conv_bias=teacher_config.conv_bias,
+            feature_norm=teacher_config.feat_extract_norm,
+            feature_grad_mult=architecture["feature_grad_mult"],
+            normalize_waveforms=teacher_config.feat_extract_norm == "layer",
+            projection_layer_norm=architecture["projection_layer_norm"],
+            hidden_size=hidden_size,
+            layers=uniform_layers(
+                architecture["num_hidden_layers"],
+                num_heads,
+                hidden_size // num_heads,
+                architecture["intermediate_size"] or teacher_config.intermediate_size,
+            ),
+            norm_placement="pre" if getattr(teacher_config, "do_stable_layer_norm", False) else "post",
+            positional_convolution=_positional_convolution(teacher_config),
+            layer_norm_eps=teacher_config.layer_norm_eps,
+            hidden_dropout=architecture["hidden_dropout"],
+            attention_dropout=architecture["attention_dropout"],
+            activation_dropout=architecture["activation_dropout"],
+            feat_proj_dropout=architecture["feat_proj_dropout"],
+            heads={"teacher_layers": list(predicted_layers), "teacher_hidden_size": teacher_config.hidden_size},
+            teacher=dict(provenance or {}),
+        )
+    except ValueError as error:
+        raise UserError(f"architecture: {error}") from error
+
+
+@torch.no_grad()
+def copy_from_teacher(
+    student: StudentModel, teacher_weights: Mapping[str, Tensor], parts: Sequence[str]
+) -> tuple[list[str], list[str]]:
+    """Copy weights of the teacher into the student, part by part.
+
+    Args:
+        student: changed in place.
+        teacher_weights: state dict of a Hugging Face speech encoder; its lowest layers go into the student's.
+        parts: names of COPYABLE_PARTS.
+
+    Returns:
+        Names of the student's weights that were copied; those of the teacher's in the chosen parts that the student
+        has no place for (WavLM's position bias, data2vec's stack of positional convolutions, layers above the student's).
+
+    Raises:
+        UserError: an unknown part, or a weight of another shape (a thinner student cannot start from its teacher).
+    """
+    if unknown := sorted(set(parts) - set(COPYABLE_PARTS)):
+        raise UserError(f"architecture.copied_parts has {unknown}: known are {', '.join(COPYABLE_PARTS)}.")
+    prefixes = tuple(prefix for part in parts for prefix in COPYABLE_PARTS[part])
+    own = student.state_dict()
+    copied, left = [], []
+    for name, weight in teacher_weights.items():
+        if not name.startswith(prefixes):
+            continue
+        own_name = name.replace("feature_extractor.", "feature_encoder.", 1)
+        if own_name not in own:
+            left.append(name)
+            continue
+        if own[own_name].shape != weight.shape:
+            raise UserError(
+                f"the student cannot start from its teacher: {own_name} is {tuple(own[own_name].shape)} in the student, "
+                f"{tuple(weight.shape)} in the teacher. Set student.init_from=null, or keep the teacher's sizes."
+            )
+        own[own_name].copy_(weight)
+        copied.append(own_name)
+    return copied, left
+
+
+def _positional_convolution(teacher_config: Any) -> dict[str, int]:
+    """The teacher's, except for data2vec's stack of five, in whose place the student gets HuBERT's single one."""
+    if teacher_config.model_type == "data2vec-audio":
+        return {"kernel_size": 128, "groups": 16}
+    return {
+        "kernel_size": teacher_config.num_conv_pos_embeddings,
+        "groups": teacher_config.num_conv_pos_embedding_groups,
+    }

@@ -1,0 +1,116 @@
+"""The student's Transformer: positional convolution and layers, norms behind ("post") or in front ("pre")."""
+
+from collections.abc import Collection
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils import parametrizations
+
+from speechdistill.frames import padding_mask
+from speechdistill.models.attention import SelfAttention
+from speechdistill.models.config import StudentConfig
+
+
+class PositionalConvolution(nn.Module):
+    """Grouped convolution with weight norm, then GELU: wav2vec 2.0's relative position (arXiv:2006.11477)."""
+
+    def __init__(self, hidden_size: int, kernel_size: int, groups: int) -> None:
+        super().__init__()
+        conv = nn.Conv1d(hidden_size, hidden_size, kernel_size, padding=kernel_size // 2, groups=groups)
+        self.conv = parametrizations.weight_norm(conv, name="weight", dim=2)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Map (B, T, D) to (B, T, D)."""
+        # An even kernel makes one frame more than it reads.
+        positions = self.conv(hidden.transpose(1, 2))[..., : hidden.shape[1]]
+        return F.gelu(positions).transpose(1, 2)
+
+
+class FeedForward(nn.Module):
+    """Linear, GELU, dropout, linear, dropout."""
+
+    def __init__(self, config: StudentConfig, intermediate_size: int) -> None:
+        super().__init__()
+        self.intermediate_dense = nn.Linear(config.hidden_size, intermediate_size)
+        self.intermediate_dropout = nn.Dropout(config.activation_dropout)
+        self.output_dense = nn.Linear(intermediate_size, config.hidden_size)
+        self.output_dropout = nn.Dropout(config.hidden_dropout)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Map (B, T, D) to (B, T, D)."""
+        hidden = self.intermediate_dropout(F.gelu(self.intermediate_dense(hidden)))
+        return self.output_dropout(self.output_dense(hidden))
+
+
+class EncoderLayer(nn.Module):
+    """One Transformer layer.
+
+    Args:
+        config: of the student.
+        sizes: this layer's record in `config.layers`.
+    """
+
+    def __init__(self, config: StudentConfig, sizes: dict[str, Any]) -> None:
+        super().__init__()
+        self.norm_first = config.norm_placement == "pre"
+        self.attention = SelfAttention(
+            config.hidden_size, sizes["num_attention_heads"], sizes["head_size"], config.attention_dropout
+        )
+        self.dropout = nn.Dropout(config.hidden_dropout)
+        self.layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.feed_forward = FeedForward(config, sizes["intermediate_size"])
+        self.final_layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+
+    def forward(self, hidden: Tensor, visible: Tensor | None) -> Tensor:
+        """Map (B, T, D) to (B, T, D); `visible` as in `SelfAttention`."""
+        if self.norm_first:
+            hidden = hidden + self.dropout(self.attention(self.layer_norm(hidden), visible))
+            return hidden + self.feed_forward(self.final_layer_norm(hidden))
+        hidden = self.layer_norm(hidden + self.dropout(self.attention(hidden, visible)))
+        return self.final_layer_norm(hidden + self.feed_forward(hidden))
+
+
+class Encoder(nn.Module):
+    """Positional convolution and Transformer layers.
+
+    `layer_norm` stands behind the positional convolution where norms are "post", behind the last layer where "pre".
+    """
+
+    def __init__(self, config: StudentConfig) -> None:
+        super().__init__()
+        self.norm_first = config.norm_placement == "pre"
+        position = config.positional_convolution
+        self.pos_conv_embed = PositionalConvolution(config.hidden_size, position["kernel_size"], position["groups"])
+        self.layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.dropout = nn.Dropout(config.hidden_dropout)
+        self.layers = nn.ModuleList(EncoderLayer(config, sizes) for sizes in config.layers)
+
+    def forward(
+        self, features: Tensor, num_frames: Tensor | None, layers: Collection[int]
+    ) -> tuple[Tensor, dict[int, Tensor]]:
+        """Run all layers and keep the hidden states that are asked for.
+
+        Args:
+            features: (B, T, D) projected features.
+            num_frames: (B,) real frames in each row, or None where nothing is padded.
+            layers: which to keep; 0 = the input of the first layer, i = the output of layer i (before the final norm
+                of a pre-norm encoder).
+
+        Returns:
+            The last hidden state (B, T, D), after the final norm if there is one; {layer: (B, T, D)}.
+        """
+        visible = None
+        if num_frames is not None:
+            size = features.shape[1]
+            features = features.masked_fill(padding_mask(num_frames, size)[..., None], 0)
+            # A row too short for a single frame still reads one: a softmax over nothing would be NaN.
+            visible = ~padding_mask(num_frames.clamp(min=1), size)[:, None, None, :]
+        hidden = features + self.pos_conv_embed(features)
+        hidden = self.dropout(hidden if self.norm_first else self.layer_norm(hidden))
+        kept = {0: hidden} if 0 in layers else {}
+        for index, layer in enumerate(self.layers, start=1):
+            hidden = layer(hidden, visible)
+            if index in layers:
+                kept[index] = hidden
+        return (self.layer_norm(hidden) if self.norm_first else hidden), kept

@@ -1,0 +1,121 @@
+"""From waveforms to frames: normalisation, the convolutional stack, the projection to the Transformer's width."""
+
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from speechdistill.frames import padding_mask
+from speechdistill.models.config import StudentConfig
+
+
+def normalize_waveforms(waveforms: Tensor, num_samples: Tensor | None, eps: float = 1e-5) -> Tensor:
+    """Bring each recording to zero mean and unit variance over its real samples.
+
+    HuBERT Large and its relatives were trained on such input. fairseq's epsilon; Hugging Face's feature extractor
+    uses 1e-7, which matters only for near silence.
+
+    Args:
+        waveforms: (B, S).
+        num_samples: (B,) real samples in each row, or None where nothing is padded.
+        eps: added to the variance.
+
+    Returns:
+        (B, S), zero behind each row's end.
+    """
+    if num_samples is None:
+        return F.layer_norm(waveforms, waveforms.shape[-1:], eps=eps)
+    padded = padding_mask(num_samples, waveforms.shape[-1])
+    count = num_samples[:, None]
+    centred = waveforms - waveforms.masked_fill(padded, 0).sum(-1, keepdim=True) / count
+    centred = centred.masked_fill(padded, 0)
+    return centred * torch.rsqrt(centred.square().sum(-1, keepdim=True) / count + eps)
+
+
+class _ScaleGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor, factor: float) -> Tensor:
+        ctx.factor = factor
+        return tensor.view_as(tensor)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return gradients[0] * ctx.factor, None
+
+
+def scale_gradient(tensor: Tensor, factor: float) -> Tensor:
+    """Return the tensor as it is; its gradient is multiplied by the factor on the way back."""
+    return _ScaleGradient.apply(tensor, factor)
+
+
+class ConvLayer(nn.Module):
+    """Convolution, norm (if any) over channels, GELU: (B, C, T) to (B, C', T')."""
+
+    def __init__(self, in_channels: int, channels: int, kernel: int, stride: int, bias: bool, norm: str | None) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(in_channels, channels, kernel, stride, bias=bias)
+        self.layer_norm: nn.Module | None = None
+        # Hugging Face calls both norms layer_norm; so do the names here, so that weights copy one to one.
+        if norm == "group":
+            self.layer_norm = nn.GroupNorm(channels, channels)
+        elif norm == "layer":
+            self.layer_norm = nn.LayerNorm(channels)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map (B, C, T) to (B, C', T')."""
+        features = self.conv(features)
+        if isinstance(self.layer_norm, nn.LayerNorm):
+            features = self.layer_norm(features.transpose(1, 2)).transpose(1, 2)
+        elif self.layer_norm is not None:
+            features = self.layer_norm(features)
+        return F.gelu(features)
+
+
+class FeatureEncoder(nn.Module):
+    """The convolutional stack of HuBERT (Hsu et al., 2021, arXiv:2106.07447), of any number of layers.
+
+    With group norm the statistics of the first layer run over time, padding included: a padded recording comes out
+    different from the same recording alone. With layer norm it does not.
+
+    In training the gradient that enters the stack is multiplied by `feature_grad_mult`.
+    """
+
+    def __init__(self, config: StudentConfig) -> None:
+        super().__init__()
+        self.grad_mult = config.feature_grad_mult
+        self.conv_layers = nn.ModuleList()
+        in_channels = 1
+        for index, (channels, kernel, stride) in enumerate(config.conv_layers):
+            norm = config.feature_norm if config.feature_norm == "layer" or index == 0 else None
+            self.conv_layers.append(ConvLayer(in_channels, channels, kernel, stride, config.conv_bias, norm))
+            in_channels = channels
+
+    def forward(self, waveforms: Tensor) -> Tensor:
+        """Turn waveforms (B, S) into features (B, T, C)."""
+        # A frozen stack gets no gradient at all, so that an optimizer leaves it alone: zeros would let weights decay.
+        with torch.no_grad() if self.training and self.grad_mult == 0 else nullcontext():
+            features = waveforms[:, None]
+            for layer in self.conv_layers:
+                features = layer(features)
+        if self.training and 0 < self.grad_mult < 1:
+            features = scale_gradient(features, self.grad_mult)
+        return features.transpose(1, 2)
+
+
+class FeatureProjection(nn.Module):
+    """Layer norm (DistilHuBERT has none), linear map to the Transformer's width, dropout."""
+
+    def __init__(self, config: StudentConfig) -> None:
+        super().__init__()
+        channels = config.conv_layers[-1][0]
+        self.layer_norm = nn.LayerNorm(channels, eps=config.layer_norm_eps) if config.projection_layer_norm else None
+        self.projection = nn.Linear(channels, config.hidden_size)
+        self.dropout = nn.Dropout(config.feat_proj_dropout)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map (B, T, C) to (B, T, D)."""
+        if self.layer_norm is not None:
+            features = self.layer_norm(features)
+        return self.dropout(self.projection(features))

@@ -1,0 +1,219 @@
+"""The one student class, alone and with its prediction heads. Importing this file registers it with transformers."""
+
+import math
+from collections.abc import Collection
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+from transformers import AutoConfig, AutoModel, PreTrainedModel, initialization
+from transformers.modeling_outputs import BaseModelOutput
+
+from speechdistill.frames import num_frames as frames_of
+from speechdistill.models.config import StudentConfig
+from speechdistill.models.encoder import Encoder
+from speechdistill.models.feature_encoder import FeatureEncoder, FeatureProjection, normalize_waveforms
+from speechdistill.models.heads import PredictionHeads
+
+
+class Encoded(NamedTuple):
+    """What a student makes of a batch.
+
+    Attributes:
+        last_hidden_state: (B, T, D), after the final norm of a pre-norm encoder.
+        hidden_states: {layer: (B, T, D)}, the layers that were asked for; 0 = the input of the first Transformer
+            layer, i = the output of layer i, before the final norm of a pre-norm encoder.
+        num_frames: (B,) int64, real frames in each row.
+    """
+
+    last_hidden_state: Tensor
+    hidden_states: dict[int, Tensor]
+    num_frames: Tensor
+
+
+class Distilled(NamedTuple):
+    """What a student and its heads make of a batch.
+
+    Attributes:
+        predictions: {teacher layer: (B, T, D')}.
+        hidden_states: {student layer: (B, T, D)}, the layers that were asked for.
+        num_frames: (B,) int64, real frames in each row.
+    """
+
+    predictions: dict[int, Tensor]
+    hidden_states: dict[int, Tensor]
+    num_frames: Tensor
+
+
+class StudentPreTrainedModel(PreTrainedModel):
+    """What both classes share: names for transformers, and how fresh weights are drawn (as HuBERT draws them)."""
+
+    config_class = StudentConfig
+    base_model_prefix = "student"
+    main_input_name = "input_values"
+    _supports_sdpa = True
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        """Draw one module's weights; children come before their parents."""
+        if isinstance(module, PredictionHeads):
+            # torch's default for a linear map of this input width, for the joint map and the maps behind it alike.
+            bound = module.joint.in_features**-0.5
+            for parameter in module.parameters():
+                initialization.uniform_(parameter, -bound, bound)
+        elif isinstance(module, nn.Linear):
+            initialization.normal_(module.weight, std=0.02)
+            initialization.zeros_(module.bias)
+        elif isinstance(module, nn.Conv1d):
+            if parametrize.is_parametrized(module):
+                parametrizations: Any = module.parametrizations
+                weight = parametrizations.weight
+                std = 2 / math.sqrt(module.kernel_size[0] * module.in_channels)
+                initialization.normal_(weight.original1, std=std)
+                # The magnitude of each tap is that of the drawn direction: the kernel starts as it was drawn.
+                initialization.copy_(weight.original0, weight.original1.norm(dim=(0, 1), keepdim=True))
+            else:
+                initialization.kaiming_normal_(module.weight)
+            if module.bias is not None:
+                initialization.zeros_(module.bias)
+        elif isinstance(module, nn.LayerNorm | nn.GroupNorm):
+            initialization.ones_(module.weight)
+            initialization.zeros_(module.bias)
+
+
+class StudentModel(StudentPreTrainedModel):
+    """The one student: convolutional feature encoder, Transformer with a record for each layer.
+
+    Modules and parameters are named as in transformers' HubertModel, so that weights copy one to one; only its
+    `feature_extractor` is `feature_encoder` here, and there is no `masked_spec_embed`.
+    """
+
+    # The file of a student that was saved together with its heads holds them as well; they are left out on purpose.
+    _keys_to_ignore_on_load_unexpected = (r"^heads\.",)
+
+    def __init__(self, config: StudentConfig) -> None:
+        super().__init__(config)
+        self.feature_encoder = FeatureEncoder(config)
+        self.feature_projection = FeatureProjection(config)
+        self.encoder = Encoder(config)
+        self.post_init()
+
+    def encode(self, waveforms: Tensor, num_samples: Tensor | None = None, layers: Collection[int] = ()) -> Encoded:
+        """Encode a batch; the entry for everything inside this package.
+
+        Args:
+            waveforms: (B, S) float at 16 kHz in [-1, 1]; normalised here if the config says so.
+            num_samples: (B,) real samples in each row; None = no row is padded, which is faster.
+            layers: hidden states to return, 0 to L.
+
+        Returns:
+            The last hidden state, the chosen ones and the real frames of each row; what stands behind a row's last
+            real frame has no meaning.
+
+        Raises:
+            ValueError: the waveforms are shorter than one frame, not (B, S), or a layer does not exist.
+        """
+        self._check(waveforms, layers)
+        num_samples = _only_where_padded(num_samples, waveforms)
+        if self.config.normalize_waveforms:
+            waveforms = normalize_waveforms(waveforms, num_samples)
+        features = self.feature_projection(self.feature_encoder(waveforms))
+        num_frames = None if num_samples is None else frames_of(num_samples, self.config.conv_stack)
+        last, kept = self.encoder(features, num_frames, layers)
+        if num_frames is None:
+            num_frames = torch.full(last.shape[:1], last.shape[1], dtype=torch.int64, device=last.device)
+        return Encoded(last, kept, num_frames)
+
+    def hidden_states(
+        self, waveforms: Tensor, num_samples: Tensor | None, layers: Collection[int]
+    ) -> tuple[dict[int, Tensor], Tensor]:
+        """Return {layer: (B, T, D)} and (B,) real frames; arguments as in `encode`."""
+        encoded = self.encode(waveforms, num_samples, layers)
+        return encoded.hidden_states, encoded.num_frames
+
+    def forward(
+        self,
+        input_values: Tensor,
+        attention_mask: Tensor | None = None,
+        output_hidden_states: bool = False,
+        num_samples: Tensor | None = None,
+        return_dict: bool = True,
+    ) -> BaseModelOutput | tuple[Any, ...]:
+        """Encode waveforms as transformers' HubertModel does.
+
+        Args:
+            input_values: (B, S) float at 16 kHz in [-1, 1], zeros behind each row's end. Normalised in here if the
+                config says `normalize_waveforms`, over real samples.
+            attention_mask: (B, S), 1 = a real sample, 0 = padding behind it.
+            output_hidden_states: whether to return all L + 1 hidden states.
+            num_samples: (B,) real samples in each row; says the same as a mask, in less memory.
+            return_dict: whether to return an object with names or a tuple.
+
+        Returns:
+            last_hidden_state (B, T, D); hidden_states, L + 1 times (B, T, D), the first the input of the first
+            Transformer layer, the last before the final norm of a pre-norm encoder.
+
+        Raises:
+            ValueError: the waveforms are shorter than one frame or not (B, S); a mask and lengths are given.
+        """
+        if attention_mask is not None:
+            if num_samples is not None:
+                raise ValueError("attention_mask and num_samples say the same: give one of them")
+            num_samples = attention_mask.sum(-1)
+        layers = range(self.config.num_hidden_layers + 1) if output_hidden_states else ()
+        encoded = self.encode(input_values, num_samples, layers)
+        output = BaseModelOutput(
+            last_hidden_state=encoded.last_hidden_state,
+            hidden_states=tuple(encoded.hidden_states.values()) if output_hidden_states else None,
+        )
+        return output if return_dict else output.to_tuple()
+
+    def _check(self, waveforms: Tensor, layers: Collection[int]) -> None:
+        if waveforms.ndim != 2:
+            raise ValueError(f"waveforms have the shape {tuple(waveforms.shape)}; allowed: (batch, samples)")
+        if frames_of(waveforms.shape[1], self.config.conv_stack) < 1:
+            window = 1
+            for kernel, stride in reversed(self.config.conv_stack):
+                window = (window - 1) * stride + kernel
+            raise ValueError(
+                f"the waveforms are too short: {waveforms.shape[1]} samples, one frame takes {window}; pad or leave out"
+            )
+        if wrong := [layer for layer in layers if not 0 <= layer <= self.config.num_hidden_layers]:
+            raise ValueError(f"layers {wrong} do not exist; allowed: 0 to {self.config.num_hidden_layers}")
+
+
+class StudentForDistillation(StudentPreTrainedModel):
+    """A student and its prediction heads: one file, from which `StudentModel` and AutoModel take the student alone.
+
+    Raises:
+        ValueError: the config has no heads.
+    """
+
+    def __init__(self, config: StudentConfig) -> None:
+        super().__init__(config)
+        if config.heads is None:
+            raise ValueError("StudentConfig: heads is None; a student for distillation needs {teacher_layers, ...}")
+        self.student = StudentModel(config)
+        self.heads = PredictionHeads(config.hidden_size, **config.heads)
+        self.post_init()
+
+    def forward(self, waveforms: Tensor, num_samples: Tensor | None = None, layers: Collection[int] = ()) -> Distilled:
+        """Predict the teacher's hidden states from the student's last one; arguments as in `StudentModel.encode`."""
+        encoded = self.student.encode(waveforms, num_samples, layers)
+        return Distilled(self.heads(encoded.last_hidden_state), encoded.hidden_states, encoded.num_frames)
+
+
+def _only_where_padded(num_samples: Tensor | None, waveforms: Tensor) -> Tensor | None:
+    """Drop lengths that say that nothing is padded, where a look at them costs no wait and is no part of a graph."""
+    if num_samples is None:
+        return None
+    recording = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    looking_is_free = num_samples.device.type == "cpu" and not recording
+    if looking_is_free and bool((num_samples == waveforms.shape[1]).all()):
+        return None
+    return num_samples.to(waveforms.device)
+
+
+AutoConfig.register(StudentConfig.model_type, StudentConfig, exist_ok=True)
+AutoModel.register(StudentConfig, StudentModel, exist_ok=True)

@@ -1,0 +1,247 @@
+"""One adaptor for every teacher: HuBERT, WavLM, wav2vec 2.0 and data2vec-audio in Hugging Face's format."""
+
+import hashlib
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from torch import Tensor, nn
+from transformers.utils import logging as transformers_logging
+
+from speechdistill.batch import Taps, WaveBatch
+from speechdistill.errors import UserError
+from speechdistill.frames import SAMPLE_RATE_HZ, num_frames, padding_mask
+from speechdistill.models.feature_encoder import normalize_waveforms
+
+MODEL_TYPES = ("hubert", "wavlm", "wav2vec2", "data2vec-audio")
+MINI = "mini"
+_ASSETS = Path(__file__).parents[1] / "assets"
+# Only used to mask the input while a teacher is pre-trained; some published files lack it.
+_UNUSED_WEIGHTS = ("masked_spec_embed",)
+_WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin", "model.safetensors.index.json", "pytorch_model.bin.index.json")
+
+
+@dataclass(frozen=True)
+class TeacherSource:
+    """Where a teacher comes from.
+
+    Attributes:
+        name: as asked for: hub id, folder, or "mini".
+        revision: commit of the hub repository, None for a folder.
+        sha256: of the weight files.
+    """
+
+    name: str
+    revision: str | None
+    sha256: str
+
+
+class Teacher(nn.Module):
+    """A frozen encoder that yields taps; always in evaluation mode, whoever calls `train()` on it or around it.
+
+    Args:
+        model: a Hugging Face encoder of one of MODEL_TYPES.
+        source: where it comes from.
+    """
+
+    def __init__(self, model: nn.Module, source: TeacherSource) -> None:
+        super().__init__()
+        self.model = model.eval().requires_grad_(False)
+        self.source = source
+        self.config: Any = model.config
+        self.num_params = sum(parameter.numel() for parameter in model.parameters())
+        # What the models were trained with, whatever their preprocessor files say:
+        # group-norm front ends were fed raw waveforms, layer-norm front ends normalised ones.
+        self.normalizes_waveforms = self.config.feat_extract_norm == "layer"
+
+    @property
+    def num_layers(self) -> int:
+        """Transformer layers that are left after `cut`."""
+        return len(self.model.encoder.layers)
+
+    @property
+    def hidden_size(self) -> int:
+        """Width D of the hidden states."""
+        return int(self.config.hidden_size)
+
+    @property
+    def conv_stack(self) -> list[tuple[int, int]]:
+        """(kernel, stride) of each convolution of the front end."""
+        return list(zip(self.config.conv_kernel, self.config.conv_stride, strict=True))
+
+    def train(self, mode: bool = True) -> "Teacher":
+        """Stay in evaluation mode: targets made with dropout or layer-drop are noise."""
+        return super().train(False)
+
+    def cut(self, highest_layer: int) -> None:
+        """Drop the Transformer layers above the highest one that is needed."""
+        self.model.encoder.layers = self.model.encoder.layers[:highest_layer]
+
+    @torch.no_grad()
+    def forward(self, batch: WaveBatch, layers: Collection[int] | None = None) -> Taps:
+        """Compute hidden states.
+
+        Args:
+            batch: waveforms (B, S) with their lengths.
+            layers: which hidden states to return, 0 .. num_layers; None returns all.
+
+        Returns:
+            Taps with "hidden": {layer: (B, T, D)} in the teacher's own dtype.
+
+        Raises:
+            ValueError: a layer that the teacher does not have.
+        """
+        wanted = range(self.num_layers + 1) if layers is None else sorted(set(layers))
+        if unknown := [layer for layer in wanted if not 0 <= layer <= self.num_layers]:
+            raise ValueError(f"teacher layers {unknown}: {self.source.name} has 0 to {self.num_layers}")
+        hidden: dict[int, Tensor] = {}
+        hooks = []
+        if 0 in wanted:
+            hooks.append(self.model.encoder.layers[0].register_forward_pre_hook(partial(_keep_input, hidden)))
+        for layer in wanted:
+            if layer > 0:
+                module = self.model.encoder.layers[layer - 1]
+                hooks.append(module.register_forward_hook(partial(_keep_output, hidden, layer)))
+        size = batch.waveforms.shape[1]
+        dtype = next(self.model.parameters()).dtype
+        waveforms = batch.waveforms
+        if self.normalizes_waveforms:
+            waveforms = normalize_waveforms(waveforms, batch.num_samples if batch.is_padded else None)
+        mask = (~padding_mask(batch.num_samples, size)).long() if batch.is_padded else None
+        try:
+            # The teacher has its own precision; the student's autocast ends here.
+            with torch.autocast(waveforms.device.type, enabled=False):
+                self.model(waveforms.to(dtype), attention_mask=mask)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return Taps({"hidden": hidden}, num_frames(batch.num_samples, self.conv_stack))
+
+    def describe(self) -> str:
+        """One line: what was loaded."""
+        stride = 1
+        for _, step in self.conv_stack:
+            stride *= step
+        revision = f" @ {self.source.revision[:12]}" if self.source.revision else ""
+        return (
+            f"{self.source.name}{revision}: {self.config.model_type}, {self.num_layers} layers of "
+            f"{self.hidden_size}, {self.num_params / 1e6:.2f} M parameters, sha256 {self.source.sha256[:12]}, "
+            f"{SAMPLE_RATE_HZ / stride:g} frames/s, waveforms {'' if self.normalizes_waveforms else 'not '}normalised, "
+            f"{str(next(self.model.parameters()).dtype).removeprefix('torch.')}"
+        )
+
+
+def load_teacher(name: str, revision: str | None = None, dtype: torch.dtype = torch.float32) -> Teacher:
+    """Load a teacher by hub id, folder or the name "mini" (the one that the package carries).
+
+    Args:
+        name: `ID`, `ID@REVISION`, a folder in Hugging Face's format, or "mini".
+        revision: branch, tag or commit of the hub repository; not together with `@REVISION`.
+        dtype: of the weights and the computation, whatever the file holds.
+
+    Raises:
+        UserError: not found, no weights in it, weights missing, or a model of another kind.
+    """
+    hub_id, at, pinned = name.partition("@")
+    if Path(name).expanduser().is_dir():
+        hub_id, at, pinned = name, "", ""
+    if at and revision:
+        raise UserError(f"teacher.name={name} and teacher.revision={revision} both name a revision: drop one.")
+    revision = pinned or revision
+    folder = _ASSETS / "hubert_mini" if name == MINI else Path(hub_id).expanduser()
+    if folder.is_dir():
+        if revision:
+            raise UserError(f"teacher.revision={revision}: {folder} is a folder, which has no revisions.")
+        if not any((folder / file).is_file() for file in _WEIGHT_FILES):
+            raise UserError(
+                f"teacher.name={name} is a folder without weights: none of {', '.join(_WEIGHT_FILES)} in it. "
+                "Point it at a folder that save_pretrained wrote."
+            )
+        location = str(folder)
+    elif name == MINI or hub_id.startswith((".", "/", "~")) or hub_id.count("/") > 1:
+        raise UserError(f"teacher.name={name}: no such folder.")
+    else:
+        location = hub_id
+    model = _from_pretrained(name, location, revision, dtype)
+    return Teacher(model, TeacherSource(name, getattr(model.config, "_commit_hash", None), _hash(model, location)))
+
+
+def _from_pretrained(name: str, location: str, revision: str | None, dtype: torch.dtype) -> nn.Module:
+    """Load the bare encoder and insist on every weight."""
+    options: dict[str, Any] = {"revision": revision} if revision else {}
+    quietly = _silenced(transformers_logging)
+    try:
+        config = quietly(lambda: transformers.AutoConfig.from_pretrained(location, **options))
+    except (OSError, ValueError, KeyError) as error:
+        first_line = str(error).strip().splitlines()[0]
+        raise UserError(
+            f"teacher.name={name} cannot be loaded: {first_line}\nGive a Hugging Face id (with network), "
+            f"a folder that save_pretrained wrote, or teacher={MINI}."
+        ) from error
+    if config.model_type not in MODEL_TYPES:
+        raise UserError(f"teacher.name={name} is a {config.model_type} model; teachers are {', '.join(MODEL_TYPES)}.")
+    try:
+        model, info = quietly(
+            lambda: transformers.AutoModel.from_pretrained(
+                location, config=config, dtype=dtype, output_loading_info=True, **options
+            )
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        first_line = str(error).strip().splitlines()[0]
+        raise UserError(f"teacher.name={name}: its weights cannot be loaded: {first_line}") from error
+    missing = sorted(key for key in info["missing_keys"] if not key.endswith(_UNUSED_WEIGHTS))
+    if missing or info["mismatched_keys"]:
+        wrong = missing or sorted(str(key) for key in info["mismatched_keys"])
+        raise UserError(
+            f"teacher.name={name}: {len(wrong)} weights are missing or of another shape, the first: "
+            f"{', '.join(map(str, wrong[:5]))}. The file does not fit its config.json."
+        )
+    return model
+
+
+def _silenced(log: Any) -> Callable[[Callable[[], Any]], Any]:
+    """Run something without transformers' loading report: what it would say is checked here instead."""
+
+    def run(call: Callable[[], Any]) -> Any:
+        level, bar = log.get_verbosity(), log.is_progress_bar_enabled()
+        log.set_verbosity_error()
+        log.disable_progress_bar()
+        try:
+            return call()
+        finally:
+            log.set_verbosity(level)
+            if bar:
+                log.enable_progress_bar()
+
+    return run
+
+
+def _hash(model: nn.Module, location: str) -> str:
+    """SHA-256 over the weight files, or over the weights themselves where they came from the hub's cache."""
+    digest = hashlib.sha256()
+    folder = Path(location)
+    if folder.is_dir():
+        for path in sorted(folder.iterdir()):
+            if path.suffix in (".safetensors", ".bin"):
+                with path.open("rb") as file:
+                    while block := file.read(1 << 20):
+                        digest.update(block)
+    else:
+        for key, tensor in sorted(model.state_dict().items()):
+            digest.update(key.encode())
+            digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _keep_input(hidden: dict[int, Tensor], _: nn.Module, inputs: tuple[Any, ...]) -> None:
+    hidden[0] = inputs[0]
+
+
+def _keep_output(hidden: dict[int, Tensor], layer: int, _: nn.Module, inputs: Any, output: Any) -> None:
+    hidden[layer] = output[0] if isinstance(output, tuple) else output
+
+

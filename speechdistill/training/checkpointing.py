@@ -1,0 +1,179 @@
+"""Checkpoints that are whole or not there, and a run that can be stopped at any moment."""
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.pytorch.utilities import rank_zero_info
+
+from speechdistill.errors import UserError
+from speechdistill.training.module import NotFiniteError, TrainingModule
+
+LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
+
+
+class WholeFileCheckpointIO(TorchCheckpointIO):
+    """Writes beside the target, syncs, then renames: whoever sees the name sees a whole file.
+
+    Lightning's own save goes through the system's temporary folder and copies where that is another file system.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        """Save to `path`; the last.ckpt that was there becomes previous.ckpt."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}.partial")
+        try:
+            with partial.open("wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            if path.name == LAST and path.exists():
+                os.replace(path, path.with_name(PREVIOUS))
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def newest_checkpoint(folder: Path) -> Path:
+    """The last checkpoint of a run that can be read; a damaged one is passed over with a message.
+
+    Raises:
+        UserError: there is none.
+    """
+    for name in (LAST, PREVIOUS):
+        path = folder / name
+        if not path.is_file():
+            continue
+        try:
+            torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        except Exception as error:  # whatever a damaged file makes torch raise
+            rank_zero_info(f"{path} cannot be read ({type(error).__name__}); trying the one before it")
+            continue
+        return path
+    raise UserError(f"resume: {folder} holds no readable checkpoint ({LAST} or {PREVIOUS}).")
+
+
+class Checkpoints(Callback):
+    """Saves last.ckpt every so many steps or minutes, at the end and when a run breaks off; best.ckpt by val/loss.
+
+    Args:
+        folder: of the checkpoint files.
+        every_steps: optimizer steps between two, or None.
+        every_minutes: minutes between two, or None.
+        save_student: writes the student folder; called whenever last.ckpt is final.
+    """
+
+    def __init__(
+        self, folder: Path, every_steps: int | None, every_minutes: float | None, save_student: Callable[[], None]
+    ) -> None:
+        self.folder = folder
+        self.every_steps = every_steps
+        self.every_minutes = every_minutes
+        self.save_student = save_student
+        self.best_loss = float("inf")
+        self._saved_step = -1
+        self._saved_at = time.monotonic()
+
+    def state_dict(self) -> dict[str, float]:
+        """The best validation loss goes into the checkpoint."""
+        return {"best_loss": self.best_loss}
+
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        """Counterpart of `state_dict`."""
+        self.best_loss = state["best_loss"]
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The clock starts now."""
+        self._saved_step = trainer.global_step
+        self._saved_at = time.monotonic()
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        """Save when it is time to."""
+        step = trainer.global_step
+        if step == self._saved_step:
+            return
+        steps_due = bool(self.every_steps) and step % (self.every_steps or 1) == 0
+        minutes_due = False
+        if self.every_minutes and trainer.is_last_batch is False:
+            minutes_due = time.monotonic() - self._saved_at >= self.every_minutes * 60
+            minutes_due = trainer.strategy.broadcast(minutes_due)
+        if steps_due or minutes_due:
+            self._save(trainer, pl_module)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep the best by validation loss."""
+        assert isinstance(pl_module, TrainingModule)
+        loss = pl_module.val_metrics.get("val/loss")
+        if trainer.state.fn == "fit" and loss is not None and loss < self.best_loss:
+            self.best_loss = loss
+            pl_module.check_finite()
+            trainer.save_checkpoint(self.folder / BEST)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The end, also an early one that somebody asked for."""
+        if trainer.global_step != self._saved_step:
+            self._save(trainer, pl_module)
+        if trainer.is_global_zero:
+            self.save_student()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Save what there is, unless it is broken."""
+        if isinstance(exception, NotFiniteError) or trainer.global_step == 0 or trainer.world_size > 1:
+            # With many ranks, the others may be gone or stuck: a save that waits for them would never end.
+            return
+        if trainer.global_step != self._saved_step:
+            self._save(trainer, pl_module)
+        self.save_student()
+
+    def _save(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, TrainingModule)
+        pl_module.check_finite()
+        trainer.save_checkpoint(self.folder / LAST)
+        self._saved_step, self._saved_at = trainer.global_step, time.monotonic()
+
+
+class StopOnSignal(Callback):
+    """Ctrl-C and SIGTERM end a run after the step in hand; a second one ends it at once.
+
+    Attributes:
+        signal: the signal that came, or None.
+
+    Args:
+        after_steps: stop after so many optimizer steps of the run, whatever its schedule; None runs to the end.
+    """
+
+    def __init__(self, after_steps: int | None = None) -> None:
+        self.signal: signal.Signals | None = None
+        self.after_steps = after_steps
+        self._before: dict[int, Any] = {}
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Listen."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before.setdefault(number, signal.signal(number, self._notice))
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Leave the handlers as they were."""
+        while self._before:
+            signal.signal(*self._before.popitem())
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        """Ask Lightning to stop in good order."""
+        wanted = self.signal is not None
+        if trainer.world_size > 1:
+            wanted = trainer.strategy.reduce_boolean_decision(wanted, all=False)
+        if wanted or (self.after_steps is not None and trainer.global_step >= self.after_steps):
+            trainer.should_stop = True
+
+    def _notice(self, number: int, frame: FrameType | None) -> None:
+        if self.signal is not None:
+            raise KeyboardInterrupt
+        self.signal = signal.Signals(number)

@@ -1,0 +1,170 @@
+"""Run a training on Lightning: devices, precision, loggers, checkpoints, and one message for what goes wrong."""
+
+import logging
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from signal import Signals
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
+
+from speechdistill.audio.datamodule import SpeechData
+from speechdistill.errors import UserError
+from speechdistill.training.checkpointing import Checkpoints, StopOnSignal, WholeFileCheckpointIO
+from speechdistill.training.metrics_csv import MetricsCsv
+from speechdistill.training.module import TrainingModule
+from speechdistill.training.progress import Progress
+
+PRECISIONS = ("auto", "bf16-mixed", "16-mixed", "32-true")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a training ended.
+
+    Attributes:
+        steps: optimizer steps done, all starts of the run.
+        speed: see Progress.summary.
+        val: metrics of the last validation.
+        stopped_by: the signal that ended it early.
+    """
+
+    steps: int
+    speed: dict[str, float]
+    val: dict[str, float]
+    stopped_by: Signals | None
+
+
+def choose_precision(precision: str) -> str:
+    """Turn "auto" into bf16 where the hardware computes with it, else float32.
+
+    Raises:
+        UserError: not one of PRECISIONS.
+    """
+    if precision not in PRECISIONS:
+        raise UserError(f"trainer.precision={precision}: allowed are {', '.join(PRECISIONS)}.")
+    if precision != "auto":
+        return precision
+    if torch.cuda.is_available():
+        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
+    return "bf16-mixed" if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "32-true"
+
+
+def choose_devices(devices: int | str) -> int:
+    """Turn "auto" into all GPUs, or one process on the CPU.
+
+    Raises:
+        UserError: no number, or more GPUs than there are.
+    """
+    found = torch.cuda.device_count()
+    if devices == "auto":
+        return max(1, found)
+    if not isinstance(devices, int) or devices < 1:
+        raise UserError(f'trainer.devices={devices}: give "auto" or a number from 1.')
+    if found and devices > found:
+        raise UserError(f"trainer.devices={devices}, but this machine has {found} GPUs.")
+    return devices
+
+
+def fit(
+    module: TrainingModule,
+    data: SpeechData,
+    settings: Mapping[str, Any],
+    out_dir: Path,
+    resume_from: Path | None,
+    save_model: Callable[[], None],
+    wandb_config: Mapping[str, Any],
+) -> Outcome:
+    """Train to settings["max_steps"], or until somebody stops it.
+
+    Args:
+        module: what is trained.
+        data: batches.
+        settings: configs/trainer/*.yaml, with "auto" already resolved.
+        out_dir: of the run.
+        resume_from: checkpoint to go on from.
+        save_model: writes the final model; called at the end and when the run breaks off.
+        wandb_config: what W&B shows, where it is on.
+
+    Raises:
+        UserError: out of memory, a loss that is not a number, or audio that is gone.
+    """
+    _quiet()
+    step = torch.load(resume_from, map_location="cpu", weights_only=True)["global_step"] if resume_from else 0
+    accumulate, max_steps = settings["accumulate"], settings["max_steps"]
+    progress = Progress(max_steps, settings["log_every_n_steps"], data.train_plan.per_epoch)
+    stop = StopOnSignal(settings["stop_after_steps"])
+    checkpoints = Checkpoints(
+        out_dir / "checkpoints", settings["checkpoint_every_steps"], settings["checkpoint_every_minutes"], save_model
+    )
+    validates = data.val_plan is not None
+    trainer = lightning.Trainer(
+        accelerator="gpu" if torch.cuda.is_available() else "cpu",
+        devices=settings["devices"],
+        num_nodes=settings["num_nodes"],
+        strategy="ddp" if settings["devices"] * settings["num_nodes"] > 1 else "auto",
+        precision=settings["precision"],
+        max_epochs=-1,  # the plan is endless: Lightning sees one epoch
+        max_steps=max_steps,
+        accumulate_grad_batches=accumulate,
+        gradient_clip_val=settings["gradient_clip"],
+        val_check_interval=min(settings["validate_every_steps"], max_steps) * accumulate if validates else None,
+        check_val_every_n_epoch=None,
+        limit_val_batches=1.0 if validates else 0,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        logger=_loggers(settings, out_dir, step, wandb_config),
+        # Metrics are logged before a checkpoint says that their step is done.
+        callbacks=[progress, stop, checkpoints],
+        plugins=[WholeFileCheckpointIO()],
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        log_every_n_steps=1,
+    )
+    try:
+        trainer.fit(module, datamodule=data, ckpt_path=resume_from, weights_only=True)
+        done = trainer.global_step
+        if validates and done % min(settings["validate_every_steps"], max_steps):
+            trainer.validate(module, datamodule=data, verbose=False)
+    except (torch.OutOfMemoryError, RuntimeError) as error:
+        if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+            raise UserError(_out_of_memory(data)) from error
+        raise
+    for logger in trainer.loggers:
+        logger.finalize("success")
+    return Outcome(done, progress.summary(), dict(module.val_metrics), stop.signal)
+
+
+def _loggers(
+    settings: Mapping[str, Any], out_dir: Path, resume_step: int, wandb_config: Mapping[str, Any]
+) -> list[Logger]:
+    loggers: list[Logger] = [MetricsCsv(out_dir / "metrics.csv", resume_step)]
+    if settings["tensorboard"]:
+        loggers.append(TensorBoardLogger(out_dir, name="tensorboard", version=""))
+    if settings["wandb"]:
+        try:
+            loggers.append(WandbLogger(save_dir=out_dir, project="speechdistill", config=dict(wandb_config)))
+        except ModuleNotFoundError as error:
+            raise UserError("trainer.wandb=true needs Weights & Biases: pip install 'speechdistill[wandb]'.") from error
+    return loggers
+
+
+def _out_of_memory(data: SpeechData) -> str:
+    utterances, samples = data.train_plan.largest_batch
+    return (
+        f"out of memory: the largest batch has {utterances} pieces of {samples / 16000:.1f} s. "
+        "Lower data.batch_seconds (and raise trainer.accumulate by as much, to keep the step the same)."
+    )
+
+
+def _quiet() -> None:
+    """Only our own words: Lightning's start-up lines, tips and warnings about what is meant here are left out."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    logging.getLogger("lightning.fabric").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="lightning")
+    warnings.filterwarnings("ignore", message=".*lr_scheduler.step.*")

@@ -1,0 +1,104 @@
+"""Masked unit prediction (HuBERT, Hsu et al., 2021, arXiv:2106.07447): how the bundled teacher is pre-trained."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import HubertModel
+
+from speechdistill.batch import WaveBatch
+from speechdistill.frames import FRAME_STRIDE_SAMPLES, num_frames
+from speechdistill.objectives.masking import span_mask
+from speechdistill.training.module import TrainingModule
+
+
+class UnitPredictor(nn.Module):
+    """Hugging Face's HuBERT and a linear classifier of units on its last hidden state.
+
+    Args:
+        encoder: without its own masking (apply_spec_augment False): masks are given.
+        num_units: classes.
+    """
+
+    def __init__(self, encoder: HubertModel, num_units: int) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.classifier = nn.Linear(encoder.config.hidden_size, num_units)
+
+    def forward(self, waveforms: Tensor, masked: Tensor | None) -> Tensor:
+        """Classify frames.
+
+        Args:
+            waveforms: (B, S).
+            masked: (B, T) bool, frames that the Transformer does not get to see.
+
+        Returns:
+            (B, T, units) logits.
+        """
+        encoder = self.encoder
+        features = encoder.feature_projection(encoder.feature_extractor(waveforms).transpose(1, 2))
+        if masked is not None:
+            features = torch.where(masked[..., None], encoder.masked_spec_embed.to(features.dtype), features)
+        return self.classifier(encoder.encoder(features).last_hidden_state)
+
+
+class MaskedUnitsModule(TrainingModule):
+    """Cross-entropy of the unit of each frame, on masked and on visible frames.
+
+    HuBERT counts masked frames only (unmasked_weight 0). With labels as good as the synthesiser's own phones and a
+    corpus of hours, not hundreds of hours, visible frames teach most: see recipes/hubert_mini.
+
+    Args:
+        encoder: Hugging Face's HuBERT.
+        units: for each row of the training and the validation table, the unit of each of its frames (int64).
+        num_units: classes.
+        masking: `probability`, `length`, `masked_weight`, `unmasked_weight`.
+        optim: see TrainingModule.
+        max_steps: see TrainingModule.
+        seed: see TrainingModule.
+    """
+
+    def __init__(
+        self,
+        encoder: HubertModel,
+        units: Mapping[str, Sequence[np.ndarray]],
+        num_units: int,
+        masking: Mapping[str, float],
+        optim: Mapping[str, Any],
+        max_steps: int,
+        seed: int,
+    ) -> None:
+        super().__init__(UnitPredictor(encoder, num_units), optim, max_steps, seed)
+        self.units = units
+        self.masking = dict(masking)
+
+    def loss(self, batch: WaveBatch, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+        """Cross-entropy of a batch without padding, and the share of frames that are classified wrongly."""
+        config = self.model.encoder.config
+        lengths = num_frames(batch.num_samples.cpu(), list(zip(config.conv_kernel, config.conv_stride, strict=True)))
+        size = int(lengths.max())
+        target = self._targets(batch, size).to(batch.waveforms.device)
+        masking = self.masking
+        masked = span_mask(lengths, size, masking["probability"], int(masking["length"]), generator)
+        masked = masked.to(target.device)
+        logits = self.model(batch.waveforms, masked)
+        cross_entropy = F.cross_entropy(logits.float().transpose(1, 2), target, reduction="none")
+        weights = torch.where(masked, masking["masked_weight"], masking["unmasked_weight"])
+        total = (cross_entropy * weights).sum() / weights.sum()
+        wrong = (logits.argmax(-1) != target).float()
+        parts = {
+            "error_masked": (wrong * masked).sum() / masked.sum(),
+            "error_visible": (wrong * ~masked).sum() / (~masked).sum().clamp(min=1),
+        }
+        return total, parts, lengths.sum()
+
+    def _targets(self, batch: WaveBatch, size: int) -> Tensor:
+        units = self.units["train" if self.training else "val"]
+        target = torch.zeros(len(batch.rows), size, dtype=torch.int64)
+        for place, (row, first) in enumerate(zip(batch.rows.tolist(), batch.first_samples.tolist(), strict=True)):
+            begin = first // FRAME_STRIDE_SAMPLES
+            target[place] = torch.from_numpy(units[row][begin : begin + size])
+        return target

@@ -1,0 +1,161 @@
+"""What every training shares: seeding, optimizer, schedule, and where its numbers go."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from lightning import LightningModule
+from torch import Tensor, nn
+
+from speechdistill.batch import WaveBatch
+from speechdistill.errors import UserError
+from speechdistill.training.schedules import linear_warmup_and_decay
+
+
+class TrainingModule(LightningModule):
+    """Base of the trainings: a subclass has a `model` and says how a batch becomes a loss.
+
+    Attributes:
+        model: what is trained, saved and wrapped for many devices.
+        step_metrics: detached scalars of the last optimizer step, by name; mean over its micro-batches.
+        val_metrics: of the last validation, mean over frames and all ranks.
+        failed_recordings: {row of the training table: reason} of what could not be read.
+
+    Args:
+        model: the network.
+        optim: `lr`, `betas`, `eps`, `weight_decay`, `warmup_share` (configs/optim/*.yaml).
+        max_steps: optimizer steps of the run.
+        seed: dropout and masks of step k depend on (seed, k, rank) alone.
+    """
+
+    def __init__(self, model: nn.Module, optim: Mapping[str, Any], max_steps: int, seed: int) -> None:
+        super().__init__()
+        self.model = model
+        self.optim = dict(optim)
+        self.max_steps = max_steps
+        self.seed = seed
+        self.step_metrics: dict[str, Tensor] = {}
+        self.val_metrics: dict[str, float] = {}
+        self.failed_recordings: dict[int, str] = {}
+        self._micro_metrics: list[dict[str, Tensor]] = []
+        self._val_sums: dict[str, Tensor] = {}
+        self._val_frames: Tensor | float = 0.0
+
+    def loss(self, batch: WaveBatch, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+        """The loss of a batch.
+
+        Args:
+            batch: what the plan gave.
+            step: optimizer steps done.
+            generator: on the CPU, seeded for this batch; for masks.
+
+        Returns:
+            Scalar with gradient; detached parts by name; frames that count.
+        """
+        raise NotImplementedError
+
+    def training_step(self, batch: WaveBatch, batch_idx: int) -> Tensor:
+        """One micro-batch."""
+        self.failed_recordings.update(batch.failed)
+        # Optimizer steps done and the micro-batch's place in the step, so that a resumed run draws the same numbers.
+        step, accumulate = self.trainer.global_step, self.trainer.accumulate_grad_batches
+        generator = _seed_everything(self.seed, step, batch_idx % accumulate, self.global_rank)
+        loss, parts, _ = self.loss(batch, step, generator)
+        self._micro_metrics.append({"train/loss": loss.detach(), **{f"train/{k}": v for k, v in parts.items()}})
+        if len(self._micro_metrics) == accumulate:
+            names = self._micro_metrics[0]
+            self.step_metrics |= {k: torch.stack([part[k] for part in self._micro_metrics]).mean() for k in names}
+            self._micro_metrics = []
+        return loss
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Any,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip the global norm, and keep it for the log, beside the learning rate that this step uses."""
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), gradient_clip_val or float("inf"))
+        self.step_metrics["train/grad_norm"] = norm.detach()
+        self.step_metrics["train/lr"] = torch.tensor(optimizer.param_groups[0]["lr"], device=norm.device)
+
+    def on_validation_epoch_start(self) -> None:
+        """Forget the sums of the last validation."""
+        self._val_sums, self._val_frames = {}, 0.0
+
+    def validation_step(self, batch: WaveBatch, batch_idx: int) -> None:
+        """Add a batch to the means, each frame with the same weight."""
+        generator = _generator(self.seed, batch_idx)
+        loss, parts, frames = self.loss(batch, 0, generator)
+        for name, value in {"loss": loss, **parts}.items():
+            self._val_sums[name] = self._val_sums.get(name, 0.0) + value.detach().double() * frames
+        self._val_frames = self._val_frames + frames
+
+    def on_validation_epoch_end(self) -> None:
+        """Means over all ranks."""
+        names = sorted(self._val_sums)
+        if not names:
+            return
+        sums = torch.stack([*(self._val_sums[name] for name in names), torch.as_tensor(self._val_frames).double()])
+        sums = self.trainer.strategy.reduce(sums, reduce_op="sum")
+        means = (sums[:-1] / sums[-1]).tolist()
+        self.val_metrics = {f"val/{name}": mean for name, mean in zip(names, means, strict=True)}
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """AdamW with decay on everything but biases, as it takes effect in s3prl's DistilHuBERT trainer."""
+        optim = self.optim
+        decayed, plain = [], []
+        for name, parameter in self.model.named_parameters():
+            if parameter.requires_grad:
+                (plain if name.endswith("bias") else decayed).append(parameter)
+        groups = [
+            {"params": decayed, "weight_decay": optim["weight_decay"]},
+            {"params": plain, "weight_decay": 0.0},
+        ]
+        optimizer = torch.optim.AdamW(groups, lr=optim["lr"], betas=tuple(optim["betas"]), eps=optim["eps"], fused=True)
+        schedule = linear_warmup_and_decay(self.max_steps, optim["warmup_share"])
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def check_finite(self) -> None:
+        """Stop where the last loss is not a number, and say where that began.
+
+        Raises:
+            NotFiniteError: with the name of the first weight or gradient that is not finite.
+        """
+        loss = self.step_metrics.get("train/loss")
+        if loss is None or bool(torch.isfinite(loss)):
+            return
+        for kind, tensors in (
+            ("weight", self.model.named_parameters()),
+            ("gradient", ((name, p.grad) for name, p in self.model.named_parameters() if p.grad is not None)),
+        ):
+            for name, tensor in tensors:
+                if not bool(torch.isfinite(tensor).all()):
+                    raise NotFiniteError(self._not_finite(f"the first {kind} that is not finite is that of {name}"))
+        raise NotFiniteError(self._not_finite("weights and gradients are finite, so the targets or the audio are not"))
+
+    def _not_finite(self, where: str) -> str:
+        return (
+            f"the loss is not a number at step {self.trainer.global_step}: {where}. The last checkpoint is from before. "
+            "Lower optim.lr, or set trainer.precision=32-true and teacher.dtype=float32."
+        )
+
+
+class NotFiniteError(UserError):
+    """The loss became NaN or infinite; the present weights must not be saved."""
+
+
+def _generator(*numbers: int) -> torch.Generator:
+    """A CPU generator whose state depends on all the numbers, each with full weight."""
+    mixed = 0
+    for number in numbers:
+        mixed = (mixed * 6364136223846793005 + number + 1442695040888963407) % 2**63
+    return torch.Generator().manual_seed(mixed)
+
+
+def _seed_everything(*numbers: int) -> torch.Generator:
+    """Seed torch's global generators (dropout) and return another one (masks)."""
+    generator = _generator(*numbers)
+    torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
+    return generator
