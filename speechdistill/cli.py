@@ -77,7 +77,7 @@ def read_words(argv: Sequence[str], keys: Sequence[str]) -> tuple[list[str], dic
 
 
 def did_you_mean(word: str, known: Sequence[str]) -> str:
-    """", did you mean 'x'?" for the known word that is nearest, or nothing."""
+    """ ", did you mean 'x'?" for the known word that is nearest, or nothing."""
     near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     return f", did you mean {near[0]!r}?" if near else ""
 

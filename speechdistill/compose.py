@@ -70,7 +70,9 @@ def _composed(name: str, words: Sequence[str]) -> dict[str, Any]:
 def _earlier(folder: Path, words: Sequence[str]) -> dict[str, Any]:
     path = folder / "config.yaml"
     if not path.is_file():
-        raise UserError(f"resume={folder}: no config.yaml there. Give the folder of a run, such as runs/<recipe>/<time>.")
+        raise UserError(
+            f"resume={folder}: no config.yaml there. Give the folder of a run, such as runs/<recipe>/<time>."
+        )
     config = OmegaConf.load(path)
     for override in _parsed(words):
         key = override.key_or_group

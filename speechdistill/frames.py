@@ -23,9 +23,7 @@ HUBERT_CONV_STACK: tuple[tuple[int, int], ...] = ((10, 5), (3, 2), (3, 2), (3, 2
 def num_frames(num_samples: int, conv_stack: Sequence[tuple[int, int]] = ...) -> int: ...
 @overload
 def num_frames(num_samples: Tensor, conv_stack: Sequence[tuple[int, int]] = ...) -> Tensor: ...
-def num_frames(
-    num_samples: int | Tensor, conv_stack: Sequence[tuple[int, int]] = HUBERT_CONV_STACK
-) -> int | Tensor:
+def num_frames(num_samples: int | Tensor, conv_stack: Sequence[tuple[int, int]] = HUBERT_CONV_STACK) -> int | Tensor:
     """Frames that a stack of unpadded convolutions makes of so many samples: floor((n - k) / s) + 1, chained.
 
     Args:

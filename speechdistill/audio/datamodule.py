@@ -1,6 +1,7 @@
 """From a Table and a BatchPlan to batches on the device."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from speechdistill.batch import WaveBatch
 from speechdistill.errors import UserError
 
 
-class SegmentDataset(Dataset[tuple[Segment, np.ndarray | str]]):
+class SegmentDataset(Dataset[Any]):
     """Reads what the plan asks for; no randomness here, so the number of workers changes nothing.
 
     An item is (segment, waveform), or (segment, reason) where the file could not be read.
@@ -23,7 +24,7 @@ class SegmentDataset(Dataset[tuple[Segment, np.ndarray | str]]):
     def __init__(self, table: Table) -> None:
         self.table = table
 
-    def __getitem__(self, segment: Segment) -> tuple[Segment, np.ndarray | str]:  # type: ignore[override]
+    def __getitem__(self, segment: Segment) -> tuple[Segment, np.ndarray | str]:
         try:
             path = self.table.path(segment.row)
             return segment, read_waveform(path, segment.first_sample, segment.num_samples)

@@ -42,10 +42,10 @@ VOICES: dict[str, tuple[str, ...]] = {
     "val": ("Alicia", "ian", "Andy", "grandma", "paul", "caleb", "Jacky", "quincy"),
     "test": ("Andrea", "travis", "Annie", "Lee", "kaukovalta", "david", "ed", "Nguyen"),
 }
-# Below this much for each voice a corpus takes fewer voices, and so keeps to the length that was asked for.
-_MIN_SPEAKER_SECONDS = 10.0
+# A corpus too short for this much of every voice takes fewer voices, and so keeps to the length that was asked for.
+_SHORT_CORPUS_SPEAKER_SECONDS = 15.0
 _METADATA = "metadata.jsonl"
-_LABELS = ("transcript", "speaker", "intent", "slots", "phones")
+_LABELS = ("transcript", "speaker", "intent", "slots", "phones", "effects")
 
 
 def demo_corpus(
@@ -58,11 +58,11 @@ def demo_corpus(
     """Return the demo corpus, made on the first call and read from the cache after it.
 
     The bytes depend on `hours` and `seed` alone. A longer corpus holds the shorter one: each speaker says the
-    same utterances first (below a quarter of an hour there are fewer speakers). Speakers, and the voices they are made
+    same utterances first (below 0.36 hours there are fewer speakers). Speakers, and the voices they are made
     from, are in one split each.
 
     Args:
-        hours: of audio, all splits together; kept to within a few per cent.
+        hours: of audio, all splits together; kept to within 5 % from 0.1 hours on, in whole utterances.
         seed: another seed gives other sentences, manners of speaking and recording conditions.
         num_workers: processes that synthesise; None = one for each core that this process may use.
         cache_dir: None = $SPEECHDISTILL_CACHE, or ~/.cache/speechdistill.
@@ -70,7 +70,8 @@ def demo_corpus(
 
     Returns:
         A table with the labels transcript (A-Z, apostrophe, space), speaker, intent, slots (list of {"entity", "value",
-        "first_word", "end_word"}) and phones (list of [one of PHONES, start_sample, end_sample] that cover the file).
+        "first_word", "end_word"}), phones (list of [one of PHONES, start_sample, end_sample] that cover the file) and
+        effects (names of what was done to the sound, none for the clean third).
 
     Raises:
         UserError: an argument is out of range, the cache cannot be written, or there is no synthesiser here.
@@ -137,13 +138,24 @@ def _require_synthesiser() -> None:
         ) from error
 
 
-def _speakers(hours: float) -> list[tuple[str, str]]:
-    """(split, voice) of those who speak in a corpus of this length, every split among them."""
+def _speakers(hours: float) -> list[tuple[str, str, float]]:
+    """(split, voice, seconds) of those who speak in a corpus of this length, every split among them.
+
+    More hours never mean less for a voice, so that a longer corpus holds the shorter one.
+    """
     order = sorted(
         (index / len(voices), split, voice) for split, voices in VOICES.items() for index, voice in enumerate(voices)
     )
-    count = max(len(VOICES), int(hours * 3600 / _MIN_SPEAKER_SECONDS))
-    return [(split, voice) for _, split, voice in order[:count]]
+    wanted, each = hours * 3600, _SHORT_CORPUS_SPEAKER_SECONDS
+    if wanted >= each * len(order):
+        speaker_seconds = [wanted / len(order)] * len(order)
+    elif wanted <= each * len(VOICES):
+        speaker_seconds = [wanted / len(VOICES)] * len(VOICES)
+    else:
+        full, rest = divmod(wanted, each)
+        # An utterance has a second at least: a rest below 1.5 is nearer to none.
+        speaker_seconds = [each] * int(full) + ([rest] if rest > 1.5 else [])
+    return [(split, voice, seconds) for (_, split, voice), seconds in zip(order, speaker_seconds, strict=False)]
 
 
 @contextmanager
@@ -184,14 +196,14 @@ def _synthesise(partial: Path, hours: float, seed: int, num_workers: int, progre
     """Let worker processes make all speakers; the rows as JSON, speaker by speaker in a fixed order."""
     speakers = _speakers(hours)
     jobs: SimpleQueue[tuple[int, dict[str, Any]]] = SimpleQueue()
-    for number, (split, voice) in enumerate(speakers):
+    for number, (split, voice, seconds) in enumerate(speakers):
         job: dict[str, Any] = {
             "root": str(partial),
             "voice": voice,
             "speaker": voice.lower().replace(" ", "-"),
             "split": split,
             "seed": seed,
-            "seconds": hours * 3600 / len(speakers),
+            "seconds": seconds,
             "sample_rate_hz": SAMPLE_RATE_HZ,
         }
         jobs.put((number, job))
@@ -251,5 +263,5 @@ def _read(root: Path) -> Table:
         paths=[row["path"] for row in rows],
         num_samples=np.array([row["num_samples"] for row in rows], dtype=np.int64),
         splits=np.array([row["split"] for row in rows]),
-        labels={name: [row[name] for row in rows] for name in (*_LABELS, "effects")},
+        labels={name: [row[name] for row in rows] for name in _LABELS},
     )

@@ -19,7 +19,7 @@ PHONES = (
 _CLASS_OF = {
     name: phone
     for phone, names in {
-        "sil": "_ _: _| _::",
+        "sil": "_ _: _| _!",
         "aa": "A A: A@ A# aa 0 02 Q",
         "ae": "a a2",
         "ah": "V",

@@ -195,7 +195,8 @@ _PLAIN: dict[str, tuple[str, ...]] = {
     ),
     "when": _list(
         "yesterday/last Thursday/this morning/every July/long ago/before noon/after the storm/at first/"
-        "in the fourth year/once a month/at the end of the week/just now/by accident/for a short while/in the early hours/next Tuesday"
+        "in the fourth year/once a month/at the end of the week/just now/by accident/for a short while/"
+        "in the early hours/next Tuesday"
     ),
     "was": _list(
         "looked/seemed/became/remained/felt/had been/hadn't been/could be/must have been/would be/won't be/can't be/"

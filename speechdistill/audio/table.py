@@ -59,8 +59,8 @@ class Table:
         rows = np.flatnonzero(self.splits == split)
         return Table(
             root=self.root,
-            paths=[self.paths[row] for row in rows],
+            paths=[self.paths[int(row)] for row in rows],
             num_samples=self.num_samples[rows],
             splits=self.splits[rows],
-            labels={name: [column[row] for row in rows] for name, column in self.labels.items()},
+            labels={name: [column[int(row)] for row in rows] for name, column in self.labels.items()},
         )

@@ -88,7 +88,7 @@ def copy_from_teacher(
 
     Returns:
         Names of the student's weights that were copied; those of the teacher's in the chosen parts that the student
-        has no place for (WavLM's position bias, data2vec's stack of positional convolutions, layers above the student's).
+        has no place for (WavLM's position bias, data2vec's stack of positional convolutions, higher layers).
 
     Raises:
         UserError: an unknown part, or a weight of another shape (a thinner student cannot start from its teacher).
@@ -107,8 +107,8 @@ def copy_from_teacher(
             continue
         if own[own_name].shape != weight.shape:
             raise UserError(
-                f"the student cannot start from its teacher: {own_name} is {tuple(own[own_name].shape)} in the student, "
-                f"{tuple(weight.shape)} in the teacher. Set student.init_from=null, or keep the teacher's sizes."
+                f"the student cannot start from its teacher: {own_name} is {tuple(own[own_name].shape)} here, "
+                f"{tuple(weight.shape)} there. Set student.init_from=null, or keep the teacher's sizes."
             )
         own[own_name].copy_(weight)
         copied.append(own_name)

@@ -22,7 +22,12 @@ MINI = "mini"
 _ASSETS = Path(__file__).parents[1] / "assets"
 # Only used to mask the input while a teacher is pre-trained; some published files lack it.
 _UNUSED_WEIGHTS = ("masked_spec_embed",)
-_WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin", "model.safetensors.index.json", "pytorch_model.bin.index.json")
+_WEIGHT_FILES = (
+    "model.safetensors",
+    "pytorch_model.bin",
+    "model.safetensors.index.json",
+    "pytorch_model.bin.index.json",
+)
 
 
 @dataclass(frozen=True)
@@ -50,13 +55,13 @@ class Teacher(nn.Module):
 
     def __init__(self, model: nn.Module, source: TeacherSource) -> None:
         super().__init__()
-        self.model = model.eval().requires_grad_(False)
+        self.model: Any = model.eval().requires_grad_(False)
         self.source = source
-        self.config: Any = model.config
+        self.config: Any = self.model.config
         self.num_params = sum(parameter.numel() for parameter in model.parameters())
         # What the models were trained with, whatever their preprocessor files say:
         # group-norm front ends were fed raw waveforms, layer-norm front ends normalised ones.
-        self.normalizes_waveforms = self.config.feat_extract_norm == "layer"
+        self.normalizes_waveforms: bool = self.config.feat_extract_norm == "layer"
 
     @property
     def num_layers(self) -> int:
@@ -243,5 +248,3 @@ def _keep_input(hidden: dict[int, Tensor], _: nn.Module, inputs: tuple[Any, ...]
 
 def _keep_output(hidden: dict[int, Tensor], layer: int, _: nn.Module, inputs: Any, output: Any) -> None:
     hidden[layer] = output[0] if isinstance(output, tuple) else output
-
-

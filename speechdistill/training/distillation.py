@@ -60,14 +60,17 @@ class DistillationModule(TrainingModule):
         teacher_frames = next(iter(hidden.values())).shape[1]
         if frames != teacher_frames:
             raise UserError(
-                f"the student makes {frames} frames of what the teacher makes {teacher_frames}: architecture.conv_layers "
-                "must have the teacher's strides."
+                f"the student makes {frames} frames where the teacher makes {teacher_frames}: their convolutions must "
+                "have the same strides."
             )
         value = self.objective(output.predictions, hidden, targets.num_frames, step)
         parts = value.parts
         if not self.training:
+            valid = targets.num_frames
             parts = parts | {
-                f"cosine/layer_{layer:02d}": frame_mean(cosine(output.predictions[layer], hidden[layer]), targets.num_frames)
+                f"cosine/layer_{layer:02d}": frame_mean(
+                    cosine(output.predictions[layer], hidden[layer]), targets.num_frames
+                )
                 for layer in self.objective.teacher_layers
             }
         return value.total, parts, targets.num_frames.sum()

@@ -72,12 +72,13 @@ class MaskedUnitsModule(TrainingModule):
         seed: int,
     ) -> None:
         super().__init__(UnitPredictor(encoder, num_units), optim, max_steps, seed)
+        self.encoder_config: Any = encoder.config
         self.units = units
         self.masking = dict(masking)
 
     def loss(self, batch: WaveBatch, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor], Tensor]:
         """Cross-entropy of a batch without padding, and the share of frames that are classified wrongly."""
-        config = self.model.encoder.config
+        config = self.encoder_config
         lengths = num_frames(batch.num_samples.cpu(), list(zip(config.conv_kernel, config.conv_stride, strict=True)))
         size = int(lengths.max())
         target = self._targets(batch, size).to(batch.waveforms.device)

@@ -101,10 +101,11 @@ class TrainingModule(LightningModule):
         means = (sums[:-1] / sums[-1]).tolist()
         self.val_metrics = {f"val/{name}": mean for name, mean in zip(names, means, strict=True)}
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> Any:
         """AdamW with decay on everything but biases, as it takes effect in s3prl's DistilHuBERT trainer."""
         optim = self.optim
-        decayed, plain = [], []
+        decayed: list[nn.Parameter] = []
+        plain: list[nn.Parameter] = []
         for name, parameter in self.model.named_parameters():
             if parameter.requires_grad:
                 (plain if name.endswith("bias") else decayed).append(parameter)
@@ -137,8 +138,8 @@ class TrainingModule(LightningModule):
 
     def _not_finite(self, where: str) -> str:
         return (
-            f"the loss is not a number at step {self.trainer.global_step}: {where}. The last checkpoint is from before. "
-            "Lower optim.lr, or set trainer.precision=32-true and teacher.dtype=float32."
+            f"the loss is not a number at step {self.trainer.global_step}: {where}. The last checkpoint is from "
+            "before. Lower optim.lr, or set trainer.precision=32-true and teacher.dtype=float32."
         )
 
 

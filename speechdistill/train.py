@@ -1,0 +1,23 @@
+"""Train: `python -m speechdistill.train recipe=distilhubert [KEY=VALUE ...]`."""
+
+import sys
+
+from speechdistill import cli
+from speechdistill.compose import configure
+
+
+def main(words: list[str]) -> int:
+    """Run the training that a recipe describes; 0, or 128 + the signal that stopped it.
+
+    Raises:
+        UserError: what a person can put right.
+    """
+    # Words are checked before the libraries that take seconds to load.
+    config = configure("train", words)
+    from speechdistill.training.runs import METHODS, run_training
+
+    return run_training(config, METHODS[config["method"]])
+
+
+if __name__ == "__main__":
+    cli.run(main, sys.argv[1:])

@@ -1,0 +1,62 @@
+"""What a run will take, measured on one batch before it starts."""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.utilities import move_data_to_device
+
+from speechdistill.audio.datamodule import SegmentDataset, SpeechData, collate
+from speechdistill.evaluation.cost import num_params
+from speechdistill.training.module import TrainingModule
+from speechdistill.training.progress import duration
+
+# Weights, two moments of AdamW; last, previous and best checkpoint; the student itself.
+_STATES_PER_PARAMETER = 3
+_CHECKPOINTS = 3
+
+
+def start_line(
+    module: TrainingModule, data: SpeechData, settings: Mapping[str, Any], out_dir: Path, resumed: bool
+) -> str:
+    """Steps, hours of audio, expected time and disk, in one line."""
+    plan = data.train_plan
+    batches = settings["max_steps"] * data.batches_per_step
+    epochs = batches / plan.per_epoch
+    seconds = plan.seconds_per_epoch / plan.per_epoch * data.batches_per_step
+    disk = num_params(module.model) * 4 * (_STATES_PER_PARAMETER * _CHECKPOINTS + 1)
+    steps = settings["max_steps"] if settings["stop_after_steps"] is None else settings["stop_after_steps"]
+    step_seconds = seconds_per_step(module, data, settings)
+    return (
+        f"run      {'goes on to' if resumed else ''} {settings['max_steps']} steps of {seconds:.0f} s of audio = "
+        f"{settings['max_steps'] * seconds / 3600:.1f} h = {epochs:.1f} epochs on {settings['devices']} x "
+        f"{'GPU' if torch.cuda.is_available() else 'CPU'} in {settings['precision']}; about "
+        f"{duration(steps * step_seconds)} at {step_seconds:.2f} s a step, {disk / 2**20:.0f} MiB of disk in {out_dir}"
+    ).replace("run       ", "run      ")
+
+
+def seconds_per_step(module: TrainingModule, data: SpeechData, settings: Mapping[str, Any]) -> float:
+    """Time forward and backward on a batch of the corpus; the module is left as it was."""
+    plan = data.train_plan
+    first = [plan[index] for index in range(min(plan.per_epoch, 32))]
+    typical = sorted(first, key=lambda batch: sum(piece.num_samples for piece in batch))[len(first) // 2]
+    dataset = SegmentDataset(data.train_table)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    batch = move_data_to_device(collate([dataset[piece] for piece in typical]), device)
+    dtype = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(settings["precision"])
+    state = torch.get_rng_state()
+    module.to(device).setup("fit")
+    times = []
+    for _ in range(2):  # the first one also builds kernels
+        begun = time.perf_counter()
+        with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
+            loss, _, _ = module.loss(batch, 0, torch.Generator().manual_seed(0))
+        loss.backward()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - begun)
+    module.zero_grad(set_to_none=True)
+    torch.set_rng_state(state)
+    return times[-1] * settings["accumulate"]

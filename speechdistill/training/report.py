@@ -1,0 +1,126 @@
+"""What a run leaves for people: summary.json and the model card."""
+
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from speechdistill.audio.datamodule import SpeechData
+from speechdistill.audio.table import Table
+from speechdistill.training.engine import Outcome
+from speechdistill.training.module import TrainingModule
+
+_PACKAGES = ("speechdistill", "torch", "torchaudio", "transformers", "lightning", "numpy", "soundfile")
+
+
+def summarize(
+    about: Mapping[str, Any], outcome: Outcome, module: TrainingModule, table: Table, data: SpeechData
+) -> dict[str, Any]:
+    """Everything that summary.json says."""
+    cosines = {
+        str(int(name.rsplit("_", 1)[1])): round(value, 5)
+        for name, value in outcome.val.items()
+        if name.startswith("val/cosine/")
+    }
+    val: dict[str, Any] = {
+        name.removeprefix("val/"): round(value, 6) for name, value in outcome.val.items() if "/cosine/" not in name
+    }
+    failed = [
+        {"path": data.train_table.paths[row], "reason": reason} for row, reason in module.failed_recordings.items()
+    ]
+    described = dict(about["data"])
+    described["skipped"] = [*described["skipped"], *failed]
+    return {
+        **about,
+        "data": described,
+        "steps": outcome.steps,
+        "git_commit": git_commit(),
+        "train": outcome.speed,
+        "val": {"loss": val.pop("loss", None), "cosine": cosines, **val},
+        "hardware": hardware(),
+        "versions": {"python": platform.python_version(), **versions()},
+    }
+
+
+def versions() -> dict[str, str]:
+    """Installed versions of the packages that numbers depend on."""
+    return {name: importlib.metadata.version(name) for name in _PACKAGES}
+
+
+def hardware() -> str:
+    """The device that computed, in words."""
+    if torch.cuda.is_available():
+        return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
+    return f"{platform.machine()} CPU, {os.cpu_count()} cores"
+
+
+def git_commit() -> str | None:
+    """Commit of the source tree that runs, None outside a repository."""
+    try:
+        done = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON file whole or not at all."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(partial, path)
+
+
+def model_card(summary: Mapping[str, Any], formula: str) -> str:
+    """README.md of a student folder.
+
+    Args:
+        summary: what summary.json says; while a run is under way, the part that is known.
+        formula: the objective in one line.
+    """
+    teacher, student, data = summary["teacher"], summary["student"], summary["data"]
+    val = summary.get("val") or {}
+    cosines = "".join(f"| {layer} | {value:.4f} |\n" for layer, value in (val.get("cosine") or {}).items())
+    table = f"\n| teacher layer | cosine to its prediction |\n| --- | --- |\n{cosines}" if cosines else ""
+    revision = f" at revision `{teacher['revision']}`" if teacher["revision"] else ""
+    steps = f"{summary['steps']} steps" if "steps" in summary else "a run that is not finished"
+    commit = summary.get("git_commit")
+    return f"""---
+library_name: speechdistill
+pipeline_tag: feature-extraction
+tags: [speech, self-supervised, distillation, {summary["recipe"]}]
+---
+
+# {summary["recipe"]} student of {teacher["name"]}
+
+{student["params"]:,} parameters, {student["macs_per_second"] / 1e9:.2f} G multiply-accumulates for a second of audio,
+50 frames a second, 16 kHz mono input. Distilled with [speechdistill](https://pypi.org/project/speechdistill/).
+
+```python
+import speechdistill
+
+student = speechdistill.load_student("PATH_OF_THIS_FOLDER")
+output = student(waveforms, output_hidden_states=True)  # waveforms: (batch, samples), float32 in [-1, 1]
+```
+
+`transformers.AutoModel.from_pretrained` loads it as well, after `import speechdistill`. Waveforms are normalised inside
+where the teacher wants them so; do not normalise them yourself.
+
+| | |
+| --- | --- |
+| teacher | {teacher["name"]}{revision}, {teacher["params"]:,} parameters |
+| teacher's weights, SHA-256 | `{teacher["sha256"]}` |
+| data | {data["kind"]}, {data["hours"]:.2f} h in {data["files"]} recordings |
+| training | {steps}, seed {summary["seed"]} |
+| objective | {formula} |
+| validation loss | {val.get("loss") if val.get("loss") is not None else "not measured"} |
+| speechdistill | {versions()["speechdistill"]}{f", commit `{commit}`" if commit else ""} |
+{table}
+"""

@@ -1,0 +1,330 @@
+"""From a resolved configuration to a finished run folder."""
+
+import itertools
+import os
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import nn
+
+from speechdistill.audio.corpora import load_corpus
+from speechdistill.audio.datamodule import SpeechData
+from speechdistill.audio.demo import PHONES, phone_frames
+from speechdistill.audio.table import Table
+from speechdistill.checkpoints.student_dir import load_student, save_student
+from speechdistill.errors import UserError
+from speechdistill.evaluation.cost import macs_per_second, num_params
+from speechdistill.frames import num_frames
+from speechdistill.models.derive import copy_from_teacher, derive_config
+from speechdistill.models.student import StudentForDistillation
+from speechdistill.objectives.objective import build_objective
+from speechdistill.teachers.load import Teacher, load_teacher
+from speechdistill.training.checkpointing import newest_checkpoint
+from speechdistill.training.distillation import DistillationModule
+from speechdistill.training.engine import Outcome, choose_devices, choose_precision, fit
+from speechdistill.training.estimate import start_line
+from speechdistill.training.masked_units import MaskedUnitsModule
+from speechdistill.training.module import TrainingModule
+from speechdistill.training.plots import layer_similarity, plot_losses, plot_similarity
+from speechdistill.training.report import model_card, summarize, write_json
+
+_OUT_DIR_VARIABLE = "SPEECHDISTILL_OUT_DIR"
+_BATCHES_TO_COMPARE = 4
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Job:
+    """A training, ready to run.
+
+    Attributes:
+        module: what is trained.
+        about: entries of summary.json that are known beforehand ("teacher", "student" ...).
+        lines: what is printed before the start.
+        save_model: writes the model into the run's folder, given what summary.json will say.
+        draw: adds plots of its own to the run's folder.
+    """
+
+    module: TrainingModule
+    about: dict[str, Any]
+    lines: list[str]
+    save_model: Callable[[Path, Mapping[str, Any]], None]
+    draw: Callable[[Path], None] = lambda out_dir: None
+
+
+def run_training(config: dict[str, Any], prepare: Callable[[dict[str, Any], SpeechData], Job]) -> int:
+    """Run a training from its configuration; see DESIGN of the run folder in the README.
+
+    Returns:
+        0, or 128 + the number of the signal that stopped it.
+
+    Raises:
+        UserError: what a person can put right.
+    """
+    settings = dict(config["trainer"])
+    settings["devices"] = choose_devices(settings["devices"])
+    settings["precision"] = choose_precision(settings["precision"])
+    config["trainer"] = settings
+    leader = int(os.environ.get("LOCAL_RANK", 0)) == 0 and int(os.environ.get("NODE_RANK", 0)) == 0
+    out_dir = _out_dir(config, leader)
+    resume_from = newest_checkpoint(out_dir / "checkpoints") if config["resume"] else None
+
+    table = load_corpus(config["data"], progress=leader)
+    torch.manual_seed(config["seed"])
+    data = _speech_data(config, table)
+    job = prepare(config, data)
+    about = {
+        "recipe": config["recipe"],
+        **job.about,
+        "data": _describe_data(config, table, data),
+        "seed": config["seed"],
+    }
+    if leader:
+        _write_config(out_dir, config)
+        for line in [*_data_lines(table, data), *job.lines]:
+            print(line)
+        print(start_line(job.module, data, settings, out_dir, resume_from is not None), flush=True)
+    begun = time.monotonic()
+    outcome = fit(
+        job.module,
+        data,
+        settings,
+        out_dir,
+        resume_from,
+        save_model=lambda: job.save_model(out_dir, about),
+        wandb_config=config,
+    )
+    if leader:
+        summary = summarize(about, outcome, job.module, table, data)
+        write_json(out_dir / "summary.json", summary)
+        job.save_model(out_dir, summary)
+        plot_losses(out_dir / "metrics.csv", out_dir / "plots" / "loss.png")
+        job.draw(out_dir)
+        print(_closing(out_dir, outcome, settings, time.monotonic() - begun))
+    return 128 + outcome.stopped_by if outcome.stopped_by else 0
+
+
+def distillation(config: dict[str, Any], data: SpeechData) -> Job:
+    """Teacher, student and objective of a distillation."""
+    teacher = load_teacher(
+        config["teacher"]["name"], config["teacher"]["revision"], _teacher_dtype(config["teacher"], config["trainer"])
+    )
+    described = teacher.describe()
+    provenance = {
+        "name": teacher.source.name,
+        "revision": teacher.source.revision,
+        "sha256": teacher.source.sha256,
+        "params": teacher.num_params,
+    }
+    architecture = config["architecture"]
+    objective = build_objective(config["objective"], architecture["num_hidden_layers"], teacher.num_layers)
+    student_config = derive_config(architecture, teacher.config, objective.teacher_layers, provenance)
+    student = StudentForDistillation(student_config)
+    started = _initialise(student, teacher, config["student"]["init_from"], architecture["copied_parts"])
+    about: dict[str, Any] = {
+        "teacher": provenance,
+        "student": {
+            "params": num_params(student.student),
+            "params_with_heads": num_params(student),
+            "macs_per_second": macs_per_second(lambda waveforms: student.student.eval()(waveforms)),
+        },
+    }
+    lines = [
+        f"teacher  {described}",
+        f"student  {student_config.num_hidden_layers} layers of {student_config.hidden_size}, "
+        f"{num_params(student.student) / 1e6:.2f} M parameters ({num_params(student) / 1e6:.2f} M with heads), "
+        f"{about['student']['macs_per_second'] / 1e9:.2f} G multiply-adds per second of audio; {started}",
+        f"loss     {objective.formula()}",
+    ]
+    module = DistillationModule(
+        student.train(), teacher, objective, config["optim"], config["trainer"]["max_steps"], config["seed"]
+    )
+
+    def save(out_dir: Path, summary: Mapping[str, Any]) -> None:
+        save_student(out_dir / "student", student, model_card(summary, objective.formula()))
+
+    def draw(out_dir: Path) -> None:
+        batches = itertools.islice(data.val_dataloader(), _BATCHES_TO_COMPARE)
+        similarity, names = layer_similarity(student.eval().cpu(), teacher.float().cpu(), batches)
+        if len(names):
+            plot_similarity(similarity, names, out_dir / "plots" / "layer_similarity.png")
+
+    return Job(module, about, lines, save, draw)
+
+
+def masked_units(config: dict[str, Any], data: SpeechData) -> Job:
+    """A HuBERT from scratch, units = the synthesiser's frame-aligned phones."""
+    from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
+
+    if "phones" not in data.table.labels:
+        raise UserError(f"recipe={config['recipe']} needs frame-aligned phones, which only data=demo has.")
+    encoder_config = HubertConfig(
+        **config["architecture"],
+        layerdrop=0.0,
+        final_dropout=0.0,
+        apply_spec_augment=False,
+        vocab_size=len(PHONES),
+    )
+    encoder = HubertModel(encoder_config)
+
+    def units(table: Table) -> list[Any]:
+        return [
+            phone_frames(phones, num_frames(int(samples)))
+            for phones, samples in zip(table.labels["phones"], table.num_samples, strict=True)
+        ]
+
+    module = MaskedUnitsModule(
+        encoder,
+        {"train": units(data.train_table), "val": units(data.val_table)},
+        len(PHONES),
+        config["objective"],
+        config["optim"],
+        config["trainer"]["max_steps"],
+        config["seed"],
+    )
+
+    def save(out_dir: Path, summary: Mapping[str, Any]) -> None:
+        # Half precision halves the file; load_teacher computes in whatever precision it is asked for.
+        saved = HubertModel(encoder_config)
+        saved.load_state_dict(encoder.state_dict())
+        saved.half().save_pretrained(out_dir / "teacher")
+        Wav2Vec2FeatureExtractor(do_normalize=False, return_attention_mask=True).save_pretrained(out_dir / "teacher")
+
+    about = {
+        "student": {
+            "params": num_params(encoder),
+            "macs_per_second": macs_per_second(lambda waveforms: encoder.eval()(waveforms)),
+        }
+    }
+    encoder.train()
+    lines = [f"encoder  {num_params(encoder) / 1e6:.2f} M parameters, {len(PHONES)} units: the synthesiser's phones"]
+    return Job(module, about, lines, save)
+
+
+METHODS: dict[str, Callable[[dict[str, Any], SpeechData], Job]] = {
+    "distillation": distillation,
+    "masked_units": masked_units,
+}
+
+
+def _initialise(student: StudentForDistillation, teacher: Teacher, init_from: str | None, parts: list[str]) -> str:
+    """Give the student its first weights; says from where."""
+    if init_from in (None, "random"):
+        return "starts from random weights"
+    if init_from == "teacher":
+        copied, left = copy_from_teacher(student.student, teacher.model.state_dict(), parts)
+        own = [name for name in left if ".layers." not in name]
+        without_place = f"; no place for {', '.join(own)}" if own else ""
+        return f"{len(copied)} weights start from the teacher{without_place}"
+    earlier = load_student(str(init_from), heads=True)
+    if earlier.config.to_dict().get("heads") != student.config.to_dict().get("heads"):
+        raise UserError(f"student.init_from={init_from}: its heads are {earlier.config.heads}, not this run's.")
+    _load_strictly(student, earlier, str(init_from))
+    return f"starts from {init_from}"
+
+
+def _load_strictly(student: nn.Module, earlier: nn.Module, source: str) -> None:
+    try:
+        student.load_state_dict(earlier.state_dict())
+    except RuntimeError as error:
+        raise UserError(f"student.init_from={source}: {str(error).strip().splitlines()[1].strip()}") from error
+
+
+def _teacher_dtype(teacher: Mapping[str, Any], settings: Mapping[str, Any]) -> torch.dtype:
+    name = teacher["dtype"]
+    if name == "auto":
+        return torch.bfloat16 if settings["precision"] == "bf16-mixed" else torch.float32
+    if name not in _DTYPES:
+        raise UserError(f"teacher.dtype={name}: allowed are auto, {', '.join(_DTYPES)}.")
+    return _DTYPES[name]
+
+
+def _speech_data(config: Mapping[str, Any], table: Table) -> SpeechData:
+    data, settings = config["data"], config["trainer"]
+    return SpeechData(
+        table,
+        seed=config["seed"],
+        batch_seconds=data["batch_seconds"],
+        max_utterances=data["max_utterances"],
+        max_seconds=data["max_seconds"],
+        batching=data["batching"],
+        accumulate=settings["accumulate"],
+        num_ranks=settings["devices"] * settings["num_nodes"],
+        num_workers=data["num_workers"],
+    )
+
+
+def _out_dir(config: dict[str, Any], leader: bool) -> Path:
+    """The run's folder, the same for all ranks: resolved once and handed on in the environment."""
+    handed = os.environ.get(_OUT_DIR_VARIABLE)
+    name = config["out_dir"] or handed or f"runs/{config['recipe']}/{time.strftime('%Y-%m-%d_%H-%M-%S')}"
+    folder = Path(name).expanduser().resolve()
+    config["out_dir"] = os.environ[_OUT_DIR_VARIABLE] = str(folder)
+    if not leader:
+        return folder
+    if not config["resume"] and (folder / "checkpoints").is_dir() and any((folder / "checkpoints").iterdir()):
+        raise UserError(
+            f"out_dir={folder} already holds checkpoints. Go on with resume={folder}, or choose another out_dir."
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"out_dir={folder} cannot be written: {error.strerror}. Choose a folder of yours with out_dir=..."
+        ) from error
+    return folder
+
+
+def _write_config(out_dir: Path, config: Mapping[str, Any]) -> None:
+    resolved = {**config, "resume": None}
+    (out_dir / "config.yaml").write_text(yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True))
+
+
+def _describe_data(config: Mapping[str, Any], table: Table, data: SpeechData) -> dict[str, Any]:
+    return {
+        "kind": config["data"]["kind"],
+        "hours": round(table.hours, 4),
+        "files": len(table),
+        "train_files": len(data.train_table),
+        "val_files": len(data.val_table),
+        "too_short": len(table.too_short),
+        "skipped": [{"path": item.path, "reason": item.reason} for item in table.skipped],
+    }
+
+
+def _data_lines(table: Table, data: SpeechData) -> list[str]:
+    lines = [
+        f"data     {table.hours:.2f} h in {len(table)} recordings: {len(data.train_table)} to train "
+        f"({data.train_table.hours:.2f} h), {len(data.val_table)} to validate; cropping keeps "
+        f"{100 * data.train_plan.kept_share:.1f} %"
+    ]
+    if table.too_short:
+        lines.append(f"         {len(table.too_short)} recordings are shorter than data.min_seconds and left out")
+    if table.skipped:
+        names = ", ".join(item.path for item in table.skipped[:5])
+        lines.append(f"         {len(table.skipped)} files cannot be read and are left out (summary.json): {names}")
+    return lines
+
+
+def _closing(out_dir: Path, outcome: Outcome, settings: Mapping[str, Any], seconds: float) -> str:
+    where = os.path.relpath(out_dir)
+    where = str(out_dir) if where.startswith("..") else where
+    if outcome.steps < settings["max_steps"]:
+        by_signal = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
+        why = by_signal[outcome.stopped_by] if outcome.stopped_by else "trainer.stop_after_steps"
+        return (
+            f"stopped by {why} after step {outcome.steps} of {settings['max_steps']}; everything is saved in {where}\n"
+            f"go on with: {Path(sys.executable).name} -m speechdistill.train resume={where}"
+        )
+    loss = f", val/loss {outcome.val['val/loss']:.4f}" if outcome.val else ""
+    return f"done: {outcome.steps} steps in {seconds / 60:.1f} min{loss}; {where}"
