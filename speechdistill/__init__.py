@@ -3,11 +3,16 @@
 `import speechdistill` is enough for `transformers.AutoModel.from_pretrained(STUDENT_FOLDER)` to work.
 """
 
-from speechdistill.checkpoints.student_dir import load_student
-from speechdistill.errors import UserError
-from speechdistill.models.config import StudentConfig
-from speechdistill.models.student import StudentModel
-from speechdistill.teachers.load import Teacher, load_teacher
+import os
 
 __version__ = "0.1.0"
-__all__ = ["StudentConfig", "StudentModel", "Teacher", "UserError", "load_student", "load_teacher"]
+
+# The demo corpus's synthesiser needs no torch, and forks, which a process that has loaded torch should not.
+if "SPEECHDISTILL_SYNTHESISER" not in os.environ:
+    from speechdistill.checkpoints.student_dir import load_student
+    from speechdistill.errors import UserError
+    from speechdistill.models.config import StudentConfig
+    from speechdistill.models.student import StudentModel
+    from speechdistill.teachers.load import Teacher, load_teacher
+
+    __all__ = ["StudentConfig", "StudentModel", "Teacher", "UserError", "load_student", "load_teacher"]

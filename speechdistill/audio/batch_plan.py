@@ -214,7 +214,7 @@ def _split_largest(borders: np.ndarray, multiple_of: int) -> np.ndarray:
     if int(borders[-1]) < len(borders) - 1 + missing:
         raise UserError(
             f"the corpus has {int(borders[-1])} recordings, fewer than the {multiple_of} micro-batches of one "
-            "optimizer step (trainer.devices x trainer.num_nodes x trainer.accumulate). Use more audio or fewer of these."
+            "optimizer step (trainer.devices x num_nodes x accumulate). Use more audio or fewer of these."
         )
     for _ in range(missing):
         largest = int(np.diff(borders).argmax())

@@ -128,7 +128,7 @@ def _audio_files(root: Path) -> list[str]:
 
 
 def _validation_by_hash(paths: Sequence[str]) -> np.ndarray:
-    """"val" for the files whose hash falls into the lowest 2 %, at least for one of two files or more."""
+    """ "val" for the files whose hash falls into the lowest 2 %, at least for one of two files or more."""
     places = np.array([int(hashlib.sha256(path.encode()).hexdigest()[:12], 16) / 16**12 for path in paths])
     held_out = places < VALIDATION_SHARE
     if len(paths) > 1 and not held_out.any():

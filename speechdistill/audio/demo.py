@@ -229,6 +229,7 @@ def _work(jobs: "SimpleQueue[tuple[int, dict[str, Any]]]", rows: dict[int, list[
     # The worker finds this very package, and has one thread, as its forks need.
     search = os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")]))
     environment = os.environ | {"PYTHONPATH": search, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    environment["SPEECHDISTILL_SYNTHESISER"] = "1"  # see speechdistill/__init__.py
     command = [sys.executable, "-P", "-m", "speechdistill.audio.demo_worker"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment) as worker:
         assert worker.stdin is not None

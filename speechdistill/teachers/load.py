@@ -53,7 +53,7 @@ class Teacher(nn.Module):
         source: where it comes from.
     """
 
-    def __init__(self, model: nn.Module, source: TeacherSource) -> None:
+    def __init__(self, model: Any, source: TeacherSource) -> None:
         super().__init__()
         self.model: Any = model.eval().requires_grad_(False)
         self.source = source

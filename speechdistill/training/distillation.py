@@ -67,10 +67,7 @@ class DistillationModule(TrainingModule):
         parts = value.parts
         if not self.training:
             valid = targets.num_frames
-            parts = parts | {
-                f"cosine/layer_{layer:02d}": frame_mean(
-                    cosine(output.predictions[layer], hidden[layer]), targets.num_frames
-                )
-                for layer in self.objective.teacher_layers
-            }
+            for layer in self.objective.teacher_layers:
+                similarity = cosine(output.predictions[layer], hidden[layer])
+                parts[f"cosine/layer_{layer:02d}"] = frame_mean(similarity, valid)
         return value.total, parts, targets.num_frames.sum()
