@@ -45,7 +45,7 @@ class BatchPlan(Sequence[list[Segment]]):
         max_seconds: length of a piece, at most.
         batching: "crop" or "pad".
         multiple_of: micro-batches that one optimizer step takes (ranks x accumulation). The largest batches are split
-            until an epoch holds a multiple of it.
+            until an epoch holds a multiple of it, if that can be had.
 
     Raises:
         UserError: a setting is out of range, or there are fewer recordings than `multiple_of`.
@@ -119,7 +119,7 @@ class BatchPlan(Sequence[list[Segment]]):
         """Fix the order, the membership and the crops of an epoch."""
         if epoch == self._epoch:
             return
-        random = np.random.Generator(np.random.Philox(key=[self.seed & (2**64 - 1), epoch]))
+        random = np.random.Generator(np.random.Philox(key=np.array([self.seed & (2**64 - 1), epoch], np.uint64)))
         shuffled = random.permutation(len(self._lengths))
         self._order = shuffled[np.argsort(self._lengths[shuffled], kind="stable")]
         self._places = random.random(len(self._lengths))
@@ -209,13 +209,20 @@ def _borders(sorted_lengths: np.ndarray, batch_samples: int, max_utterances: int
 
 
 def _split_largest(borders: np.ndarray, multiple_of: int) -> np.ndarray:
-    """Halve the batches with the most utterances until their number is a multiple."""
-    missing = -(len(borders) - 1) % multiple_of
-    if int(borders[-1]) < len(borders) - 1 + missing:
+    """Halve the batches with the most utterances until their number is a multiple.
+
+    Where nearly every batch is a single piece there is not enough to split: the batches stay as they are, and a step
+    may then take the last ones of an epoch together with the first ones of the next.
+    """
+    pieces = int(borders[-1])
+    if pieces < multiple_of:
         raise UserError(
-            f"the corpus has {int(borders[-1])} recordings, fewer than the {multiple_of} micro-batches of one "
+            f"the corpus has {pieces} recordings, fewer than the {multiple_of} micro-batches of one "
             "optimizer step (trainer.devices x num_nodes x accumulate). Use more audio or fewer of these."
         )
+    missing = -(len(borders) - 1) % multiple_of
+    if pieces < len(borders) - 1 + missing:
+        return borders
     for _ in range(missing):
         largest = int(np.diff(borders).argmax())
         middle = (borders[largest] + borders[largest + 1]) // 2

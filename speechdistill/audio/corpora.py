@@ -57,11 +57,6 @@ def folder_corpus(
     """
     root = _existing_folder(root)
     paths = _audio_files(root)
-    if not paths:
-        raise UserError(
-            f"data.root={root} holds no audio: looked for {', '.join(AUDIO_SUFFIXES)} in it and its subfolders. "
-            "Point data.root at the folder with your recordings."
-        )
     return _measured(root, paths, _validation_by_hash, min_seconds, max_skipped_share, num_workers, progress)
 
 
@@ -116,8 +111,13 @@ def _existing_folder(root: str | Path) -> Path:
 def _audio_files(root: Path) -> list[str]:
     """Relative paths of the audio files below a folder, sorted, so that a table does not depend on the file system."""
     found = []
+    above = {str(root): {os.path.realpath(root)}}  # folder -> itself and those around it, links resolved
     for folder, folders, files in os.walk(root, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+        around = above.pop(folder)
+        inside = {name: os.path.realpath(os.path.join(folder, name)) for name in folders if not name.startswith(".")}
+        # A link to a folder around it would be followed without end.
+        folders[:] = [name for name, real in inside.items() if real not in around]
+        above |= {os.path.join(folder, name): around | {inside[name]} for name in folders}
         relative = Path(folder).relative_to(root)
         found += [
             (relative / name).as_posix()
@@ -129,7 +129,7 @@ def _audio_files(root: Path) -> list[str]:
 
 def _validation_by_hash(paths: Sequence[str]) -> np.ndarray:
     """ "val" for the files whose hash falls into the lowest 2 %, at least for one of two files or more."""
-    places = np.array([int(hashlib.sha256(path.encode()).hexdigest()[:12], 16) / 16**12 for path in paths])
+    places = np.array([int(hashlib.sha256(os.fsencode(path)).hexdigest()[:12], 16) / 16**12 for path in paths])
     held_out = places < VALIDATION_SHARE
     if len(paths) > 1 and not held_out.any():
         held_out[places.argmin()] = True
@@ -146,6 +146,11 @@ def _measured(
     progress: bool,
 ) -> Table:
     """Measure every file and keep what can be used."""
+    if not paths:
+        raise UserError(
+            f"data.root={root} holds no audio: looked for {', '.join(AUDIO_SUFFIXES)} in it and its subfolders. "
+            "Point data.root at the folder with your recordings."
+        )
     with ThreadPoolExecutor(num_workers or os.cpu_count() or 1) as pool:
 
         def measure(length: Callable[[Path], int], what: str) -> list[int | str]:

@@ -33,28 +33,19 @@ class SegmentDataset(Dataset[Any]):
 
 
 def collate(items: Sequence[tuple[Segment, np.ndarray | str]]) -> WaveBatch:
-    """Stack waveforms, with zeros behind the shorter ones; what could not be read is left out and reported.
-
-    Raises:
-        UserError: nothing of the batch could be read.
-    """
+    """Stack waveforms, with zeros behind the shorter ones; what could not be read is left out and reported."""
     good = [(segment, audio) for segment, audio in items if not isinstance(audio, str)]
     failed = tuple((segment.row, audio) for segment, audio in items if isinstance(audio, str))
-    if not good:
-        raise UserError(
-            f"none of the {len(items)} recordings of a batch could be read ({failed[0][1]}). "
-            "Is the folder data.root still there?"
-        )
     lengths = [len(audio) for _, audio in good]
-    waveforms = torch.zeros(len(good), max(lengths))
+    waveforms = torch.zeros(len(good), max(lengths, default=0))
     for row, (_, audio) in enumerate(good):
         waveforms[row, : len(audio)] = torch.from_numpy(audio)
     return WaveBatch(
         waveforms=waveforms,
-        num_samples=torch.tensor(lengths),
-        rows=torch.tensor([segment.row for segment, _ in good]),
-        first_samples=torch.tensor([segment.first_sample for segment, _ in good]),
-        is_padded=min(lengths) < max(lengths),
+        num_samples=torch.tensor(lengths, dtype=torch.int64),
+        rows=torch.tensor([segment.row for segment, _ in good], dtype=torch.int64),
+        first_samples=torch.tensor([segment.first_sample for segment, _ in good], dtype=torch.int64),
+        is_padded=len(set(lengths)) > 1,
         failed=failed,
     )
 
@@ -119,6 +110,19 @@ class SpeechData(LightningDataModule):
         rank = self.trainer.global_rank if self.trainer else 0
         batches = [self.val_plan[index] for index in range(rank, self.val_plan.per_epoch, self.num_ranks)]
         return self._loader(self.val_table, batches, min(self.num_workers, len(batches)))
+
+    def on_before_batch_transfer(self, batch: WaveBatch, dataloader_idx: int) -> WaveBatch:
+        """Refuse a batch of which nothing could be read: here, because a worker's error comes with its traceback.
+
+        Raises:
+            UserError: the batch is empty.
+        """
+        if not len(batch.rows):
+            raise UserError(
+                f"none of the {len(batch.failed)} recordings of a batch could be read ({batch.failed[0][1]}). "
+                "Is the folder data.root still there?"
+            )
+        return batch
 
     def _loader(
         self, table: Table, batches: PlanSampler | list[list[Segment]], num_workers: int

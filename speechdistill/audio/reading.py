@@ -1,6 +1,8 @@
 """Audio files in, float32 mono waveforms at 16 kHz out."""
 
 import math
+import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +39,7 @@ def length_by_decoding(path: Path) -> int:
         UnreadableAudioError: it cannot be decoded, ends before its header says, or holds values that are not finite.
     """
     try:
-        with soundfile.SoundFile(path) as file:
+        with soundfile.SoundFile(_name(path)) as file:
             decoded, finite = 0, True
             while len(block := file.read(_BLOCK_FRAMES, dtype="float32", always_2d=True)):
                 decoded += len(block)
@@ -60,7 +62,7 @@ def length_by_header(path: Path) -> int:
         UnreadableAudioError: the header cannot be read.
     """
     try:
-        info = soundfile.info(path)
+        info = soundfile.info(_name(path))
     except (soundfile.LibsndfileError, RuntimeError, OSError) as error:
         raise UnreadableAudioError(_reason(error)) from error
     return samples_at_16k(info.frames, info.samplerate)
@@ -81,7 +83,7 @@ def read_waveform(path: Path, first_sample: int = 0, num_samples: int | None = N
         UnreadableAudioError: it cannot be decoded, or the piece lies beyond its end.
     """
     try:
-        with soundfile.SoundFile(path) as file:
+        with soundfile.SoundFile(_name(path)) as file:
             native_hz = file.samplerate
             begin, skip = _native_begin(first_sample, native_hz)
             count = -1
@@ -108,6 +110,11 @@ def read_waveform(path: Path, first_sample: int = 0, num_samples: int | None = N
     if not np.isfinite(waveform).all():
         raise UnreadableAudioError("holds values that are not finite")
     return np.ascontiguousarray(waveform, dtype=np.float32)
+
+
+def _name(path: Path) -> str | bytes:
+    """As bytes where the file system takes them, because names need not be UTF-8."""
+    return str(path) if sys.platform == "win32" else os.fsencode(path)
 
 
 def _native_begin(first_sample: int, native_hz: int) -> tuple[int, int]:

@@ -25,7 +25,11 @@ def save_student(folder: Path, student: PreTrainedModel, model_card: str) -> Non
     """
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
+    bars = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
     student.save_pretrained(partial)
+    if bars:
+        transformers_logging.enable_progress_bar()
     # The student normalises waveforms itself where its teacher wants them so: nobody else should.
     Wav2Vec2FeatureExtractor(
         feature_size=1, sampling_rate=SAMPLE_RATE_HZ, do_normalize=False, return_attention_mask=True

@@ -21,6 +21,11 @@ COPYABLE_PARTS = {
 }
 
 
+def feature_norm(teacher_config: Any) -> str:
+    """ "group" or "layer"; data2vec-audio only exists with layer norm, and its config does not say so."""
+    return str(getattr(teacher_config, "feat_extract_norm", "layer"))
+
+
 def derive_config(
     architecture: Mapping[str, Any],
     teacher_config: Any,
@@ -50,9 +55,9 @@ def derive_config(
         return StudentConfig(
             conv_layers=[list(layer) for layer in conv_layers],
             conv_bias=teacher_config.conv_bias,
-            feature_norm=teacher_config.feat_extract_norm,
+            feature_norm=feature_norm(teacher_config),
             feature_grad_mult=architecture["feature_grad_mult"],
-            normalize_waveforms=teacher_config.feat_extract_norm == "layer",
+            normalize_waveforms=feature_norm(teacher_config) == "layer",
             projection_layer_norm=architecture["projection_layer_norm"],
             hidden_size=hidden_size,
             layers=uniform_layers(

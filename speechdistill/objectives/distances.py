@@ -55,6 +55,10 @@ def log_sigmoid_cosine(prediction: Tensor, target: Tensor, num_frames: Tensor | 
     Returns:
         Scalar.
     """
+    if num_frames is not None:
+        # Already here: a frame that is not a number would come back in the gradient, as 0 x NaN.
+        padded = padding_mask(num_frames, prediction.shape[1])[..., None]
+        prediction, target = prediction.masked_fill(padded, 0), target.masked_fill(padded, 0)
     return frame_mean(-F.logsigmoid(cosine(prediction, target)), num_frames)
 
 

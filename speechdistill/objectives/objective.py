@@ -120,7 +120,10 @@ def build_objective(config: Mapping[str, Any], student_layers: int, teacher_laye
         distance = term["distance"]
         if distance not in DISTANCES:
             raise UserError(f"objective.terms.{name}.distance={distance}: known are {', '.join(DISTANCES)}.")
-        terms.append(Term(name, DISTANCES[distance], _constant(float(term["weight"]))))
+        weight = term["weight"]
+        if not isinstance(weight, int | float):
+            raise UserError(f"objective.terms.{name}.weight={weight}: give a number; 0 only reports the term.")
+        terms.append(Term(name, DISTANCES[distance], _constant(float(weight))))
     if not any(term.weight(0) for term in terms):
         raise UserError("objective.terms: every weight is 0, so there is nothing to learn.")
     return Objective(terms, matches, bool(config["count_padding"]))
@@ -129,18 +132,36 @@ def build_objective(config: Mapping[str, Any], student_layers: int, teacher_laye
 def _matches(layer_map: Any, student_layers: int, teacher_layers: int) -> list[LayerMatch]:
     if isinstance(layer_map, Mapping):
         arguments = dict(layer_map)
-        name = arguments.pop("name")
+        name = arguments.pop("name", None)
         if name not in LAYER_MAPS:
             raise UserError(f"objective.map.name={name}: known are {', '.join(LAYER_MAPS)}.")
-        return LAYER_MAPS[name](student_layers, teacher_layers, **arguments)
+        try:
+            return LAYER_MAPS[name](student_layers, teacher_layers, **arguments)
+        except TypeError as error:
+            raise UserError(f"objective.map={layer_map}: {error}.") from error
+    if not _are_pairs(layer_map):
+        raise UserError(
+            f"objective.map={layer_map}: give a name with its arguments, or pairs [student layer, teacher layer]."
+        )
     matches = [LayerMatch(*pair) for pair in layer_map]
-    for student_layer, teacher_layer in matches:
+    for place, (student_layer, teacher_layer) in enumerate(matches):
+        found = f"objective.map has [{student_layer}, {teacher_layer}]"
         if not (0 <= student_layer <= student_layers and 0 <= teacher_layer <= teacher_layers):
             raise UserError(
-                f"objective.map has [{student_layer}, {teacher_layer}]: the student has layers 0 to {student_layers}, "
-                f"the teacher 0 to {teacher_layers}."
+                f"{found}: the student has layers 0 to {student_layers}, the teacher 0 to {teacher_layers}."
             )
+        if student_layer != student_layers:
+            raise UserError(f"{found}: the heads stand on the student's last layer, so [{student_layers}, ...].")
+        if matches[place] in matches[:place]:
+            raise UserError(f"{found} twice.")
     return matches
+
+
+def _are_pairs(layer_map: Any) -> bool:
+    def is_pair(value: Any) -> bool:
+        return isinstance(value, list | tuple) and len(value) == 2 and all(isinstance(layer, int) for layer in value)
+
+    return isinstance(layer_map, list | tuple) and bool(layer_map) and all(is_pair(value) for value in layer_map)
 
 
 def _constant(weight: float) -> Callable[[int], float]:

@@ -15,6 +15,7 @@ from transformers.utils import logging as transformers_logging
 from speechdistill.batch import Taps, WaveBatch
 from speechdistill.errors import UserError
 from speechdistill.frames import SAMPLE_RATE_HZ, num_frames, padding_mask
+from speechdistill.models.derive import feature_norm
 from speechdistill.models.feature_encoder import normalize_waveforms
 
 MODEL_TYPES = ("hubert", "wavlm", "wav2vec2", "data2vec-audio")
@@ -61,7 +62,7 @@ class Teacher(nn.Module):
         self.num_params = sum(parameter.numel() for parameter in model.parameters())
         # What the models were trained with, whatever their preprocessor files say:
         # group-norm front ends were fed raw waveforms, layer-norm front ends normalised ones.
-        self.normalizes_waveforms: bool = self.config.feat_extract_norm == "layer"
+        self.normalizes_waveforms: bool = feature_norm(self.config) == "layer"
 
     @property
     def num_layers(self) -> int:
@@ -83,8 +84,8 @@ class Teacher(nn.Module):
         return super().train(False)
 
     def cut(self, highest_layer: int) -> None:
-        """Drop the Transformer layers above the highest one that is needed."""
-        self.model.encoder.layers = self.model.encoder.layers[:highest_layer]
+        """Drop the Transformer layers above the highest one that is needed; the first stays, for its input is layer 0."""
+        self.model.encoder.layers = self.model.encoder.layers[: max(1, highest_layer)]
 
     @torch.no_grad()
     def forward(self, batch: WaveBatch, layers: Collection[int] | None = None) -> Taps:

@@ -81,6 +81,7 @@ class Checkpoints(Callback):
         self.best_loss = float("inf")
         self._saved_step = -1
         self._saved_at = time.monotonic()
+        self._wanted = False
 
     def state_dict(self) -> dict[str, float]:
         """The best validation loss goes into the checkpoint."""
@@ -105,7 +106,9 @@ class Checkpoints(Callback):
         if self.every_minutes and trainer.is_last_batch is False:
             minutes_due = time.monotonic() - self._saved_at >= self.every_minutes * 60
             minutes_due = trainer.strategy.broadcast(minutes_due)
-        if steps_due or minutes_due:
+        self._wanted = self._wanted or steps_due or minutes_due
+        # A checkpoint says that its step is done, and to that belongs the validation that is due at it.
+        if trainer.should_stop or (self._wanted and not validation_due(trainer)):
             self._save(trainer, pl_module)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -116,6 +119,8 @@ class Checkpoints(Callback):
             self.best_loss = loss
             pl_module.check_finite()
             trainer.save_checkpoint(self.folder / BEST)
+        if self._wanted:
+            self._save(trainer, pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The end, also an early one that somebody asked for."""
@@ -136,8 +141,20 @@ class Checkpoints(Callback):
     def _save(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, TrainingModule)
         pl_module.check_finite()
+        for logger in trainer.loggers:
+            logger.save()  # a kill after the checkpoint must not lose the row of its step
         trainer.save_checkpoint(self.folder / LAST)
-        self._saved_step, self._saved_at = trainer.global_step, time.monotonic()
+        self._saved_step, self._saved_at, self._wanted = trainer.global_step, time.monotonic(), False
+
+
+def validation_due(trainer: Trainer) -> bool:
+    """Whether Lightning validates after the batch in hand."""
+    interval = trainer.val_check_batch
+    return (
+        bool(trainer.limit_val_batches)
+        and isinstance(interval, int)
+        and not (trainer.fit_loop.batch_idx + 1) % interval
+    )
 
 
 class StopOnSignal(Callback):
@@ -172,8 +189,13 @@ class StopOnSignal(Callback):
             wanted = trainer.strategy.reduce_boolean_decision(wanted, all=False)
         if wanted or (self.after_steps is not None and trainer.global_step >= self.after_steps):
             trainer.should_stop = True
+            # Lightning would validate before it stops; who stops a run wants it to end now. Where a validation is due
+            # at this step anyway it takes place, because a resumed run would not make up for it.
+            if not validation_due(trainer):
+                trainer.limit_val_batches = 0
 
     def _notice(self, number: int, frame: FrameType | None) -> None:
+        # A second signal does not wait for the step to end.
         if self.signal is not None:
             raise KeyboardInterrupt
         self.signal = signal.Signals(number)

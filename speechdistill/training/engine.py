@@ -129,7 +129,8 @@ def fit(
     try:
         trainer.fit(module, datamodule=data, ckpt_path=resume_from, weights_only=True)
         done = trainer.global_step
-        if validates and done % min(settings["validate_every_steps"], max_steps):
+        # A run that was stopped early is to end at once; the next start validates.
+        if validates and done == max_steps and done % min(settings["validate_every_steps"], max_steps):
             trainer.validate(module, datamodule=data, verbose=False)
     except (torch.OutOfMemoryError, RuntimeError) as error:
         if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):

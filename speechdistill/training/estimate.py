@@ -31,7 +31,7 @@ def start_line(
     step_seconds = seconds_per_step(module, data, settings)
     return (
         f"run      {'goes on to' if resumed else ''} {settings['max_steps']} steps of {seconds:.0f} s of audio = "
-        f"{settings['max_steps'] * seconds / 3600:.1f} h = {epochs:.1f} epochs on {settings['devices']} x "
+        f"{duration(settings['max_steps'] * seconds)} = {epochs:.1f} epochs on {settings['devices']} x "
         f"{'GPU' if torch.cuda.is_available() else 'CPU'} in {settings['precision']}; about "
         f"{duration(steps * step_seconds)} at {step_seconds:.2f} s a step, {disk / 2**20:.0f} MiB of disk in {out_dir}"
     ).replace("run       ", "run      ")

@@ -51,7 +51,7 @@ def plot_similarity(similarity: Tensor, row_names: list[str], path: Path) -> Non
     """
     rows, columns = similarity.shape
     figure, axis = plt.subplots(figsize=(1.8 + 0.55 * columns, 1.3 + 0.42 * rows), layout="constrained")
-    image = axis.imshow(similarity, origin="lower", vmin=0, vmax=1, cmap="viridis", aspect="auto")
+    image = axis.imshow(similarity.numpy(), origin="lower", vmin=0, vmax=1, cmap="viridis", aspect="auto")
     for row in range(rows):
         for column in range(columns):
             value = float(similarity[row, column])

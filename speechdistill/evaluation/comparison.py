@@ -1,0 +1,150 @@
+"""Rows that are probed alike: MFCC, encoders, and a distilled student between its random beginning and its teacher."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+
+from speechdistill.checkpoints.student_dir import load_student
+from speechdistill.errors import UserError
+from speechdistill.evaluation.features import Features, encoder_features, load_encoder, mfcc_features
+from speechdistill.evaluation.probes import Run
+from speechdistill.models.config import StudentConfig
+from speechdistill.models.derive import copy_from_teacher
+from speechdistill.models.student import StudentForDistillation, StudentModel
+from speechdistill.teachers.load import Teacher, load_teacher
+
+MFCC = "MFCC"
+TEACHER = "teacher"
+# What a DistilHuBERT student starts from: copied_parts of configs/architecture/distilhubert.yaml.
+COPIED_PARTS = ("feature_encoder", "projection", "positional_convolution", "layers")
+
+
+class Probe(Protocol):
+    """What all probes have in common."""
+
+    @property
+    def title(self) -> str:
+        """What is asked."""
+
+    @property
+    def measure(self) -> str:
+        """What tables show: the error, or "accuracy"."""
+
+    @property
+    def over(self) -> str:
+        """What the trials of a row differ in."""
+
+    def runs(self, features: Features, seeds: Sequence[int], name: str) -> list[Run]:
+        """Probe one encoder."""
+
+
+@dataclass
+class Row:
+    """A row of a comparison.
+
+    Attributes:
+        name: what the table calls it.
+        source: where it comes from.
+        members: for each of its encoders, what makes it, and the seeds that it is probed with. Made one at a time.
+        runs: what came out.
+    """
+
+    name: str
+    source: str
+    members: list[tuple[Callable[[], Features], list[int]]]
+    runs: list[Run] = field(default_factory=list)
+
+    def probe(self, probe: Probe) -> None:
+        """Fill `runs`."""
+        self.runs = [run for make, seeds in self.members for run in probe.runs(make(), seeds, self.name)]
+
+
+def mfcc_row(seeds: Sequence[int]) -> Row:
+    """The floor."""
+    return Row(MFCC, "13 coefficients, first and second differences", [(mfcc_features, list(seeds))])
+
+
+def upstream_row(upstream: str, seeds: Sequence[int]) -> Row:
+    """One encoder, a student or a teacher."""
+    model = load_encoder(upstream)
+    return Row(upstream, upstream, [(lambda: encoder_features(model), list(seeds))])
+
+
+def student_rows(students: Sequence[str], teacher_name: str | None, seeds: Sequence[int]) -> tuple[list[Row], str]:
+    """Four rows: a random student, one with copied layers, the distilled one, its teacher.
+
+    Several students are one row: they are what one recipe gave with several training seeds, and student i is probed
+    with seed i.
+
+    Args:
+        students: folders of students or of their runs.
+        teacher_name: None = the teacher that the students' config.json names.
+        seeds: of the probes, and of the weights of the two untrained rows.
+
+    Returns:
+        The rows; a note on what is missing or doubtful, else "".
+
+    Raises:
+        UserError: a folder is no student, they have different teachers, or fewer seeds than students.
+    """
+    configs = [load_student(folder).config for folder in students]
+    teacher, note = _teacher_of(configs, students, teacher_name)
+    config_of = {seed: configs[index % len(configs)] for index, seed in enumerate(seeds)}
+
+    def loaded(folder: str) -> Callable[[], Features]:
+        return lambda: encoder_features(load_student(folder))
+
+    def untrained(seed: int, copied: bool) -> Callable[[], Features]:
+        return lambda: encoder_features(untrained_student(config_of[seed], seed, teacher if copied else None))
+
+    if len(students) == 1:
+        distilled = [(loaded(students[0]), list(seeds))]
+    elif len(students) == len(seeds):
+        distilled = [(loaded(folder), [seed]) for folder, seed in zip(students, seeds, strict=True)]
+    else:
+        raise UserError(f"{len(students)} students and {len(seeds)} seeds: give as many seeds, student i has seed i.")
+    rows = [Row("student, random", "seeds", [(untrained(seed, False), [seed]) for seed in seeds])]
+    try:
+        untrained_student(configs[0], 0, teacher)
+    except UserError as error:
+        note += f"No row for a student with copied layers: {str(error).split('. ')[0]}. "
+    else:
+        name = "student, copied layers, untrained"
+        rows.append(Row(name, teacher.source.name, [(untrained(seed, True), [seed]) for seed in seeds]))
+    rows.append(Row("student, distilled", ", ".join(students), distilled))
+    rows.append(Row(TEACHER, teacher.source.name, [(lambda: encoder_features(teacher), list(seeds))]))
+    return rows, note
+
+
+def untrained_student(config: StudentConfig, seed: int, teacher: Teacher | None = None) -> StudentModel:
+    """Draw a student's weights; with a teacher, copy what DistilHuBERT copies from it.
+
+    Raises:
+        UserError: the teacher's weights have other shapes.
+    """
+    torch.manual_seed(seed)
+    student = StudentModel(config) if config.heads is None else StudentForDistillation(config).student
+    if teacher is not None:
+        copy_from_teacher(student, teacher.model.state_dict(), COPIED_PARTS)
+    return student
+
+
+def _teacher_of(configs: Sequence[Any], students: Sequence[str], name: str | None) -> tuple[Teacher, str]:
+    if name is not None:
+        return load_teacher(name), ""
+    records = [config.teacher or {} for config in configs]
+    names = sorted({str(record.get("name")) for record in records})
+    if len(names) > 1:
+        raise UserError(f"the students have different teachers: {', '.join(names)}. Compare them one by one.")
+    if not records[0].get("name"):
+        raise UserError(f"student={students[0]}: its config.json names no teacher; name it with teacher=.")
+    try:
+        teacher = load_teacher(names[0], records[0].get("revision"))
+    except UserError as error:
+        raise UserError(f"the teacher of student={students[0]}: {error} Or name it with teacher=.") from error
+    # From a folder the hash is of the files, and so does not depend on the precision that was loaded.
+    if teacher.source.revision is None and records[0].get("sha256") not in (None, teacher.source.sha256):
+        return teacher, f"{names[0]} is not the file that the student was distilled from. "
+    return teacher, ""

@@ -1,0 +1,118 @@
+"""Features of one recording, layer by layer: the hidden states of an encoder, or MFCCs as the floor beneath them.
+
+A recording goes through the encoder alone and unpadded. The group norm of HuBERT Base's front end takes its
+statistics over time, padding included, so that features from a padded batch would depend on their neighbours.
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torchaudio
+from torch import Tensor
+from torch.nn import functional as F
+
+from speechdistill.audio.reading import UnreadableAudioError, read_waveform
+from speechdistill.batch import WaveBatch
+from speechdistill.checkpoints.student_dir import load_student
+from speechdistill.errors import UserError
+from speechdistill.frames import FRAME_STRIDE_SAMPLES, FRAME_WINDOW_SAMPLES, SAMPLE_RATE_HZ
+from speechdistill.models.config import StudentConfig
+from speechdistill.models.student import StudentModel
+from speechdistill.teachers.load import MINI, Teacher, load_teacher
+
+# From a waveform (S,) to one (T, D) for each layer, 0 to L; MFCCs are a single layer.
+Features = Callable[[Tensor], list[Tensor]]
+
+_NUM_MFCC = 13
+_NUM_MELS = 40
+
+
+def mfcc_features() -> Features:
+    """39 MFCC features on the frames of HuBERT: frame t is made of samples 320 t to 320 t + 400.
+
+    13 coefficients of 40 mel bands with their first and second differences (over five frames), brought to zero mean
+    and unit variance over each recording. One layer, (T, 39).
+    """
+    transform = torchaudio.transforms.MFCC(
+        SAMPLE_RATE_HZ,
+        n_mfcc=_NUM_MFCC,
+        log_mels=True,
+        melkwargs={
+            "n_fft": FRAME_WINDOW_SAMPLES,
+            "hop_length": FRAME_STRIDE_SAMPLES,
+            "n_mels": _NUM_MELS,
+            "center": False,
+        },
+    )
+
+    def features(waveform: Tensor) -> list[Tensor]:
+        coefficients = transform(_long_enough(waveform))
+        first = torchaudio.functional.compute_deltas(coefficients)
+        second = torchaudio.functional.compute_deltas(first)
+        frames = torch.cat([coefficients, first, second]).T
+        return [(frames - frames.mean(0)) / (frames.std(0, correction=0) + 1e-5)]
+
+    return features
+
+
+def encoder_features(model: StudentModel | Teacher) -> Features:
+    """Hidden states 0 to L of an encoder; a clip shorter than one frame is filled up with zeros to a whole one."""
+    model.eval()
+
+    @torch.inference_mode()
+    def features(waveform: Tensor) -> list[Tensor]:
+        waveforms = _long_enough(waveform)[None]
+        if isinstance(model, StudentModel):
+            hidden = model.encode(waveforms, layers=range(model.config.num_hidden_layers + 1)).hidden_states
+        else:
+            row = torch.zeros(1, dtype=torch.int64)
+            batch = WaveBatch(waveforms, row + waveforms.shape[1], row, row, is_padded=False)
+            hidden = model(batch).tensors["hidden"]
+        return [hidden[layer][0] for layer in sorted(hidden)]
+
+    return features
+
+
+def load_encoder(name: str, key: str = "upstream") -> StudentModel | Teacher:
+    """Load a student (its folder or its run's) or a teacher ("mini", folder, hub id).
+
+    Args:
+        name: what to load.
+        key: the word of the command line that it came from, for messages.
+
+    Raises:
+        UserError: it is neither.
+    """
+    folder = Path(name).expanduser()
+    if not folder.is_dir():
+        if name != MINI and (name.startswith((".", "/", "~")) or name.count("/") > 1):
+            raise UserError(f"{key}={name}: no such folder.")
+        return load_teacher(name)
+    if (folder / "student" / "config.json").is_file() and not (folder / "config.json").is_file():
+        return load_student(folder)
+    try:
+        model_type = json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{key}={name} is neither a student (a run's folder, or the student/ in it) nor an encoder in Hugging "
+            "Face's format: no config.json in it names a model_type."
+        ) from error
+    return load_student(folder) if model_type == StudentConfig.model_type else load_teacher(name)
+
+
+def read_recording(path: Path) -> Tensor:
+    """Read a recording at 16 kHz, (S,).
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    try:
+        return torch.from_numpy(read_waveform(path))
+    except UnreadableAudioError as error:
+        raise UserError(f"{path} cannot be read: {error}. Repair it, or take it out of the table.") from error
+
+
+def _long_enough(waveform: Tensor) -> Tensor:
+    return F.pad(waveform, (0, max(0, FRAME_WINDOW_SAMPLES - len(waveform))))

@@ -1,0 +1,103 @@
+"""A run that was stopped goes on as if nothing had happened."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+MATHEMATICS = ["trainer.max_steps=9", "trainer.validate_every_steps=4", "trainer.checkpoint_every_steps=3"]
+
+
+def losses(folder: Path) -> dict[str, list[str]]:
+    with (folder / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    return {
+        name: [row[name] for row in rows] for name in ("step", "epoch", "train/loss", "train/grad_norm", "val/loss")
+    }
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_stop_and_resume_equals_an_uninterrupted_run_bit_for_bit(
+    tmp_path: Path, small_run: list[str], command: Callable[..., int], precision: str
+) -> None:
+    words = [*small_run, *MATHEMATICS, f"trainer.precision={precision}"]
+    assert command(*words, f"out_dir={tmp_path / 'whole'}") == 0
+    assert command(*words, f"out_dir={tmp_path / 'parts'}", "trainer.stop_after_steps=2", "data.num_workers=1") == 0
+    assert command(f"resume={tmp_path / 'parts'}", "trainer.stop_after_steps=5", "data.num_workers=0") == 0
+    assert command(f"resume={tmp_path / 'parts'}", "trainer.stop_after_steps=null", "data.num_workers=2") == 0
+    assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
+    ends = [
+        torch.load(tmp_path / name / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+        for name in ("whole", "parts")
+    ]
+    assert all(torch.equal(ends[0][key], ends[1][key]) for key in ends[0])
+    assert json.loads((tmp_path / "parts" / "summary.json").read_text())["steps"] == 9
+
+
+def test_resume_goes_back_to_the_last_checkpoint_after_a_kill(
+    tmp_path: Path, small_run: list[str], command: Callable[..., int]
+) -> None:
+    words = [*small_run, *MATHEMATICS]
+    assert command(*words, f"out_dir={tmp_path / 'whole'}") == 0
+    process = start(*words, f"out_dir={tmp_path / 'killed'}", "trainer.max_steps=9")
+    wait_for(tmp_path / "killed" / "checkpoints" / "last.ckpt", process)
+    process.kill()
+    process.wait()
+    assert command(f"resume={tmp_path / 'killed'}") == 0
+    assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_leaves_a_student(
+    tmp_path: Path, small_run: list[str], command: Callable[..., int], number: signal.Signals
+) -> None:
+    out_dir = tmp_path / "run"
+    process = start(*small_run, f"out_dir={out_dir}", "trainer.max_steps=100000", "trainer.checkpoint_every_steps=2")
+    wait_for(out_dir / "checkpoints" / "last.ckpt", process)
+    process.send_signal(number)
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert "Traceback" not in errors
+    assert f"resume={out_dir}" in output
+    step = torch.load(out_dir / "checkpoints" / "last.ckpt", weights_only=True)["global_step"]
+    assert json.loads((out_dir / "summary.json").read_text())["steps"] == step
+    assert (out_dir / "student" / "model.safetensors").is_file()
+    assert command(f"resume={out_dir}", f"trainer.stop_after_steps={step + 2}") == 0
+    assert torch.load(out_dir / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == step + 2
+
+
+def test_resume_refuses_what_would_change_the_mathematics(
+    tmp_path: Path, small_run: list[str], command: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    out_dir = tmp_path / "run"
+    assert command(*small_run, f"out_dir={out_dir}", "trainer.max_steps=4", "trainer.stop_after_steps=2") == 0
+    capsys.readouterr()
+    assert command(f"resume={out_dir}", "optim.lr=1") == 2
+    assert "optim.lr cannot change" in capsys.readouterr().err
+
+
+def start(*words: str) -> subprocess.Popen[str]:
+    environment = {name: value for name, value in os.environ.items() if name != "SPEECHDISTILL_OUT_DIR"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "speechdistill.train", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+
+
+def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 120
+    while not path.exists():
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.02)

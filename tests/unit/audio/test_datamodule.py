@@ -1,0 +1,143 @@
+"""Batches: the same with any number of workers; what cannot be read is left out and reported."""
+
+import itertools
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from speechdistill.audio.batch_plan import Segment
+from speechdistill.audio.corpora import folder_corpus
+from speechdistill.audio.datamodule import SegmentDataset, SpeechData, collate
+from speechdistill.audio.reading import read_waveform
+from speechdistill.errors import UserError
+
+
+@pytest.fixture
+def table(tmp_path):
+    random = np.random.default_rng(0)
+    for number in range(30):
+        samples = int(random.uniform(0.6, 2.5) * 16_000)
+        soundfile.write(tmp_path / f"{number:02d}.flac", random.uniform(-0.5, 0.5, samples), 16_000)
+    return folder_corpus(tmp_path, progress=False)
+
+
+def speech_data(table, global_step: int = 0, rank: int = 0, **changes) -> SpeechData:
+    settings = {"seed": 1, "batch_seconds": 8, "max_utterances": 6, "max_seconds": 2.0, **changes}
+    data = SpeechData(table, **settings)
+    data.trainer = SimpleNamespace(global_step=global_step, global_rank=rank)
+    return data
+
+
+def first(loader, count: int = 8) -> list:
+    return list(itertools.islice(iter(loader), count))
+
+
+def assert_same(left: list, right: list) -> None:
+    assert len(left) == len(right) > 0
+    for one, other in zip(left, right, strict=True):
+        for name in ("waveforms", "num_samples", "rows", "first_samples"):
+            assert torch.equal(getattr(one, name), getattr(other, name)), name
+        assert one.is_padded == other.is_padded
+
+
+@pytest.mark.parametrize("batching", ["crop", "pad"])
+def test_any_number_of_workers_gives_the_same_batches(table, batching):
+    batches = [first(speech_data(table, batching=batching, num_workers=n).train_dataloader()) for n in (0, 2)]
+    assert_same(*batches)
+    validation = [list(speech_data(table, batching=batching, num_workers=n).val_dataloader()) for n in (0, 2)]
+    assert_same(*validation)
+
+
+def test_a_batch_holds_what_the_plan_says(table):
+    data = speech_data(table)
+    for index, batch in enumerate(first(data.train_dataloader())):
+        segments = data.train_plan[index]
+        assert batch.rows.tolist() == [segment.row for segment in segments]
+        assert batch.first_samples.tolist() == [segment.first_sample for segment in segments]
+        assert not batch.is_padded
+        for row, segment in enumerate(segments):
+            audio = read_waveform(data.train_table.path(segment.row), segment.first_sample, segment.num_samples)
+            assert torch.equal(batch.waveforms[row], torch.from_numpy(audio))
+
+
+def test_a_resumed_loader_begins_at_the_trainers_step(table):
+    whole = first(speech_data(table, accumulate=2).train_dataloader(), 12)
+    resumed = speech_data(table, global_step=3, accumulate=2).train_dataloader()
+    assert_same(first(resumed, 6), whole[6:])
+
+
+def test_two_ranks_share_the_batches_of_training_and_validation(table):
+    alone = first(speech_data(table, accumulate=2).train_dataloader(), 8)
+    pair = [first(speech_data(table, rank=rank, num_ranks=2).train_dataloader(), 4) for rank in (0, 1)]
+    assert_same([batch for step in zip(*pair, strict=True) for batch in step], alone)
+    rows = [
+        row
+        for rank in (0, 1)
+        for batch in speech_data(table, rank=rank, num_ranks=2).val_dataloader()
+        for row in batch.rows.tolist()
+    ]
+    assert sorted(rows) == list(range(len(table.select("val"))))
+
+
+def test_validation_is_the_same_every_time(table):
+    data = speech_data(table)
+    assert_same(list(data.val_dataloader()), list(data.val_dataloader()))
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_an_unreadable_file_is_dropped_and_reported(table, num_workers):
+    data = speech_data(table, num_workers=num_workers)
+    row = data.train_plan[0][0].row
+    data.train_table.path(row).write_text("gone bad")
+    batch = first(data.train_dataloader(), 1)[0]
+    assert row not in batch.rows.tolist()
+    assert len(batch.rows) == len(batch.waveforms) == len(data.train_plan[0]) - 1
+    assert [failed for failed, _ in batch.failed] == [row]
+    assert batch.failed[0][1]
+
+
+def test_collate_puts_zeros_behind_the_shorter_ones():
+    items = [(Segment(4, 320, 3), np.ones(3, np.float32)), (Segment(9, 0, 5), np.full(5, 2, np.float32))]
+    batch = collate([*items, (Segment(7, 0, 5), "is damaged")])
+    assert batch.waveforms.tolist() == [[1, 1, 1, 0, 0], [2] * 5]
+    assert batch.waveforms.dtype == torch.float32
+    assert batch.num_samples.tolist() == [3, 5]
+    assert batch.rows.tolist() == [4, 9]
+    assert batch.first_samples.tolist() == [320, 0]
+    assert batch.is_padded
+    assert batch.failed == ((7, "is damaged"),)
+    assert not collate(items[:1]).is_padded
+
+
+def test_a_dataset_returns_the_reason_in_place_of_the_audio(table):
+    table.path(0).unlink()
+    segment = Segment(0, 0, 8000)
+    got, reason = SegmentDataset(table)[segment]
+    assert got == segment
+    assert isinstance(reason, str)
+    assert reason
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_folder_that_went_away_is_one_message_without_a_traceback(table, num_workers):
+    data = speech_data(table, num_workers=num_workers)
+    for path in table.root.iterdir():
+        path.unlink()
+    with pytest.raises(UserError, match=r"data\.root") as caught:  # noqa: PT012  # either line may notice
+        batch = first(data.train_dataloader(), 1)[0]
+        data.on_before_batch_transfer(batch, 0)
+    assert "Traceback" not in str(caught.value)
+
+
+def test_a_corpus_without_training_rows_is_refused(table):
+    with pytest.raises(UserError, match="no recordings for training"):
+        speech_data(table.select("val"))
+
+
+def test_a_corpus_without_validation_rows_has_no_validation(table):
+    data = speech_data(table.select("train"))
+    assert data.val_plan is None
+    assert data.val_dataloader() == []

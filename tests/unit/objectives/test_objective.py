@@ -1,0 +1,145 @@
+"""The objective: weights, layers, what is reported, what a configuration may say."""
+
+import pytest
+import torch
+
+from speechdistill.errors import UserError
+from speechdistill.objectives.distances import l1, log_sigmoid_cosine
+from speechdistill.objectives.layer_maps import LayerMatch
+from speechdistill.objectives.objective import Objective, Term, build_objective
+
+CONFIG = {
+    "map": {"name": "last_to_many", "count": 3},
+    "count_padding": False,
+    "terms": {
+        "hidden_l1": {"distance": "l1", "weight": 1.0},
+        "hidden_cosine": {"distance": "log_sigmoid_cosine", "weight": 0.5},
+    },
+}
+FRAMES = torch.tensor([6, 4])
+
+
+def tensors(layers=(4, 8, 12), seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return {layer: torch.randn(2, 6, 5, generator=generator) for layer in layers}
+
+
+def constant(number):
+    return lambda step: number
+
+
+def test_total_is_the_weighted_sum_of_means_over_layers():
+    predictions, targets = tensors(), tensors(seed=1)
+    loss = build_objective(CONFIG, 2, 12)(predictions, targets, FRAMES, 0)
+    by_layer = {
+        name: [distance(predictions[layer], targets[layer], FRAMES) for layer in (4, 8, 12)]
+        for name, distance in (("hidden_l1", l1), ("hidden_cosine", log_sigmoid_cosine))
+    }
+    expected = sum(by_layer["hidden_l1"]) / 3 + 0.5 * sum(by_layer["hidden_cosine"]) / 3
+    torch.testing.assert_close(loss.total, expected)
+    for name, values in by_layer.items():
+        torch.testing.assert_close(loss.parts[name], sum(values) / 3)
+        for layer, value in zip((4, 8, 12), values, strict=True):
+            torch.testing.assert_close(loss.parts[f"{name}/layer_{layer:02d}"], value)
+    assert len(loss.parts) == 2 * 4
+
+
+def test_parts_carry_no_graph_and_the_total_does():
+    predictions = {layer: tensor.requires_grad_() for layer, tensor in tensors().items()}
+    loss = build_objective(CONFIG, 2, 12)(predictions, tensors(seed=1), FRAMES, 0)
+    assert loss.total.requires_grad
+    assert not any(part.requires_grad for part in loss.parts.values())
+    loss.total.backward()
+    assert all(tensor.grad.abs().sum() > 0 for tensor in predictions.values())
+
+
+def test_a_term_of_weight_0_is_reported_without_a_graph():
+    graphs = []
+
+    def watched(prediction, target, num_frames):
+        value = l1(prediction, target, num_frames)
+        graphs.append(value.requires_grad)
+        return value
+
+    objective = Objective([Term("seen", watched, constant(0)), Term("learned", l1, constant(1))], [LayerMatch(2, 4)])
+    predictions = {4: tensors((4,))[4].requires_grad_()}
+    loss = objective(predictions, tensors((4,), seed=1), FRAMES, 0)
+    assert graphs == [False]
+    torch.testing.assert_close(loss.parts["seen"], loss.parts["learned"])
+    torch.testing.assert_close(loss.total.detach(), loss.parts["learned"])
+
+
+def test_a_weight_of_0_does_not_turn_gradients_on_where_they_are_off():
+    objective = Objective([Term("a", l1, constant(1)), Term("b", l1, constant(0))], [LayerMatch(2, 4)])
+    with torch.no_grad():
+        predictions = {4: tensors((4,))[4].requires_grad_()}
+        assert not objective(predictions, tensors((4,), seed=1), FRAMES, 0).total.requires_grad
+
+
+def test_weights_follow_the_step():
+    objective = Objective([Term("a", l1, lambda step: 0.1 * step)], [LayerMatch(2, 4)])
+    totals = [objective(tensors((4,)), tensors((4,), seed=1), FRAMES, step).total.item() for step in (1, 10)]
+    assert totals[1] == pytest.approx(10 * totals[0])
+
+
+def test_count_padding_lets_padded_frames_count():
+    predictions, targets = tensors(), tensors(seed=1)
+    strict = build_objective(CONFIG, 2, 12)
+    counting = build_objective({**CONFIG, "count_padding": True}, 2, 12)
+    before = strict(predictions, targets, FRAMES, 0).total, counting(predictions, targets, FRAMES, 0).total
+    predictions[8][1, 5] += 10
+    after = strict(predictions, targets, FRAMES, 0).total, counting(predictions, targets, FRAMES, 0).total
+    assert torch.equal(before[0], after[0])
+    assert after[1] > before[1]
+    full = torch.tensor([6, 6])
+    torch.testing.assert_close(strict(predictions, targets, full, 0).total, after[1])
+
+
+def test_shapes_that_differ_are_named():
+    targets = tensors()
+    targets[8] = targets[8][:, :-1]
+    with pytest.raises(ValueError, match=r"layer 8: prediction \(2, 6, 5\), target \(2, 5, 5\)"):
+        build_objective(CONFIG, 2, 12)(tensors(), targets, FRAMES, 0)
+
+
+def test_the_formula_names_terms_layers_and_frames():
+    formula = build_objective(CONFIG, 2, 12).formula()
+    assert formula == "1 x hidden_l1 + 0.5 x hidden_cosine, mean over teacher layers 4, 8, 12 and valid frames"
+    assert "all frames" in build_objective({**CONFIG, "count_padding": True}, 2, 12).formula()
+
+
+def test_pairs_are_taken_as_they_are():
+    objective = build_objective({**CONFIG, "map": [[2, 12], [2, 0], [2, 5]]}, 2, 12)
+    assert objective.teacher_layers == [0, 5, 12]
+    assert objective.matches[0] == LayerMatch(2, 12)
+
+
+def with_term(**term):
+    return {"terms": {"x": {"distance": "l1", "weight": 1.0, **term}}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"map": {"name": "one_to_one"}}, r"objective\.map\.name=one_to_one: known are last_to_many"),
+        ({"map": {"name": "last_to_many", "count": 13}}, r"objective\.map\.count=13"),
+        ({"map": {"name": "last_to_many", "counts": 3}}, r"objective\.map"),
+        ({"map": {"count": 3}}, r"objective\.map"),
+        ({"map": [[2, 13]]}, r"objective\.map has \[2, 13\].*the teacher 0 to 12"),
+        ({"map": [[3, 12]]}, r"objective\.map has \[3, 12\].*student"),
+        ({"map": [[2, -1]]}, r"objective\.map has \[2, -1\]"),
+        # The heads stand on the last layer: any other student layer would silently be taken for it.
+        ({"map": [[1, 4], [2, 8]]}, r"objective\.map has \[1, 4\].*last layer.*\[2, "),
+        ({"map": [[2, 4], [2, 4]]}, r"objective\.map.*4.*twice"),
+        ({"map": []}, r"objective\.map"),
+        ({"map": [[2, 4, 8]]}, r"objective\.map"),
+        ({"map": [4, 8, 12]}, r"objective\.map"),
+        ({"map": "last_to_many"}, r"objective\.map"),
+        (with_term(distance="l3"), r"objective\.terms\.x\.distance=l3: known are l1, log_sigmoid_cosine"),
+        (with_term(weight=0), r"every weight is 0"),
+        (with_term(weight="much"), r"objective\.terms\.x\.weight=much"),
+    ],
+)
+def test_a_configuration_that_cannot_be_is_one_message(changes, message):
+    with pytest.raises(UserError, match=message):
+        build_objective({**CONFIG, **changes}, 2, 12)
