@@ -1,5 +1,6 @@
 """Configurations from configs/ and KEY=VALUE words, and those of earlier runs."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from speechdistill.cli import did_you_mean
 from speechdistill.errors import UserError
@@ -25,13 +27,16 @@ RESUMABLE_KEYS = (
     "trainer.wandb",
 )
 
+# Their values are taken verbatim: to Hydra's grammar "=", "~", "(" and letters beyond ASCII are no part of a word.
+_PATH_KEYS = ("data.root", "out_dir", "student.init_from", "teacher.name")
+
 
 def configure(name: str, words: Sequence[str]) -> dict[str, Any]:
     """Compose configs/<name>.yaml with a command's words; `resume=DIR` takes the earlier run's config instead.
 
     Args:
         name: of the root file.
-        words: KEY=VALUE, in Hydra's grammar.
+        words: KEY=VALUE, in Hydra's grammar; paths may hold any sign.
 
     Returns:
         Plain nested dictionaries, everything resolved.
@@ -39,11 +44,22 @@ def configure(name: str, words: Sequence[str]) -> dict[str, Any]:
     Raises:
         UserError: an unknown key or choice, a value that must be given, or a key that a resumed run cannot change.
     """
+    words = [_verbatim(word) for word in words]
     resumed = [word.partition("=")[2] for word in words if word.startswith("resume=")]
     if resumed and resumed[-1] not in ("", "null"):
         rest = [word for word in words if not word.startswith("resume=")]
         return _earlier(Path(resumed[-1]).expanduser(), rest)
     return _composed(name, words)
+
+
+def _verbatim(word: str) -> str:
+    """Quote a path, unless it is quoted already or means "none"."""
+    key, _, value = word.partition("=")
+    if key not in _PATH_KEYS or value in ("", "null") or (value[0] in "'\"" and value[0] == value[-1]):
+        return word
+    # In Hydra's quotes a backslash counts only in front of a quote, also of the closing one.
+    escaped = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), value)
+    return f"{key}='{escaped}'"
 
 
 def _composed(name: str, words: Sequence[str]) -> dict[str, Any]:
@@ -55,14 +71,19 @@ def _composed(name: str, words: Sequence[str]) -> dict[str, Any]:
         except OverrideParseException as error:
             raise UserError(f"{error.override!r} cannot be read; words are KEY=VALUE.") from error
         except (ConfigCompositionException, OmegaConfBaseException) as error:
-            known = OmegaConf.to_container(compose(name, overrides=_choices(name, words)), resolve=False)
-            raise UserError(_unknown_key(words, _paths(known), error)) from error
+            raise UserError(_unknown_key(words, _known_keys(name, words), error)) from error
         except HydraException as error:
             raise UserError(str(error).strip().splitlines()[0]) from error
-    missing = sorted(OmegaConf.missing_keys(config))
-    if missing:
-        raise UserError(f"{missing[0]} has to be given: add {missing[0]}=... to the command.")
-    container = OmegaConf.to_container(config, resolve=True)
+    return _resolved(config)
+
+
+def _resolved(config: Any) -> dict[str, Any]:
+    try:
+        if missing := sorted(OmegaConf.missing_keys(config)):
+            raise UserError(f"{missing[0]} has to be given: add {missing[0]}=... to the command.")
+        container = OmegaConf.to_container(config, resolve=True)
+    except OmegaConfBaseException as error:
+        raise UserError(f"the configuration cannot be resolved: {str(error).strip().splitlines()[0]}") from error
     assert isinstance(container, dict)
     return {str(key): value for key, value in container.items()}
 
@@ -73,7 +94,10 @@ def _earlier(folder: Path, words: Sequence[str]) -> dict[str, Any]:
         raise UserError(
             f"resume={folder}: no config.yaml there. Give the folder of a run, such as runs/<recipe>/<time>."
         )
-    config = OmegaConf.load(path)
+    try:
+        config = OmegaConf.load(path)
+    except (OSError, ValueError, YAMLError) as error:
+        raise UserError(f"resume={folder}: config.yaml cannot be read ({type(error).__name__}).") from error
     for override in _parsed(words):
         key = override.key_or_group
         if key not in RESUMABLE_KEYS:
@@ -85,9 +109,7 @@ def _earlier(folder: Path, words: Sequence[str]) -> dict[str, Any]:
         OmegaConf.update(config, key, override.value())
     OmegaConf.update(config, "resume", str(folder))
     OmegaConf.update(config, "out_dir", str(folder))
-    container = OmegaConf.to_container(config, resolve=True)
-    assert isinstance(container, dict)
-    return {str(key): value for key, value in container.items()}
+    return _resolved(config)
 
 
 def _parsed(words: Sequence[str]) -> list[Any]:
@@ -97,7 +119,15 @@ def _parsed(words: Sequence[str]) -> list[Any]:
         raise UserError(f"{error.override!r} cannot be read; words are KEY=VALUE.") from error
 
 
-def _choices(name: str, words: Sequence[str]) -> list[str]:
+def _known_keys(name: str, words: Sequence[str]) -> list[str] | None:
+    """The keys that can be set with these choices; None where the choices themselves do not compose."""
+    try:
+        return _paths(OmegaConf.to_container(compose(name, overrides=_choices(words)), resolve=False))
+    except (HydraException, OmegaConfBaseException):
+        return None
+
+
+def _choices(words: Sequence[str]) -> list[str]:
     """The words that choose a file of a group; the rest set keys."""
     groups = {path.name for path in (Path(__file__).parents[1] / "configs").glob("*/")}
     groups |= {path.name for path in (Path(__file__).parent / "configs").glob("*/")}
@@ -111,10 +141,10 @@ def _paths(config: Any, prefix: str = "") -> list[str]:
     return found
 
 
-def _unknown_key(words: Sequence[str], known: Sequence[str], error: Exception) -> str:
+def _unknown_key(words: Sequence[str], known: Sequence[str] | None, error: Exception) -> str:
     for override in _parsed(words):
         key = override.key_or_group
-        if key not in known and not override.is_add():
+        if known is not None and key not in known and not override.is_add():
             return f"no key {key!r}{did_you_mean(key, known)}"
     cause = error.__cause__ or error
     return f"the configuration cannot be composed: {str(cause).strip().splitlines()[0]}"

@@ -17,7 +17,7 @@ from speechdistill import cli
 from speechdistill.errors import UserError
 
 if TYPE_CHECKING:
-    from speechdistill.evaluation.comparison import Probe
+    from speechdistill.evaluation.comparison import Probe, Row
 
 _LISTS = ("upstream", "student")
 _SINGLE = ("teacher", "data", "hours", "label", "table", "group", "seeds", "out")
@@ -37,12 +37,12 @@ def main(words: list[str]) -> int:
     from speechdistill.evaluation.probe_report import as_dict, as_markdown
 
     seeds, note, started = settings["seeds"], "", time.monotonic()
-    rows = [mfcc_row(seeds)]
+    rows: list[Row] = []
     if settings["student"]:
-        more, note = student_rows(settings["student"], settings["teacher"], seeds)
-        rows += more
+        rows, note = student_rows(settings["student"], settings["teacher"], seeds)
     rows += [upstream_row(name, seeds) for name in dict.fromkeys(settings["upstream"])]
     probe = _probe(settings)
+    rows.insert(0, mfcc_row(seeds, probe.normalizes_mfcc))
     for row in rows:
         row.probe(probe)
     print(as_markdown(probe, rows))
@@ -50,7 +50,9 @@ def main(words: list[str]) -> int:
         print(f"\n{note.strip()}")
     if settings["out"]:
         content = as_dict(probe, rows, settings, note)
-        Path(settings["out"]).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        Path(settings["out"]).expanduser().write_text(
+            json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+        )
     print(f"{time.monotonic() - started:.0f} s", file=sys.stderr)
     return 0
 

@@ -36,6 +36,14 @@ class Probe(Protocol):
     def over(self) -> str:
         """What the trials of a row differ in."""
 
+    @property
+    def chosen_on(self) -> str:
+        """What the layer of a row is chosen on."""
+
+    @property
+    def normalizes_mfcc(self) -> bool:
+        """Whether MFCCs do better at this with the statistics of their recording taken away."""
+
     def runs(self, features: Features, seeds: Sequence[int], name: str) -> list[Run]:
         """Probe one encoder."""
 
@@ -61,9 +69,10 @@ class Row:
         self.runs = [run for make, seeds in self.members for run in probe.runs(make(), seeds, self.name)]
 
 
-def mfcc_row(seeds: Sequence[int]) -> Row:
-    """The floor."""
-    return Row(MFCC, "13 coefficients, first and second differences", [(mfcc_features, list(seeds))])
+def mfcc_row(seeds: Sequence[int], normalize: bool) -> Row:
+    """The floor; see `mfcc_features`."""
+    source = f"13 coefficients, first and second differences, {'' if normalize else 'not '}normalised by recording"
+    return Row(MFCC, source, [(lambda: mfcc_features(normalize), list(seeds))])
 
 
 def upstream_row(upstream: str, seeds: Sequence[int]) -> Row:

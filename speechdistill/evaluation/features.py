@@ -26,14 +26,17 @@ from speechdistill.teachers.load import MINI, Teacher, load_teacher
 Features = Callable[[Tensor], list[Tensor]]
 
 _NUM_MFCC = 13
-_NUM_MELS = 40
+_NUM_MELS = 23
 
 
-def mfcc_features() -> Features:
+def mfcc_features(normalize: bool) -> Features:
     """39 MFCC features on the frames of HuBERT: frame t is made of samples 320 t to 320 t + 400.
 
-    13 coefficients of 40 mel bands with their first and second differences (over five frames), brought to zero mean
-    and unit variance over each recording. One layer, (T, 39).
+    13 coefficients of 23 mel bands with their first and second differences (over five frames). One layer, (T, 39).
+
+    Args:
+        normalize: bring each feature to zero mean and unit variance over the recording. Takes the speaker and the
+            channel away, which helps to tell phones; an average over the recording would then be nothing at all.
     """
     transform = torchaudio.transforms.MFCC(
         SAMPLE_RATE_HZ,
@@ -52,7 +55,9 @@ def mfcc_features() -> Features:
         first = torchaudio.functional.compute_deltas(coefficients)
         second = torchaudio.functional.compute_deltas(first)
         frames = torch.cat([coefficients, first, second]).T
-        return [(frames - frames.mean(0)) / (frames.std(0, correction=0) + 1e-5)]
+        if normalize:
+            frames = (frames - frames.mean(0)) / (frames.std(0, correction=0) + 1e-5)
+        return [frames]
 
     return features
 

@@ -51,14 +51,16 @@ def as_markdown(probe: Probe, rows: Sequence[Row]) -> str:
     depth = max(len(run.test) for row in rows for run in row.runs)
     by_layer = []
     for row in rows:
-        layers = zip(*(run.test for run in row.runs), strict=True)
-        cells = [percent(_mean(errors)) for errors in layers]
+        of_layers = zip(*(run.test for run in row.runs), strict=True)
+        cells = [percent(_mean(errors)) for errors in of_layers]
         by_layer.append([row.name, *cells, *[""] * (depth - len(cells))])
+    normalized = "" if probe.normalizes_mfcc else "not "
     return "\n\n".join(
         [
-            f"**{probe.title}**, {probe.measure} on what was held out, layer chosen beforehand",
+            f"**{probe.title}**, {probe.measure} on what was held out, layer chosen on {probe.chosen_on}",
             _table(head, lines),
-            f"{probe.measure} % of every layer (0 = input of the first Transformer layer; MFCC has one), mean",
+            f"{probe.measure} % of every layer, mean; 0 is the input of the first Transformer layer. "
+            f"MFCC: 39 features, {normalized}normalised by recording.",
             _table(["", *map(str, range(depth))], by_layer),
         ]
     )

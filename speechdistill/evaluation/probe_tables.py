@@ -38,12 +38,15 @@ def csv_probe(file: str, label: str, group: str | None = None) -> UtteranceProbe
         raise UserError(f"label={label}: the column has one value only, {labels[0]!r}; a probe needs two classes.")
     if group is None:
         folds = [_given_split(file, column)]
+        chosen_on = "the test itself (the table has no val)" if folds[0].choosing is None else "val"
     elif len(set(column)) < 2:
         raise UserError(f"group={group}: the column has one value only, {column[0]!r}; holding it out leaves nothing.")
     else:
         folds = leave_one_group_out(column)
+        chosen_on = f"the other {group}s"
     title = f"{label} in {path.name}, {f'{group} held out' if group else 'its own split'}"
-    return UtteranceProbe(title, paths, labels, lambda seed: folds, over=f"{group}s" if group else "seeds")
+    over = f"{group}s" if group else "seeds"
+    return UtteranceProbe(title, paths, labels, lambda seed: folds, over=over, chosen_on=chosen_on)
 
 
 def speaker_probe(table: Table) -> UtteranceProbe:
@@ -58,6 +61,7 @@ def speaker_probe(table: Table) -> UtteranceProbe:
         speakers,
         lambda seed: [within_each_label(speakers, seed)],
         num_parts=1,
+        chosen_on="a tenth of each one's utterances",
     )
 
 

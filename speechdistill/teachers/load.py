@@ -5,10 +5,12 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
 import transformers
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers.utils import logging as transformers_logging
 
@@ -84,7 +86,7 @@ class Teacher(nn.Module):
         return super().train(False)
 
     def cut(self, highest_layer: int) -> None:
-        """Drop the Transformer layers above the highest one that is needed; the first stays, for its input is layer 0."""
+        """Drop the Transformer layers above the highest one that is needed; the first stays: its input is layer 0."""
         self.model.encoder.layers = self.model.encoder.layers[: max(1, highest_layer)]
 
     @torch.no_grad()
@@ -193,10 +195,20 @@ def _from_pretrained(name: str, location: str, revision: str | None, dtype: torc
     try:
         model, info = quietly(
             lambda: transformers.AutoModel.from_pretrained(
-                location, config=config, dtype=dtype, output_loading_info=True, **options
+                location,
+                config=config,
+                dtype=dtype,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are refused below, by name
+                **options,
             )
         )
-    except (OSError, ValueError, RuntimeError) as error:
+    except UnpicklingError as error:
+        raise UserError(
+            f"teacher.name={name}: its weights cannot be loaded: the file is damaged, or it holds more than tensors, "
+            "and nothing in a file is ever executed."
+        ) from error
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         first_line = str(error).strip().splitlines()[0]
         raise UserError(f"teacher.name={name}: its weights cannot be loaded: {first_line}") from error
     missing = sorted(key for key in info["missing_keys"] if not key.endswith(_UNUSED_WEIGHTS))

@@ -32,7 +32,9 @@ class MetricsCsv(Logger):
             with path.open(newline="") as file:
                 reader = csv.DictReader(file)
                 self.columns = list(reader.fieldnames or _FIRST_COLUMNS)
-                kept = [row for row in reader if row["step"].isdigit() and int(row["step"]) <= resume_step]
+                # A row without all its fields was cut off when the machine went down: its step may be, too.
+                whole = [row for row in reader if None not in row.values() and row["step"].isdigit()]
+                kept = [row for row in whole if int(row["step"]) <= resume_step]
             self.rows = {int(row["step"]): row for row in kept}
             self._rewrite()
         self._pending: dict[str, Any] = {}
@@ -81,6 +83,7 @@ class MetricsCsv(Logger):
         """Nothing may be left in hand."""
         self.save()
 
+    @rank_zero_only
     def _rewrite(self) -> None:
         """The whole file anew, because a column came or rows went."""
         partial = self.path.with_name(f".{self.path.name}.partial")

@@ -2,7 +2,11 @@
 
 import pytest
 import torch
-from student_parity import (
+
+from speechdistill.frames import num_frames
+from speechdistill.models.config import uniform_layers
+from speechdistill.models.student import StudentForDistillation
+from tests.parity.student_parity import (
     CONV_LAYERS,
     GROUPS,
     HEADS,
@@ -15,10 +19,6 @@ from student_parity import (
     randomise,
     tiny_config,
 )
-
-from speechdistill.frames import num_frames
-from speechdistill.models.config import uniform_layers
-from speechdistill.models.student import StudentForDistillation
 
 distiller = pytest.importorskip("s3prl.upstream.distiller.model")
 

@@ -3,7 +3,9 @@
 import pytest
 import torch
 import torchaudio
-from student_parity import (
+
+from speechdistill.models.student import StudentModel
+from tests.parity.student_parity import (
     CONV_LAYERS,
     GROUPS,
     HEADS,
@@ -17,8 +19,6 @@ from student_parity import (
     randomise,
     tiny_config,
 )
-
-from speechdistill.models.student import StudentModel
 
 RENAMED = {
     "feature_extractor.": "feature_encoder.",

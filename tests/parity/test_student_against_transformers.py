@@ -2,7 +2,11 @@
 
 import pytest
 import torch
-from student_parity import (
+from transformers import HubertConfig, HubertModel
+
+from speechdistill.frames import num_frames
+from speechdistill.models.student import StudentModel
+from tests.parity.student_parity import (
     CONV_LAYERS,
     GROUPS,
     HEADS,
@@ -16,10 +20,6 @@ from student_parity import (
     randomise,
     tiny_config,
 )
-from transformers import HubertConfig, HubertModel
-
-from speechdistill.frames import num_frames
-from speechdistill.models.student import StudentModel
 
 
 def make_pair(norm_placement: str, feature_norm: str, projection_norm: bool) -> tuple[StudentModel, HubertModel]:

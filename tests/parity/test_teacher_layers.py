@@ -19,7 +19,7 @@ def largest_difference(ours, theirs, lengths) -> float:
 
 
 @pytest.mark.parametrize("cut", [None, 2])
-@pytest.mark.parametrize("lengths", [[16_000], [9000, 16_240, 4321]])
+@pytest.mark.parametrize("lengths", [[8000], [5000, 8240, 2321]])
 @pytest.mark.parametrize("kind", KINDS)
 @torch.no_grad()
 def test_hidden_states_are_those_of_transformers(kind, lengths, cut, tmp_path):
@@ -32,7 +32,7 @@ def test_hidden_states_are_those_of_transformers(kind, lengths, cut, tmp_path):
     mask = (torch.arange(max(lengths)) < batch.num_samples[:, None]).long()
     waveforms = batch.waveforms
     if teacher.normalizes_waveforms:
-        waveforms = normalize_waveforms(waveforms, batch.num_samples)
+        waveforms = normalize_waveforms(waveforms, batch.num_samples if batch.is_padded else None)
     theirs = model(waveforms, attention_mask=mask if batch.is_padded else None, output_hidden_states=True)
     hidden = teacher(batch).tensors["hidden"]
     assert list(hidden) == list(range((cut or LAYERS) + 1))
@@ -53,7 +53,9 @@ def test_hidden_states_are_those_of_torchaudio(kind, tmp_path):
     large = kind == "hubert-large"
     theirs = torchaudio.models.wav2vec2_model(
         extractor_mode="layer_norm" if large else "group_norm",
-        extractor_conv_layer_config=[(16, k, s) for k, s in zip((10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2), strict=True)],
+        extractor_conv_layer_config=[
+            (16, k, s) for k, s in zip((10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2), strict=True)
+        ],
         extractor_conv_bias=large,
         encoder_embed_dim=32,
         encoder_projection_dropout=0.0,
@@ -77,12 +79,12 @@ def test_hidden_states_are_those_of_torchaudio(kind, tmp_path):
     weights.pop("masked_spec_embed")
     theirs.load_state_dict(weights)
     teacher = load_teacher(str(tmp_path))
-    batch = wave_batch([16_240])
+    batch = wave_batch([8240])
     waveforms = normalize_waveforms(batch.waveforms, None) if large else batch.waveforms
     expected, _ = theirs.extract_features(waveforms)
     hidden = teacher(batch).tensors["hidden"]
     for layer in range(1, LAYERS + 1):
-        assert largest_difference(hidden[layer], expected[layer - 1], [16_240]) <= TOLERANCE
+        assert largest_difference(hidden[layer], expected[layer - 1], [8240]) <= TOLERANCE
 
 
 TO_TRANSFORMERS = [

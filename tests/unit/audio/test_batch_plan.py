@@ -101,7 +101,7 @@ def test_no_batch_is_too_large_and_no_piece_leaves_its_recording(batching):
             for row, first, count in batch:
                 assert 0 < count <= longest * HZ
                 assert first % 320 == 0
-                assert 0 <= first
+                assert first >= 0
                 assert first + count <= lengths[row]
         number, samples = plan.largest_batch
         assert number * samples == largest

@@ -81,7 +81,9 @@ def test_above_the_allowed_share_the_message_lists_the_files(tmp_path):
     for number in range(9):
         record(tmp_path / f"{number}.wav")
     damage(tmp_path / "x.wav")
-    with pytest.raises(UserError, match=r"1 of 10 audio files .*\n.*x\.wav: .*\n.*raise data.max_skipped_share") as caught:
+    with pytest.raises(
+        UserError, match=r"1 of 10 audio files .*\n.*x\.wav: .*\n.*raise data.max_skipped_share"
+    ) as caught:
         folder(tmp_path, max_skipped_share=0.09)
     assert "0.09" in str(caught.value)
     assert len(folder(tmp_path, max_skipped_share=0.1)) == 9
@@ -210,7 +212,7 @@ def test_librispeech_has_its_own_splits(librispeech):
 def test_a_missing_or_unknown_part_is_named(librispeech):
     with pytest.raises(UserError, match="no folder 'train-other-500'"):
         librispeech_corpus(librispeech, ["train-clean-100", "train-other-500"], progress=False)
-    with pytest.raises(UserError, match="'dev-cleen'.*dev-clean"):
+    with pytest.raises(UserError, match=r"'dev-cleen'.*dev-clean"):
         librispeech_corpus(librispeech, ["dev-cleen"], progress=False)
 
 

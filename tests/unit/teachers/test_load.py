@@ -202,8 +202,9 @@ def be_of_an_unknown_type(folder):
 
 def hold_a_pickle_bomb(folder):
     (folder / "model.safetensors").unlink()
-    # GLOBAL os.system, as a checkpoint that runs a command would begin.
-    (folder / "pytorch_model.bin").write_bytes(b"cposix\nsystem\n(S'touch /tmp/speechdistill_was_here'\ntR.")
+    # What a checkpoint that runs a command looks like.
+    command = f"touch {folder.parent / 'executed'}"
+    (folder / "pytorch_model.bin").write_bytes(f"cposix\nsystem\n(S'{command}'\ntR.".encode())
 
 
 @pytest.mark.parametrize(
@@ -220,12 +221,13 @@ def hold_a_pickle_bomb(folder):
         (hold_a_pickle_bomb, r"weights cannot be loaded"),
     ],
 )
-def test_a_folder_that_does_not_hold_a_whole_teacher_is_one_message(folder, spoil, message):
+def test_a_folder_that_does_not_hold_a_whole_teacher_is_one_message(folder, spoil, message, tmp_path):
     spoil(folder)
     with pytest.raises(UserError, match=message) as caught:
         load_teacher(str(folder))
     assert str(folder) in str(caught.value)
     assert len(str(caught.value).splitlines()) <= 2
+    assert not (tmp_path / "executed").exists()
 
 
 def test_the_embedding_of_masks_may_be_missing(folder):

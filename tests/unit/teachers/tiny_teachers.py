@@ -45,7 +45,7 @@ def randomised(model: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
         for name, parameter in sorted(model.named_parameters()):
             noise = torch.randn(parameter.shape, generator=generator)
             is_norm = "norm" in name and name.endswith("weight")
-            parameter.copy_(1 + 0.3 * noise if is_norm else 0.3 * noise)
+            parameter.copy_(1 + 0.3 * noise if is_norm else 0.15 * noise)
     return model
 
 

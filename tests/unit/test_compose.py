@@ -1,0 +1,212 @@
+"""Configurations: every file composes, the recipes have the papers' figures, and mistakes are one message."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from speechdistill.compose import RESUMABLE_KEYS, configure
+from speechdistill.errors import UserError
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+
+
+def choices(group: str) -> list[str]:
+    return sorted(path.stem for path in (CONFIGS / group).glob("*.yaml"))
+
+
+def test_the_groups_hold_as_many_files_as_are_tested():
+    assert len(choices("recipe")) == 2
+    assert len(choices("data")) == 3
+    assert len(choices("teacher")) == 5
+
+
+@pytest.mark.parametrize("recipe", choices("recipe"))
+@pytest.mark.parametrize("data", choices("data"))
+def test_every_recipe_composes_with_every_corpus(recipe, data):
+    config = configure("train", [f"recipe={recipe}", f"data={data}", "data.root=/x"])
+    assert config["recipe"] == recipe
+    assert config["data"]["kind"] == data
+    assert config["trainer"]["max_steps"] > 0
+    assert config["data"]["batch_seconds"] >= config["data"]["max_seconds"]
+
+
+@pytest.mark.parametrize("teacher", choices("teacher"))
+def test_every_teacher_composes_and_leaves_the_revision_open(teacher):
+    config = configure("train", [f"teacher={teacher}"])
+    assert set(config["teacher"]) == {"name", "revision", "dtype"}
+    assert config["teacher"]["revision"] is None
+
+
+@pytest.mark.parametrize("recipe", choices("recipe"))
+def test_a_choice_on_the_command_line_beats_the_recipes(recipe):
+    config = configure("train", [f"recipe={recipe}", "data=folder", "data.root=/x", "optim=hubert_mini"])
+    assert config["data"]["kind"] == "folder"
+    assert config["optim"]["lr"] == 1.5e-3
+
+
+def test_distilhubert_has_the_papers_figures():
+    words = ["recipe=distilhubert", "data=librispeech", "data.root=/x", "teacher=hubert_base"]
+    config = configure("train", words)
+    assert config["optim"] == {
+        "lr": 2e-4,
+        "betas": [0.9, 0.98],
+        "eps": 1e-6,
+        "weight_decay": 0.01,
+        "warmup_share": 0.07,
+    }
+    assert config["trainer"]["max_steps"] == 200_000
+    assert config["trainer"]["gradient_clip"] == 5.0
+    assert config["trainer"]["accumulate"] == 1
+    assert config["data"]["max_utterances"] == 24
+    assert round(config["data"]["max_seconds"] * 16_000) == 250_000
+    # Utterances limit the batch, not seconds.
+    assert config["data"]["batch_seconds"] == 24 * config["data"]["max_seconds"]
+    assert config["data"]["root"] == "/x"
+    assert config["data"]["parts"] == ["train-clean-100", "train-clean-360", "train-other-500", "dev-clean"]
+    assert config["teacher"]["name"] == "facebook/hubert-base-ls960"
+    assert config["architecture"]["num_hidden_layers"] == 2
+    assert config["architecture"]["feature_grad_mult"] == 0.1
+    assert not config["architecture"]["projection_layer_norm"]
+    assert config["objective"]["map"] == {"name": "last_to_many", "count": 3}
+    assert {term["weight"] for term in config["objective"]["terms"].values()} == {1.0}
+    assert config["student"]["init_from"] == "teacher"
+
+
+def test_demo_sizes_are_for_the_demo_corpus_only_and_the_command_line_beats_them():
+    overlay = yaml.safe_load((CONFIGS / "demo" / "distilhubert_demo.yaml").read_text())
+    demo = configure("train", ["recipe=distilhubert"])
+    assert demo["data"]["kind"] == "demo"
+    assert demo["trainer"]["max_steps"] == overlay["trainer"]["max_steps"] < 10_000
+    assert demo["optim"]["lr"] == overlay["optim"]["lr"]
+    assert demo["data"]["max_utterances"] == overlay["data"]["max_utterances"]
+    for data in ("folder", "librispeech"):
+        config = configure("train", ["recipe=distilhubert", f"data={data}", "data.root=/x"])
+        assert config["trainer"]["max_steps"] == 200_000
+        assert config["optim"]["lr"] == 2e-4
+    given = configure("train", ["trainer.max_steps=7", "optim.lr=3e-5", "data.max_seconds=9"])
+    assert (given["trainer"]["max_steps"], given["optim"]["lr"], given["data"]["max_seconds"]) == (7, 3e-5, 9)
+
+
+def test_the_same_words_give_the_same_configuration_twice():
+    assert configure("train", ["seed=3"]) == configure("train", ["seed=3"])
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/corpora/my recordings/set 1",
+        "/corpora/lr=0.1/audio",
+        "/a,b",
+        "/Users/Zoë/Aufnahmen/日本語",
+        "~/recordings",
+        "/odd (1)/[2]/{3}",
+        "/it's/said",
+        '/so "called"',
+        "/ends in a backslash\\",
+        "/a\\'b\\\\'c",
+        "/x#y%z+@w:~!&;",
+        "/trailing ",
+        "2024",
+        "on",
+    ],
+)
+@pytest.mark.parametrize("key", ["data.root", "out_dir", "teacher.name", "student.init_from"])
+def test_paths_are_taken_verbatim(key, path):
+    group, _, name = key.rpartition(".")
+    config = configure("train", ["data=folder", "data.root=/x", f"{key}={path}"])
+    assert (config[group] if group else config)[name] == path
+
+
+def test_quoted_paths_lose_their_quotes_and_null_stays_null():
+    config = configure("train", ["data=folder", "data.root='/a b'", 'out_dir="/c=d"', "student.init_from=null"])
+    assert config["data"]["root"] == "/a b"
+    assert config["out_dir"] == "/c=d"
+    assert config["student"]["init_from"] is None
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["trainer.max_stepps=3"], r"no key 'trainer\.max_stepps', did you mean 'trainer\.max_steps'\?"),
+        (["data.rot=/x"], r"no key 'data\.rot', did you mean 'data\.root'\?"),
+        (["data=folder", "data.rot=/x"], r"no key 'data\.rot', did you mean 'data\.root'\?"),
+        (["optm=distilhubert"], r"no key 'optm', did you mean 'optim'\?"),
+        (["sed=1"], r"no key 'sed', did you mean 'seed'\?"),
+        (["objective.terms.hidden_l3.weight=1"], r"did you mean 'objective\.terms\.hidden_l1\.weight'"),
+        (["recipe=nope"], r"recipe=nope does not exist.*recipe is one of distilhubert, hubert_mini"),
+        (["recipe=distilhubrt"], r"did you mean 'distilhubert'"),
+        (["teacher=hubert_bass"], r"teacher=hubert_bass does not exist, did you mean 'hubert_base'\?"),
+        (["data=librispeech"], r"data\.root has to be given: add data\.root=\.\.\."),
+        (["data=folder"], r"data\.root has to be given"),
+        (["--help"], r"'--help' cannot be read; words are KEY=VALUE"),
+        (["distilhubert"], r"'distilhubert' cannot be read; words are KEY=VALUE"),
+        (["trainer=[a"], r"'trainer=\[a' cannot be read"),
+        (["recipe=distilhubert,hubert_mini"], r"distilhubert,hubert_mini"),
+        (["seed=1,2"], r"seed=1,2"),
+        (["data.root=${oc.env:SPEECHDISTILL_NO_SUCH_VARIABLE}"], r"SPEECHDISTILL_NO_SUCH_VARIABLE"),
+        (["resume=/nowhere/at/all"], r"resume=/nowhere/at/all: no config\.yaml there"),
+    ],
+)
+def test_a_mistake_is_one_message(words, message):
+    with pytest.raises(UserError, match=message) as caught:
+        configure("train", words)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.fixture
+def run(tmp_path):
+    """The folder of an earlier run, with a name that Hydra would not read."""
+    folder = tmp_path / "runs" / "lr=1 (old)"
+    folder.mkdir(parents=True)
+    config = configure("train", ["recipe=distilhubert", "data=folder", "data.root=/a", "seed=5", "trainer.max_steps=9"])
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    return folder
+
+
+def test_a_resumed_run_takes_its_own_configuration(run):
+    config = configure("train", [f"resume={run}"])
+    assert config["resume"] == config["out_dir"] == str(run)
+    assert (config["seed"], config["trainer"]["max_steps"], config["data"]["root"]) == (5, 9, "/a")
+
+
+def test_a_resumed_run_may_change_what_the_weights_do_not_depend_on(run):
+    words = ["trainer.checkpoint_every_steps=null", "data.num_workers=7", "data.root=/b=c/é", "trainer.wandb=true"]
+    config = configure("train", [*words[:2], f"resume={run}", *words[2:]])
+    assert config["trainer"]["checkpoint_every_steps"] is None
+    assert config["data"]["num_workers"] == 7
+    assert config["data"]["root"] == "/b=c/é"
+    assert config["trainer"]["wandb"] is True
+
+
+@pytest.mark.parametrize(
+    "word", ["optim.lr=1", "seed=6", "recipe=distilhubert", "data.batch_seconds=9", "trainer.devices=2"]
+)
+def test_a_resumed_run_refuses_what_the_weights_depend_on(run, word):
+    key = word.partition("=")[0]
+    with pytest.raises(UserError, match=rf"{key} cannot change when a run is resumed.*student\.init_from="):
+        configure("train", [f"resume={run}", word])
+
+
+def test_a_misspelt_key_of_a_resumed_run_names_the_nearest(run):
+    with pytest.raises(UserError, match=r"did you mean 'data\.num_workers'"):
+        configure("train", [f"resume={run}", "data.num_wrkers=2"])
+    with pytest.raises(UserError, match=r"cannot be read"):
+        configure("train", [f"resume={run}", "trainer.wandb"])
+
+
+def test_every_resumable_key_exists():
+    config = configure("train", ["data=folder", "data.root=/x"])
+    for key in RESUMABLE_KEYS:
+        group, name = key.split(".")
+        assert name in config[group]
+
+
+def test_a_damaged_config_of_an_earlier_run_is_one_message(run):
+    (run / "config.yaml").write_text("trainer: [1, {")
+    with pytest.raises(UserError, match=r"config\.yaml"):
+        configure("train", [f"resume={run}"])
+
+
+def test_resume_null_is_a_new_run():
+    assert configure("train", ["resume=null"])["resume"] is None

@@ -1,0 +1,158 @@
+"""A checkpoint is whole or not there; the newest readable one is found."""
+
+import signal
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from speechdistill.errors import UserError
+from speechdistill.training.checkpointing import StopOnSignal, WholeFileCheckpointIO, newest_checkpoint, validation_due
+
+
+def save(folder, step, name="last.ckpt"):
+    WholeFileCheckpointIO().save_checkpoint(
+        {"global_step": step, "weights": torch.arange(5000.0) + step}, folder / name
+    )
+
+
+def step_of(path) -> int:
+    return torch.load(path, weights_only=True)["global_step"]
+
+
+def names(folder) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def cut(path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def test_a_checkpoint_comes_back_and_its_folder_is_made(tmp_path):
+    save(tmp_path / "new" / "checkpoints", 7)
+    path = tmp_path / "new" / "checkpoints" / "last.ckpt"
+    loaded = WholeFileCheckpointIO().load_checkpoint(path)
+    assert loaded["global_step"] == 7
+    assert torch.equal(loaded["weights"], torch.arange(5000.0) + 7)
+    assert names(path.parent) == ["last.ckpt"]
+
+
+def test_the_last_becomes_the_previous(tmp_path):
+    for step in (1, 2, 3):
+        save(tmp_path, step)
+    assert names(tmp_path) == ["last.ckpt", "previous.ckpt"]
+    assert step_of(tmp_path / "last.ckpt") == 3
+    assert step_of(tmp_path / "previous.ckpt") == 2
+
+
+def test_the_best_is_replaced_without_a_previous(tmp_path):
+    save(tmp_path, 1, "best.ckpt")
+    save(tmp_path, 2, "best.ckpt")
+    assert names(tmp_path) == ["best.ckpt"]
+    assert step_of(tmp_path / "best.ckpt") == 2
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError, SystemExit])
+def test_a_save_that_breaks_off_leaves_the_old_one(tmp_path, monkeypatch, error):
+    save(tmp_path, 1)
+    save(tmp_path, 2)
+    before = {name: (tmp_path / name).read_bytes() for name in names(tmp_path)}
+
+    def half(checkpoint, file):
+        file.write(b"PK half of a checkpoint")
+        raise error
+
+    monkeypatch.setattr(torch, "save", half)
+    with pytest.raises(error):
+        save(tmp_path, 3)
+    assert {name: (tmp_path / name).read_bytes() for name in names(tmp_path)} == before
+
+
+def test_what_a_killed_process_left_half_written_is_no_checkpoint(tmp_path):
+    save(tmp_path, 1)
+    (tmp_path / ".last.ckpt.partial").write_bytes(b"PK half")
+    assert step_of(newest_checkpoint(tmp_path)) == 1
+    save(tmp_path, 2)
+    assert names(tmp_path) == ["last.ckpt", "previous.ckpt"]
+
+
+def test_a_process_killed_between_the_two_renames_leaves_the_previous(tmp_path):
+    save(tmp_path, 1)
+    (tmp_path / "last.ckpt").rename(tmp_path / "previous.ckpt")
+    assert newest_checkpoint(tmp_path) == tmp_path / "previous.ckpt"
+
+
+def test_the_newest_is_the_last(tmp_path):
+    save(tmp_path, 1)
+    save(tmp_path, 2)
+    save(tmp_path, 9, "best.ckpt")
+    assert newest_checkpoint(tmp_path) == tmp_path / "last.ckpt"
+
+
+@pytest.mark.parametrize("damage", [cut, lambda path: path.write_bytes(b""), lambda path: path.write_text("hello")])
+def test_a_damaged_last_is_passed_over(tmp_path, damage):
+    save(tmp_path, 1)
+    save(tmp_path, 2)
+    damage(tmp_path / "last.ckpt")
+    assert step_of(newest_checkpoint(tmp_path)) == 1
+
+
+def test_no_readable_checkpoint_is_one_message(tmp_path):
+    with pytest.raises(UserError, match=r"resume: .* holds no readable checkpoint"):
+        newest_checkpoint(tmp_path)
+    save(tmp_path, 1)
+    cut(tmp_path / "last.ckpt")
+    with pytest.raises(UserError, match=r"no readable checkpoint"):
+        newest_checkpoint(tmp_path)
+
+
+def trainer_at(step: int) -> SimpleNamespace:
+    """What the callbacks see of a trainer that validates every 10 steps."""
+    return SimpleNamespace(
+        world_size=1,
+        global_step=step,
+        should_stop=False,
+        limit_val_batches=1.0,
+        val_check_batch=10,
+        fit_loop=SimpleNamespace(batch_idx=step - 1),
+    )
+
+
+def test_a_validation_is_due_where_lightning_makes_one():
+    assert [step for step in range(1, 31) if validation_due(trainer_at(step))] == [10, 20, 30]
+    trainer = trainer_at(10)
+    trainer.limit_val_batches = 0
+    assert not validation_due(trainer)
+
+
+@pytest.mark.parametrize(("step", "validates"), [(19, False), (20, True)])
+def test_who_stops_does_not_wait_for_a_validation_that_is_not_due(step, validates):
+    trainer = trainer_at(step)
+    StopOnSignal(after_steps=5).on_train_batch_end(trainer, None)
+    assert trainer.should_stop
+    assert bool(trainer.limit_val_batches) == validates
+
+
+def test_a_signal_stops_after_the_step_in_hand_and_a_second_one_at_once():
+    before = signal.getsignal(signal.SIGTERM)
+    stop, trainer = StopOnSignal(), trainer_at(3)
+    stop.setup(trainer, None, "fit")
+    try:
+        stop.on_train_batch_end(trainer, None)
+        assert not trainer.should_stop
+        signal.raise_signal(signal.SIGTERM)
+        assert stop.signal == signal.SIGTERM
+        stop.on_train_batch_end(trainer, None)
+        assert trainer.should_stop
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    finally:
+        stop.teardown(trainer, None, "fit")
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+@pytest.mark.parametrize(("step", "stops"), [(4, False), (5, True), (6, True)])
+def test_a_run_in_slices_stops_at_its_step(step, stops):
+    trainer = trainer_at(step)
+    StopOnSignal(after_steps=5).on_train_batch_end(trainer, None)
+    assert trainer.should_stop == stops
