@@ -25,7 +25,7 @@ from speechdistill.frames import FRAME_STRIDE_SAMPLES, FRAME_WINDOW_SAMPLES, SAM
 __all__ = ["PHONES", "VERSION", "VOICES", "demo_corpus", "phone_frames"]
 
 # Part of the folder's name: raise it with every change that makes other bytes.
-VERSION = 1
+VERSION = 2
 
 # Voice variants of eSpeak NG, a speaker each. Left out: whispers, voices drowned in echo, and all but one of those that
 # sound the same. What resembles each other closely (steph, steph2) is in one split.

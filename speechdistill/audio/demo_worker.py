@@ -25,14 +25,10 @@ from speechdistill.audio.demo_text import draw_sentence
 from speechdistill.audio.espeak import Spoken, Synthesiser
 
 _ACCENTS = {
-    "en-us": 0.44,
-    "en-us-nyc": 0.08,
-    "en": 0.12,
-    "en-gb-x-rp": 0.12,
-    "en-gb-x-gbclan": 0.06,
-    "en-gb-x-gbcwmd": 0.06,
-    "en-gb-scotland": 0.08,
-    "en-029": 0.04,
+    "en-us": 0.7,
+    "en-us-nyc": 0.1,
+    "en": 0.1,
+    "en-gb-x-rp": 0.1,
 }
 _MIN_SECONDS = 1.0
 

@@ -7,10 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torchaudio.functional import resample
 from transformers import HubertModel
 
 from speechdistill.batch import WaveBatch
-from speechdistill.frames import FRAME_STRIDE_SAMPLES, num_frames
+from speechdistill.frames import FRAME_STRIDE_SAMPLES, FRAME_WINDOW_SAMPLES, num_frames
 from speechdistill.objectives.masking import span_mask
 from speechdistill.training.module import TrainingModule
 
@@ -55,7 +56,7 @@ class MaskedUnitsModule(TrainingModule):
         encoder: Hugging Face's HuBERT.
         units: for each row of the training and the validation table, the unit of each of its frames (int64).
         num_units: classes.
-        masking: `probability`, `length`, `masked_weight`, `unmasked_weight`.
+        masking: `probability`, `length`, `masked_weight`, `unmasked_weight`, `speeds` (configs/objective).
         optim: see TrainingModule.
         max_steps: see TrainingModule.
         seed: see TrainingModule.
@@ -66,7 +67,7 @@ class MaskedUnitsModule(TrainingModule):
         encoder: HubertModel,
         units: Mapping[str, Sequence[np.ndarray]],
         num_units: int,
-        masking: Mapping[str, float],
+        masking: Mapping[str, Any],
         optim: Mapping[str, Any],
         max_steps: int,
         seed: int,
@@ -78,14 +79,20 @@ class MaskedUnitsModule(TrainingModule):
 
     def loss(self, batch: WaveBatch, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor], Tensor]:
         """Cross-entropy of a batch without padding, and the share of frames that are classified wrongly."""
+        waveforms, percent = batch.waveforms, 100
+        if self.training:
+            slowest, fastest = (round(100 * speed) for speed in self.masking["speeds"])
+            percent = int(torch.randint(slowest, fastest + 1, (), generator=generator))
+            waveforms = resample(waveforms, percent, 100)
         config = self.encoder_config
-        lengths = num_frames(batch.num_samples.cpu(), list(zip(config.conv_kernel, config.conv_stride, strict=True)))
-        size = int(lengths.max())
-        target = self._targets(batch, size).to(batch.waveforms.device)
+        conv_stack = list(zip(config.conv_kernel, config.conv_stride, strict=True))
+        size = num_frames(waveforms.shape[1], conv_stack)
+        lengths = torch.full(waveforms.shape[:1], size)
+        target = self._targets(batch, size, percent / 100).to(waveforms.device)
         masking = self.masking
         masked = span_mask(lengths, size, masking["probability"], int(masking["length"]), generator)
         masked = masked.to(target.device)
-        logits = self.model(batch.waveforms, masked)
+        logits = self.model(waveforms, masked)
         cross_entropy = F.cross_entropy(logits.float().transpose(1, 2), target, reduction="none")
         weights = torch.where(masked, masking["masked_weight"], masking["unmasked_weight"])
         total = (cross_entropy * weights).sum() / weights.sum()
@@ -96,10 +103,13 @@ class MaskedUnitsModule(TrainingModule):
         }
         return total, parts, lengths.sum()
 
-    def _targets(self, batch: WaveBatch, size: int) -> Tensor:
+    def _targets(self, batch: WaveBatch, size: int, speed: float) -> Tensor:
+        """(B, T) units of a batch that is played at another speed: each frame has that of the time at its centre."""
         units = self.units["train" if self.training else "val"]
+        middle = FRAME_WINDOW_SAMPLES / 2
+        places = (((np.arange(size) * FRAME_STRIDE_SAMPLES + middle) * speed - middle) / FRAME_STRIDE_SAMPLES).round()
         target = torch.zeros(len(batch.rows), size, dtype=torch.int64)
-        for place, (row, first) in enumerate(zip(batch.rows.tolist(), batch.first_samples.tolist(), strict=True)):
-            begin = first // FRAME_STRIDE_SAMPLES
-            target[place] = torch.from_numpy(units[row][begin : begin + size])
+        for number, (row, first) in enumerate(zip(batch.rows.tolist(), batch.first_samples.tolist(), strict=True)):
+            frames = first // FRAME_STRIDE_SAMPLES + places.astype(np.int64)
+            target[number] = torch.from_numpy(units[row][frames.clip(0, len(units[row]) - 1)])
         return target
