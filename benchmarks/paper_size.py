@@ -2,8 +2,8 @@
 
     python benchmarks/paper_size.py [KEY=VALUE ...]
 
-Makes 24 recordings of 12.5 s of noise and a teacher folder in a temporary place, then runs the main command on them in a
-process of its own with data.batch_seconds=300, and prints its peak resident memory. Words are handed to the command.
+Makes recordings of 12.5 s of noise and a teacher folder in a temporary place, then runs the main command on them in a
+process of its own with data.batch_seconds=300 and prints its peak resident memory. Words go to the command.
 """
 
 import json

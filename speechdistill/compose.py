@@ -27,6 +27,8 @@ RESUMABLE_KEYS = (
     "trainer.wandb",
 )
 
+# Numbers that may also be absent.
+_NULLABLE_KEYS = ("trainer.checkpoint_every_minutes", "trainer.checkpoint_every_steps")
 # Their values are taken verbatim: to Hydra's grammar "=", "~", "(" and letters beyond ASCII are no part of a word.
 _PATH_KEYS = ("data.root", "out_dir", "student.init_from", "teacher.name")
 
@@ -74,7 +76,26 @@ def _composed(name: str, words: Sequence[str]) -> dict[str, Any]:
             raise UserError(_unknown_key(words, _known_keys(name, words), error)) from error
         except HydraException as error:
             raise UserError(str(error).strip().splitlines()[0]) from error
+        _check_kinds(config, compose(name, overrides=_choices(words)), words)
     return _resolved(config)
+
+
+def _check_kinds(config: Any, defaults: Any, words: Sequence[str]) -> None:
+    """Refuse a word in the place of a number or a switch, before some library stumbles over it."""
+    for override in _parsed(words):
+        key = override.key_or_group
+        try:
+            default, value = OmegaConf.select(defaults, key), OmegaConf.select(config, key)
+        except OmegaConfBaseException:
+            continue  # a choice of a group, or what _resolved will complain about
+        kind = (
+            "true or false" if isinstance(default, bool) else "a number" if isinstance(default, int | float) else None
+        )
+        if kind is None or (value is None and key in _NULLABLE_KEYS):
+            continue
+        fits = isinstance(value, bool) if isinstance(default, bool) else type(value) in (int, float)
+        if not fits:
+            raise UserError(f"{key}={'null' if value is None else value}: give {kind}.")
 
 
 def _resolved(config: Any) -> dict[str, Any]:

@@ -25,22 +25,24 @@ from speechdistill.frames import FRAME_STRIDE_SAMPLES, FRAME_WINDOW_SAMPLES, SAM
 __all__ = ["PHONES", "VERSION", "VOICES", "demo_corpus", "phone_frames"]
 
 # Part of the folder's name: raise it with every change that makes other bytes.
-VERSION = 2
+VERSION = 3
 
 # Voice variants of eSpeak NG, a speaker each. Left out: whispers, voices drowned in echo, and all but one of those that
-# sound the same. What resembles each other closely (steph, steph2) is in one split.
+# sound the same. What resembles each other closely (steph, steph2) is in one split. Voices that no throat could make
+# (a third formant at a tenth of its place, an echo) are only in train: val and test measure on plausible ones.
 VOICES: dict[str, tuple[str, ...]] = {
     "train": (
-        *("m3", "f2", "Alex", "belinda", "Mike", "f4", "klatt3", "aunty", "gustave", "steph", "edward", "zac"),
-        *("norbert", "f1", "marcelo", "anika", "max", "linda", "adam", "f5", "Gene", "shelby", "robosoft2", "f3"),
+        *("m3", "f2", "Alex", "Mike", "f4", "klatt3", "gustave", "steph", "edward", "zac"),
+        *("f1", "marcelo", "anika", "adam", "f5", "Gene", "shelby", "robosoft2", "f3"),
         *("Storm", "steph2", "miguel", "anikaRobot", "rob", "grandpa", "Denis", "Tweaky", "iven", "mike2"),
         *("m1", "m2", "m4", "m5", "m6", "m7", "m8", "AnxiousAndy", "Diogo", "Gene2", "Henrique", "Hugo", "Mario"),
         *("Michael", "Mr serious", "Reed", "UniRobot", "antonio", "benjamin", "boris", "croak", "edward2", "iven2"),
-        *("iven3", "iven4", "john", "klatt4", "michel", "pablo", "pedro", "robert", "robosoft3", "robosoft4"),
-        *("robosoft5", "sandro", "victor"),
+        *("iven3", "iven4", "john", "klatt4", "michel", "pablo", "robert", "robosoft3", "robosoft4"),
+        *("robosoft5", "victor"),
+        *("Alicia", "Andy", "Jacky", "travis", "Lee", "kaukovalta"),
     ),
-    "val": ("Alicia", "ian", "Andy", "grandma", "paul", "caleb", "Jacky", "quincy"),
-    "test": ("Andrea", "travis", "Annie", "Lee", "kaukovalta", "david", "ed", "Nguyen"),
+    "val": ("ian", "grandma", "paul", "quincy", "linda", "belinda", "max", "norbert"),
+    "test": ("Andrea", "Annie", "david", "ed", "Nguyen", "aunty", "sandro", "pedro"),
 }
 # A corpus too short for this much of every voice takes fewer voices, and so keeps to the length that was asked for.
 _SHORT_CORPUS_SPEAKER_SECONDS = 15.0

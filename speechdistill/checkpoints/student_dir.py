@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal, overload
 
 import torch
+from safetensors import SafetensorError
 from transformers import PreTrainedModel, Wav2Vec2FeatureExtractor
 from transformers.utils import logging as transformers_logging
 
@@ -76,7 +77,7 @@ def load_student(folder: str | Path, heads: bool = False) -> StudentModel | Stud
         if heads and config.heads is None:
             raise UserError(f"{folder} has no prediction heads: they were left out when it was saved.")
         student, info = kind.from_pretrained(folder, config=config, dtype=torch.float32, output_loading_info=True)
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise UserError(f"{folder} cannot be loaded: {str(error).strip().splitlines()[0]}") from error
     finally:
         transformers_logging.set_verbosity(verbosity)

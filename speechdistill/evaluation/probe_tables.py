@@ -56,7 +56,7 @@ def speaker_probe(table: Table) -> UtteranceProbe:
     """
     speakers = table.labels["speaker"]
     return UtteranceProbe(
-        "speaker of an utterance",
+        f"speaker of an utterance in {table.root.name}",
         [table.path(row) for row in range(len(table))],
         speakers,
         lambda seed: [within_each_label(speakers, seed)],

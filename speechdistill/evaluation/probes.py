@@ -65,7 +65,6 @@ class PhoneProbe:
         max_frames: frames to draw from each split.
     """
 
-    title = "phone of a frame"
     measure = "phone error"
     over = "seeds"
     chosen_on = "val speakers"
@@ -73,6 +72,7 @@ class PhoneProbe:
 
     def __init__(self, table: Table, max_frames: dict[str, int] | None = None) -> None:
         self.table = table
+        self.title = f"phone of a frame in {table.root.name}"
         self.max_frames = max_frames or MAX_FRAMES
         counts = [num_frames(int(samples)) for samples in table.num_samples]
         self._ends = np.cumsum(counts)

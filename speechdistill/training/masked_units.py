@@ -11,6 +11,7 @@ from torchaudio.functional import resample
 from transformers import HubertModel
 
 from speechdistill.batch import WaveBatch
+from speechdistill.errors import UserError
 from speechdistill.frames import FRAME_STRIDE_SAMPLES, FRAME_WINDOW_SAMPLES, num_frames
 from speechdistill.objectives.masking import span_mask
 from speechdistill.training.module import TrainingModule
@@ -79,6 +80,8 @@ class MaskedUnitsModule(TrainingModule):
 
     def loss(self, batch: WaveBatch, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor], Tensor]:
         """Cross-entropy of a batch without padding, and the share of frames that are classified wrongly."""
+        if batch.is_padded:
+            raise UserError("masked unit prediction takes batches without padding: data.batching=crop.")
         waveforms, percent = batch.waveforms, 100
         if self.training:
             slowest, fastest = (round(100 * speed) for speed in self.masking["speeds"])

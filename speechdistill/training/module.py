@@ -20,6 +20,7 @@ class TrainingModule(LightningModule):
         step_metrics: detached scalars of the last optimizer step, by name; mean over its micro-batches.
         val_metrics: of the last validation, mean over frames and all ranks.
         failed_recordings: {row of the training table: reason} of what could not be read.
+        max_failed: more of these end the run.
 
     Args:
         model: the network.
@@ -37,6 +38,7 @@ class TrainingModule(LightningModule):
         self.step_metrics: dict[str, Tensor] = {}
         self.val_metrics: dict[str, float] = {}
         self.failed_recordings: dict[int, str] = {}
+        self.max_failed = float("inf")
         self._micro_metrics: list[dict[str, Tensor]] = []
         self._val_sums: dict[str, Tensor] = {}
         self._val_frames: Tensor | float = 0.0
@@ -56,7 +58,7 @@ class TrainingModule(LightningModule):
 
     def training_step(self, batch: WaveBatch, batch_idx: int) -> Tensor:
         """One micro-batch."""
-        self.failed_recordings.update(batch.failed)
+        self._count_failures(batch)
         # Optimizer steps done and the micro-batch's place in the step, so that a resumed run draws the same numbers.
         step, accumulate = self.trainer.global_step, self.trainer.accumulate_grad_batches
         generator = _seed_everything(self.seed, step, batch_idx % accumulate, self.global_rank)
@@ -67,6 +69,15 @@ class TrainingModule(LightningModule):
             self.step_metrics |= {k: torch.stack([part[k] for part in self._micro_metrics]).mean() for k in names}
             self._micro_metrics = []
         return loss
+
+    def _count_failures(self, batch: WaveBatch) -> None:
+        self.failed_recordings.update(batch.failed)
+        if batch.failed and len(self.failed_recordings) > self.max_failed:
+            shown = "\n".join(f"  row {row}: {reason}" for row, reason in list(self.failed_recordings.items())[:20])
+            raise UserError(
+                f"{len(self.failed_recordings)} recordings could not be read during training, more than "
+                f"data.max_skipped_share allows:\n{shown}\nIs the folder data.root still whole?"
+            )
 
     def configure_gradient_clipping(
         self,

@@ -81,6 +81,7 @@ def run_training(config: dict[str, Any], prepare: Callable[[dict[str, Any], Spee
     torch.manual_seed(config["seed"])
     data = _speech_data(config, table)
     job = prepare(config, data)
+    job.module.max_failed = config["data"]["max_skipped_share"] * len(data.train_table)
     about = {
         "recipe": config["recipe"],
         **job.about,
