@@ -61,6 +61,13 @@ def newest_checkpoint(folder: Path) -> Path:
     raise UserError(f"resume: {folder} holds no readable checkpoint ({LAST} or {PREVIOUS}).")
 
 
+def done_steps(checkpoint: Path | None) -> int:
+    """Optimizer steps that a checkpoint stands for; 0 for none."""
+    if checkpoint is None:
+        return 0
+    return int(torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["global_step"])
+
+
 class Checkpoints(Callback):
     """Saves last.ckpt every so many steps or minutes, at the end and when a run breaks off; best.ckpt by val/loss.
 

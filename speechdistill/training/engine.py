@@ -2,7 +2,8 @@
 
 import logging
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from signal import Signals
@@ -14,7 +15,7 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 
 from speechdistill.audio.datamodule import SpeechData
 from speechdistill.errors import UserError
-from speechdistill.training.checkpointing import Checkpoints, StopOnSignal, WholeFileCheckpointIO
+from speechdistill.training.checkpointing import Checkpoints, StopOnSignal, WholeFileCheckpointIO, done_steps
 from speechdistill.training.metrics_csv import MetricsCsv
 from speechdistill.training.module import TrainingModule
 from speechdistill.training.progress import Progress
@@ -94,7 +95,6 @@ def fit(
         UserError: out of memory, a loss that is not a number, or audio that is gone.
     """
     _quiet()
-    step = torch.load(resume_from, map_location="cpu", weights_only=True)["global_step"] if resume_from else 0
     accumulate, max_steps = settings["accumulate"], settings["max_steps"]
     progress = Progress(max_steps, settings["log_every_n_steps"], data.train_plan.per_epoch)
     stop = StopOnSignal(settings["stop_after_steps"])
@@ -117,7 +117,7 @@ def fit(
         limit_val_batches=1.0 if validates else 0,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
-        logger=_loggers(settings, out_dir, step, wandb_config),
+        logger=_loggers(settings, out_dir, done_steps(resume_from), wandb_config),
         # Metrics are logged before a checkpoint says that their step is done.
         callbacks=[progress, stop, checkpoints],
         plugins=[WholeFileCheckpointIO()],
@@ -126,16 +126,12 @@ def fit(
         enable_model_summary=False,
         log_every_n_steps=1,
     )
-    try:
+    with out_of_memory_is_an_answer(data):
         trainer.fit(module, datamodule=data, ckpt_path=resume_from, weights_only=True)
         done = trainer.global_step
         # A run that was stopped early is to end at once; the next start validates.
         if validates and done == max_steps and done % min(settings["validate_every_steps"], max_steps):
             trainer.validate(module, datamodule=data, verbose=False)
-    except (torch.OutOfMemoryError, RuntimeError) as error:
-        if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
-            raise UserError(_out_of_memory(data)) from error
-        raise
     for logger in trainer.loggers:
         logger.finalize("success")
     return Outcome(done, progress.summary(), dict(module.val_metrics), stop.signal)
@@ -155,12 +151,23 @@ def _loggers(
     return loggers
 
 
-def _out_of_memory(data: SpeechData) -> str:
-    utterances, samples = data.train_plan.largest_batch
-    return (
-        f"out of memory: the largest batch has {utterances} pieces of {samples / 16000:.1f} s. "
-        "Lower data.batch_seconds (and raise trainer.accumulate by as much, to keep the step the same)."
-    )
+@contextmanager
+def out_of_memory_is_an_answer(data: SpeechData) -> Iterator[None]:
+    """Turn the error of a device without memory left into the key to change.
+
+    Raises:
+        UserError: out of memory.
+    """
+    try:
+        yield
+    except RuntimeError as error:  # torch.OutOfMemoryError is one; on the CPU it is a plain one
+        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+            raise
+        utterances, samples = data.train_plan.largest_batch
+        raise UserError(
+            f"out of memory: the largest batch has {utterances} pieces of {samples / 16000:.1f} s. "
+            "Lower data.batch_seconds (and raise trainer.accumulate by as much, to keep the step the same)."
+        ) from error
 
 
 def _quiet() -> None:

@@ -10,6 +10,7 @@ from lightning.fabric.utilities import move_data_to_device
 
 from speechdistill.audio.datamodule import SegmentDataset, SpeechData, collate
 from speechdistill.evaluation.cost import num_params
+from speechdistill.training.engine import out_of_memory_is_an_answer
 from speechdistill.training.module import TrainingModule
 from speechdistill.training.progress import duration
 
@@ -19,22 +20,27 @@ _CHECKPOINTS = 3
 
 
 def start_line(
-    module: TrainingModule, data: SpeechData, settings: Mapping[str, Any], out_dir: Path, resumed: bool
+    module: TrainingModule, data: SpeechData, settings: Mapping[str, Any], out_dir: Path, done_steps: int
 ) -> str:
-    """Steps, hours of audio, expected time and disk, in one line."""
-    plan = data.train_plan
-    batches = settings["max_steps"] * data.batches_per_step
-    epochs = batches / plan.per_epoch
-    seconds = plan.seconds_per_epoch / plan.per_epoch * data.batches_per_step
-    disk = num_params(module.model) * 4 * (_STATES_PER_PARAMETER * _CHECKPOINTS + 1)
-    steps = settings["max_steps"] if settings["stop_after_steps"] is None else settings["stop_after_steps"]
+    """Steps, hours of audio, expected time and disk, in one line.
+
+    Raises:
+        UserError: out of memory, or audio that cannot be read.
+    """
+    plan, max_steps = data.train_plan, settings["max_steps"]
+    audio_seconds = plan.seconds_per_epoch / plan.per_epoch * data.batches_per_step  # of a step
+    epochs = max_steps * data.batches_per_step / plan.per_epoch
+    last_step = min(max_steps, settings["stop_after_steps"] or max_steps)
     step_seconds = seconds_per_step(module, data, settings)
+    disk = num_params(module.model) * 4 * (_STATES_PER_PARAMETER * _CHECKPOINTS + 1)
+    device = "GPU" if torch.cuda.is_available() else "CPU"
     return (
-        f"run      {'goes on to' if resumed else ''} {settings['max_steps']} steps of {seconds:.0f} s of audio = "
-        f"{duration(settings['max_steps'] * seconds)} = {epochs:.1f} epochs on {settings['devices']} x "
-        f"{'GPU' if torch.cuda.is_available() else 'CPU'} in {settings['precision']}; about "
-        f"{duration(steps * step_seconds)} at {step_seconds:.2f} s a step, {disk / 2**20:.0f} MiB of disk in {out_dir}"
-    ).replace("run       ", "run      ")
+        f"run      {f'from step {done_steps} ' if done_steps else ''}to step {last_step} of {max_steps}: "
+        f"{audio_seconds:.0f} s of audio a step, {duration(max_steps * audio_seconds)} in all = {epochs:.1f} epochs; "
+        f"on {settings['devices'] * settings['num_nodes']} {device} in {settings['precision']} about "
+        f"{duration((last_step - done_steps) * step_seconds)} ({step_seconds:.2f} s a step), "
+        f"{disk / 2**20:.0f} MiB of disk in {out_dir}"
+    )
 
 
 def seconds_per_step(module: TrainingModule, data: SpeechData, settings: Mapping[str, Any]) -> float:
@@ -44,19 +50,21 @@ def seconds_per_step(module: TrainingModule, data: SpeechData, settings: Mapping
     typical = sorted(first, key=lambda batch: sum(piece.num_samples for piece in batch))[len(first) // 2]
     dataset = SegmentDataset(data.train_table)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    batch = move_data_to_device(collate([dataset[piece] for piece in typical]), device)
+    readable = data.on_before_batch_transfer(collate([dataset[piece] for piece in typical]), 0)
+    batch = move_data_to_device(readable, device)
     dtype = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(settings["precision"])
     state = torch.get_rng_state()
     module.to(device).setup("fit")
     times = []
-    for _ in range(2):  # the first one also builds kernels
-        begun = time.perf_counter()
-        with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
-            loss, _, _ = module.loss(batch, 0, torch.Generator().manual_seed(0))
-        loss.backward()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - begun)
+    with out_of_memory_is_an_answer(data):
+        for _ in range(2):  # the first one also builds kernels
+            begun = time.perf_counter()
+            with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
+                loss, _, _ = module.loss(batch, 0, torch.Generator().manual_seed(0))
+            loss.backward()
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            times.append(time.perf_counter() - begun)
     module.zero_grad(set_to_none=True)
     torch.set_rng_state(state)
     return times[-1] * settings["accumulate"]

@@ -27,7 +27,7 @@ from speechdistill.models.derive import copy_from_teacher, derive_config
 from speechdistill.models.student import StudentForDistillation
 from speechdistill.objectives.objective import build_objective
 from speechdistill.teachers.load import Teacher, load_teacher
-from speechdistill.training.checkpointing import newest_checkpoint
+from speechdistill.training.checkpointing import done_steps, newest_checkpoint
 from speechdistill.training.distillation import DistillationModule
 from speechdistill.training.engine import Outcome, choose_devices, choose_precision, fit
 from speechdistill.training.estimate import start_line
@@ -92,7 +92,7 @@ def run_training(config: dict[str, Any], prepare: Callable[[dict[str, Any], Spee
         _write_config(out_dir, config)
         for line in [*_data_lines(table, data), *job.lines]:
             print(line)
-        print(start_line(job.module, data, settings, out_dir, resume_from is not None), flush=True)
+        print(start_line(job.module, data, settings, out_dir, done_steps(resume_from)), flush=True)
     begun = time.monotonic()
     outcome = fit(
         job.module,

@@ -1,0 +1,55 @@
+"""Every command that a document shows is one that the program takes."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from speechdistill import probe
+from speechdistill.cli import VERBS
+from speechdistill.compose import configure
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = [ROOT / "README.md", *sorted(ROOT.glob("recipes/*/*.md")), *sorted(ROOT.glob("docs/*.md"))]
+
+
+def commands() -> list[tuple[str, str]]:
+    found = []
+    for document in DOCUMENTS:
+        text = document.read_text().replace("\\\n", " ")
+        for line in text.splitlines():
+            if match := re.match(r"\s+(?:\$ )?python -m speechdistill\.(\w+)\s+([^#]*)", line):
+                found.append((match[1], match[2].strip()))
+    return found
+
+
+def test_documents_show_commands() -> None:
+    assert {verb for verb, _ in commands()} <= set(VERBS)
+    assert len(commands()) >= 8
+
+
+@pytest.mark.parametrize(("verb", "words"), sorted(set(commands())))
+def test_command_is_understood(verb: str, words: str, tmp_path: Path) -> None:
+    words = words.replace("<time>", "1").replace("FILE", str(tmp_path / "out"))
+    if verb == "probe":
+        assert probe._settings(shlex.split(words))
+        return
+    given = shlex.split(words)
+    if any(word.startswith("resume=") for word in given):
+        return  # needs a run; tests/end_to_end/test_resume.py has one
+    assert configure("train", given)["method"]
+
+
+def test_run_script_hands_over_the_papers_command() -> None:
+    script = (ROOT / "recipes/distilhubert/run.sh").read_text()
+    script = re.sub(r"`#[^`]*`", "", script)
+    shown = script.rpartition("exec python -m speechdistill.train")[2].replace("\\\n", " ")
+    words = shlex.split(
+        shown.replace("$root", "/corpora/LibriSpeech").replace("$out_dir", "/runs/x").replace('"$@"', "")
+    )
+    config = configure("train", words)
+    assert config["teacher"]["name"] == "facebook/hubert-base-ls960"
+    assert config["trainer"]["max_steps"] == 200_000
+    assert config["data"]["max_utterances"] == 24
+    assert config["data"]["parts"] == ["train-clean-100", "train-clean-360", "train-other-500", "dev-clean"]
