@@ -179,8 +179,8 @@ class StopOnSignal(Callback):
         self.after_steps = after_steps
         self._before: dict[int, Any] = {}
 
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Listen."""
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Listen. Not earlier: Lightning sets a handler of its own between its setup and here."""
         for number in (signal.SIGINT, signal.SIGTERM):
             self._before.setdefault(number, signal.signal(number, self._notice))
 
