@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 import yaml
+from lightning.pytorch.utilities import rank_zero_only
 from torch import nn
 
 from speechdistill.audio.corpora import load_corpus
@@ -73,7 +74,7 @@ def run_training(config: dict[str, Any], prepare: Callable[[dict[str, Any], Spee
     settings["devices"] = choose_devices(settings["devices"])
     settings["precision"] = choose_precision(settings["precision"])
     config["trainer"] = settings
-    leader = int(os.environ.get("LOCAL_RANK", 0)) == 0 and int(os.environ.get("NODE_RANK", 0)) == 0
+    leader = int(getattr(rank_zero_only, "rank", 0)) == 0  # an attribute that its type does not tell of
     out_dir = _out_dir(config, leader)
     resume_from = newest_checkpoint(out_dir / "checkpoints") if config["resume"] else None
 
@@ -265,7 +266,11 @@ def _speech_data(config: Mapping[str, Any], table: Table) -> SpeechData:
 
 def _out_dir(config: dict[str, Any], leader: bool) -> Path:
     """The run's folder, the same for all ranks: resolved once and handed on in the environment."""
-    handed = os.environ.get(_OUT_DIR_VARIABLE)
+    started_by_us = "LOCAL_RANK" in os.environ and _OUT_DIR_VARIABLE in os.environ
+    handed = os.environ[_OUT_DIR_VARIABLE] if started_by_us else None
+    tasks = int(os.environ.get("WORLD_SIZE") or os.environ.get("SLURM_NTASKS") or 1)
+    if tasks > 1 and not (config["out_dir"] or handed):
+        raise UserError("several processes were started from outside: give them one folder with out_dir=...")
     name = config["out_dir"] or handed or f"runs/{config['recipe']}/{time.strftime('%Y-%m-%d_%H-%M-%S')}"
     folder = Path(name).expanduser().resolve()
     config["out_dir"] = os.environ[_OUT_DIR_VARIABLE] = str(folder)
