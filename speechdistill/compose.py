@@ -27,8 +27,27 @@ RESUMABLE_KEYS = (
     "trainer.wandb",
 )
 
-# Numbers that may also be absent.
-_NULLABLE_KEYS = ("trainer.checkpoint_every_minutes", "trainer.checkpoint_every_steps")
+# The least that a number may be; keys of whole numbers, and those that may also be absent (null).
+_MINIMUMS = {
+    "seed": 0,
+    "data.max_utterances": 1,
+    "data.min_seconds": 0,
+    "data.num_workers": 0,
+    "data.max_skipped_share": 0,
+    "trainer.max_steps": 1,
+    "trainer.num_nodes": 1,
+    "trainer.accumulate": 1,
+    "trainer.gradient_clip": 0,
+    "trainer.log_every_n_steps": 1,
+    "trainer.validate_every_steps": 1,
+    "trainer.checkpoint_every_steps": 1,
+    "trainer.checkpoint_every_minutes": 0,
+    "trainer.stop_after_steps": 1,
+}
+_WHOLE_KEYS = {
+    key for key in _MINIMUMS if key.endswith(("steps", "seed", "utterances", "workers", "nodes", "accumulate"))
+}
+_NULLABLE_KEYS = ("trainer.checkpoint_every_minutes", "trainer.checkpoint_every_steps", "trainer.stop_after_steps")
 # Their values are taken verbatim: to Hydra's grammar "=", "~", "(" and letters beyond ASCII are no part of a word.
 _PATH_KEYS = ("data.root", "out_dir", "student.init_from", "teacher.name")
 
@@ -96,6 +115,18 @@ def _check_kinds(config: Any, defaults: Any, words: Sequence[str]) -> None:
         fits = isinstance(value, bool) if isinstance(default, bool) else type(value) in (int, float)
         if not fits:
             raise UserError(f"{key}={'null' if value is None else value}: give {kind}.")
+    _check_ranges(config)
+
+
+def _check_ranges(config: Any) -> None:
+    for key, least in _MINIMUMS.items():
+        value = OmegaConf.select(config, key, throw_on_missing=False)
+        if value is None and key in _NULLABLE_KEYS:
+            continue
+        whole = key in _WHOLE_KEYS
+        if type(value) not in ((int,) if whole else (int, float)) or value < least:
+            kind = "a whole number" if whole else "a number"
+            raise UserError(f"{key}={'null' if value is None else value}: give {kind} from {least} up.")
 
 
 def _resolved(config: Any) -> dict[str, Any]:
@@ -128,6 +159,7 @@ def _earlier(folder: Path, words: Sequence[str]) -> dict[str, Any]:
                 f"For a new run from these weights: student.init_from={folder / 'student'}."
             )
         OmegaConf.update(config, key, override.value())
+    _check_ranges(config)
     OmegaConf.update(config, "resume", str(folder))
     OmegaConf.update(config, "out_dir", str(folder))
     return _resolved(config)

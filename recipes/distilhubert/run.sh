@@ -8,7 +8,7 @@ root=${1:?usage: run.sh LIBRISPEECH_ROOT [OUT_DIR] [KEY=VALUE ...]}
 out_dir=${2:-runs/distilhubert/librispeech-960}
 shift $(($# < 2 ? $# : 2))
 
-if [ -e "$out_dir/checkpoints/last.ckpt" ]; then
+if [ -e "$out_dir/checkpoints/last.ckpt" ] || [ -e "$out_dir/checkpoints/previous.ckpt" ]; then
     exec python -m speechdistill.train "resume=$out_dir" "$@"
 fi
 exec python -m speechdistill.train \

@@ -4,6 +4,7 @@ import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -129,11 +130,16 @@ def _audio_files(root: Path) -> list[str]:
 
 def _validation_by_hash(paths: Sequence[str]) -> np.ndarray:
     """ "val" for the files whose hash falls into the lowest 2 %, at least for one of two files or more."""
-    places = np.array([int(hashlib.sha256(os.fsencode(path)).hexdigest()[:12], 16) / 16**12 for path in paths])
+    places = np.array([_place(path) for path in paths])
     held_out = places < VALIDATION_SHARE
     if len(paths) > 1 and not held_out.any():
         held_out[places.argmin()] = True
     return np.where(held_out, "val", "train")
+
+
+def _place(path: str) -> float:
+    """A number from 0 to 1 that depends on a path alone."""
+    return int(hashlib.sha256(os.fsencode(path)).hexdigest()[:12], 16) / 16**12
 
 
 def _measured(
@@ -206,11 +212,28 @@ def load_corpus(config: Mapping[str, Any], progress: bool = True) -> Table:
     Raises:
         UserError: an unknown kind, or what the corpus itself has to complain about.
     """
+    table = _load(config, progress)
+    return table if config["kind"] == "demo" or config["hours"] is None else _first_hours(table, config["hours"])
+
+
+def _first_hours(table: Table, hours: float) -> Table:
+    """So much of the training split, chosen by the hash of the path, so that fewer hours are a part of more."""
+    if hours <= 0:
+        raise UserError(f"data.hours={hours:g} must be more than 0, or null for the whole corpus.")
+    training = np.flatnonzero(table.splits == "train")
+    training = training[np.argsort([_place(table.paths[int(row)]) for row in training], kind="stable")]
+    enough = np.searchsorted(np.cumsum(table.num_samples[training]), hours * 3600 * SAMPLE_RATE_HZ) + 1
+    rows = np.sort(np.concatenate([training[:enough], np.flatnonzero(table.splits != "train")]))
+    return replace(table.take(rows), skipped=table.skipped, too_short=table.too_short)
+
+
+def _load(config: Mapping[str, Any], progress: bool) -> Table:
     limits = {"min_seconds": config["min_seconds"], "max_skipped_share": config["max_skipped_share"]}
     kind = config["kind"]
     if kind == "demo":
         root = config["root"]
-        return demo_corpus(config["hours"], cache_dir=Path(root).expanduser() if root else None, progress=progress)
+        table = demo_corpus(config["hours"], cache_dir=Path(root).expanduser() if root else None, progress=progress)
+        return table.take(np.flatnonzero(table.num_samples >= config["min_seconds"] * SAMPLE_RATE_HZ))
     if kind == "folder":
         return folder_corpus(config["root"], **limits, progress=progress)
     if kind == "librispeech":

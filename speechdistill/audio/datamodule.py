@@ -1,5 +1,6 @@
 """From a Table and a BatchPlan to batches on the device."""
 
+import signal
 from collections.abc import Sequence
 from typing import Any
 
@@ -48,6 +49,12 @@ def collate(items: Sequence[tuple[Segment, np.ndarray | str]]) -> WaveBatch:
         is_padded=len(set(lengths)) > 1,
         failed=failed,
     )
+
+
+def _leave_signals_to_the_parent(worker: int) -> None:
+    """Ctrl-C reaches every process of a terminal's group, and a run that ends in good order needs its readers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 class SpeechData(LightningDataModule):
@@ -103,12 +110,15 @@ class SpeechData(LightningDataModule):
         sampler = PlanSampler(self.train_plan, first_batch, self.trainer.global_rank, self.num_ranks)
         return self._loader(self.train_table, sampler, self.num_workers)
 
-    def val_dataloader(self) -> DataLoader[WaveBatch] | list[DataLoader[WaveBatch]]:
+    def val_dataloader(self) -> DataLoader[WaveBatch] | list[WaveBatch]:
         """The validation split once, the same pieces every time; each rank takes its share of the batches."""
         if self.val_plan is None:
             return []
         rank = self.trainer.global_rank if self.trainer else 0
-        batches = [self.val_plan[index] for index in range(rank, self.val_plan.per_epoch, self.num_ranks)]
+        # With fewer batches than ranks every rank takes them all: one without any would keep the others waiting.
+        shared = self.val_plan.per_epoch >= self.num_ranks
+        indices = range(rank, self.val_plan.per_epoch, self.num_ranks) if shared else range(self.val_plan.per_epoch)
+        batches = [self.val_plan[index] for index in indices]
         return self._loader(self.val_table, batches, min(self.num_workers, len(batches)))
 
     def on_before_batch_transfer(self, batch: WaveBatch, dataloader_idx: int) -> WaveBatch:
@@ -131,6 +141,7 @@ class SpeechData(LightningDataModule):
             SegmentDataset(table),
             batch_sampler=batches,
             collate_fn=collate,
+            worker_init_fn=_leave_signals_to_the_parent,
             num_workers=num_workers,
             pin_memory=torch.cuda.is_available(),
             persistent_workers=num_workers > 0,

@@ -56,7 +56,10 @@ class Table:
 
     def select(self, split: str) -> "Table":
         """The rows of one split, in the same order; what was skipped is not carried over."""
-        rows = np.flatnonzero(self.splits == split)
+        return self.take(np.flatnonzero(self.splits == split))
+
+    def take(self, rows: np.ndarray) -> "Table":
+        """Some rows, in the order given; what was skipped is not carried over."""
         return Table(
             root=self.root,
             paths=[self.paths[int(row)] for row in rows],

@@ -12,6 +12,7 @@ import torch
 import transformers
 from safetensors import SafetensorError
 from torch import Tensor, nn
+from transformers.utils import cached_file
 from transformers.utils import logging as transformers_logging
 
 from speechdistill.batch import Taps, WaveBatch
@@ -31,6 +32,8 @@ _WEIGHT_FILES = (
     "model.safetensors.index.json",
     "pytorch_model.bin.index.json",
 )
+
+_IF_THERE = {"_raise_exceptions_for_missing_entries": False, "_raise_exceptions_for_connection_errors": False}
 
 
 @dataclass(frozen=True)
@@ -238,20 +241,21 @@ def _silenced(log: Any) -> Callable[[Callable[[], Any]], Any]:
     return run
 
 
-def _hash(model: nn.Module, location: str) -> str:
-    """SHA-256 over the weight files, or over the weights themselves where they came from the hub's cache."""
-    digest = hashlib.sha256()
+def _hash(model: Any, location: str) -> str:
+    """SHA-256 over the weight files, in the folder or in the hub's cache, whatever precision they are loaded in."""
     folder = Path(location)
-    if folder.is_dir():
-        for path in sorted(folder.iterdir()):
-            if path.suffix in (".safetensors", ".bin"):
-                with path.open("rb") as file:
-                    while block := file.read(1 << 20):
-                        digest.update(block)
-    else:
-        for key, tensor in sorted(model.state_dict().items()):
-            digest.update(key.encode())
-            digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
+    if not folder.is_dir():
+        revision = getattr(model.config, "_commit_hash", None)
+        found = [
+            cached_file(location, name, revision=revision, local_files_only=True, **_IF_THERE) for name in _WEIGHT_FILES
+        ]
+        folder = next(Path(path).parent for path in found if path)
+    digest = hashlib.sha256()
+    for path in sorted(folder.iterdir()):
+        if path.suffix in (".safetensors", ".bin"):
+            with path.open("rb") as file:
+                while block := file.read(1 << 20):
+                    digest.update(block)
     return digest.hexdigest()
 
 

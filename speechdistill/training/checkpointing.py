@@ -36,10 +36,21 @@ class WholeFileCheckpointIO(TorchCheckpointIO):
                 file.flush()
                 os.fsync(file.fileno())
             if path.name == LAST and path.exists():
-                os.replace(path, path.with_name(PREVIOUS))
+                _keep_as(path, path.with_name(PREVIOUS))
             os.replace(partial, path)
         finally:
             partial.unlink(missing_ok=True)
+
+
+def _keep_as(path: Path, other: Path) -> None:
+    """Give a file a second name in place of whatever had it; the first stays, so that there is always a last.ckpt."""
+    link = other.with_name(f".{other.name}.link")
+    link.unlink(missing_ok=True)
+    try:
+        os.link(path, link)
+    except OSError:  # a file system without hard links
+        os.replace(path, link)
+    os.replace(link, other)
 
 
 def newest_checkpoint(folder: Path) -> Path:
@@ -106,7 +117,7 @@ class Checkpoints(Callback):
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         """Save when it is time to."""
         step = trainer.global_step
-        if step == self._saved_step:
+        if step == self._saved_step or inside_step(trainer):
             return
         steps_due = bool(self.every_steps) and step % (self.every_steps or 1) == 0
         minutes_due = False
@@ -137,13 +148,12 @@ class Checkpoints(Callback):
             self.save_student()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Save what there is, unless it is broken."""
-        if isinstance(exception, NotFiniteError) or trainer.global_step == 0 or trainer.world_size > 1:
-            # With many ranks, the others may be gone or stuck: a save that waits for them would never end.
-            return
-        if trainer.global_step != self._saved_step:
-            self._save(trainer, pl_module)
-        self.save_student()
+        """Leave a student of the weights there are, unless they are broken.
+
+        No checkpoint: what broke a run may have come in the middle of a step, and the last one is good.
+        """
+        if trainer.is_global_zero and trainer.global_step and not isinstance(exception, NotFiniteError):
+            self.save_student()
 
     def _save(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, TrainingModule)
@@ -152,6 +162,11 @@ class Checkpoints(Callback):
             logger.save()  # a kill after the checkpoint must not lose the row of its step
         trainer.save_checkpoint(self.folder / LAST)
         self._saved_step, self._saved_at, self._wanted = trainer.global_step, time.monotonic(), False
+
+
+def inside_step(trainer: Trainer) -> bool:
+    """Whether the optimizer step in hand takes further micro-batches: a run that stopped here could not go on here."""
+    return (trainer.fit_loop.batch_idx + 1) % trainer.accumulate_grad_batches != 0
 
 
 def validation_due(trainer: Trainer) -> bool:
@@ -190,7 +205,9 @@ class StopOnSignal(Callback):
             signal.signal(*self._before.popitem())
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        """Ask Lightning to stop in good order."""
+        """Ask Lightning to stop in good order, behind the last micro-batch of a step."""
+        if inside_step(trainer):
+            return
         wanted = self.signal is not None
         if trainer.world_size > 1:
             wanted = trainer.strategy.reduce_boolean_decision(wanted, all=False)

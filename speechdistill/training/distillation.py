@@ -39,6 +39,8 @@ class DistillationModule(TrainingModule):
         super().__init__(student, optim, max_steps, seed)
         self.objective = objective
         teacher.cut(max(objective.teacher_layers))
+        if student.config.feature_grad_mult == 0:
+            student.student.feature_encoder.requires_grad_(False)  # several devices wait for every gradient there is
         # In a list the teacher is no submodule: nothing trains, saves or synchronises it.
         self._frozen = [teacher]
 

@@ -52,7 +52,8 @@ def choose_precision(precision: str) -> str:
         return precision
     if torch.cuda.is_available():
         return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
-    return "bf16-mixed" if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "32-true"
+    has_mkldnn = torch.backends.mkldnn.is_available()  # not on Apple silicon
+    return "bf16-mixed" if has_mkldnn and torch.ops.mkldnn._is_mkldnn_bf16_supported() else "32-true"
 
 
 def choose_devices(devices: int | str) -> int:
@@ -124,7 +125,7 @@ def fit(
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        log_every_n_steps=1,
+        log_every_n_steps=settings["log_every_n_steps"],
     )
     with out_of_memory_is_an_answer(data):
         trainer.fit(module, datamodule=data, ckpt_path=resume_from, weights_only=True)

@@ -88,7 +88,7 @@ class TrainingModule(LightningModule):
         """Clip the global norm, and keep it for the log, beside the learning rate that this step uses."""
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), gradient_clip_val or float("inf"))
         self.step_metrics["train/grad_norm"] = norm.detach()
-        self.step_metrics["train/lr"] = torch.tensor(optimizer.param_groups[0]["lr"], device=norm.device)
+        self.step_metrics["train/lr"] = norm.new_full((), optimizer.param_groups[0]["lr"])  # no wait for the device
 
     def on_validation_epoch_start(self) -> None:
         """Forget the sums of the last validation."""
@@ -112,6 +112,14 @@ class TrainingModule(LightningModule):
         means = (sums[:-1] / sums[-1]).tolist()
         self.val_metrics = {f"val/{name}": mean for name, mean in zip(names, means, strict=True)}
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """What could not be read before a stop is still missing after it."""
+        checkpoint["failed_recordings"] = dict(self.failed_recordings)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Counterpart of `on_save_checkpoint`."""
+        self.failed_recordings = dict(checkpoint["failed_recordings"])
+
     def configure_optimizers(self) -> Any:
         """AdamW with decay on everything but biases, as it takes effect in s3prl's DistilHuBERT trainer."""
         optim = self.optim
@@ -124,20 +132,28 @@ class TrainingModule(LightningModule):
             {"params": decayed, "weight_decay": optim["weight_decay"]},
             {"params": plain, "weight_decay": 0.0},
         ]
-        optimizer = torch.optim.AdamW(groups, lr=optim["lr"], betas=tuple(optim["betas"]), eps=optim["eps"], fused=True)
+        # A fused optimizer undoes fp16's loss scale itself, inside its step: after the clipping, which then would clip
+        # the scaled gradients.
+        fused = self._trainer is None or self.trainer.precision != "16-mixed"
+        optimizer = torch.optim.AdamW(
+            groups, lr=optim["lr"], betas=tuple(optim["betas"]), eps=optim["eps"], fused=fused
+        )
         schedule = linear_warmup_and_decay(self.max_steps, optim["warmup_share"])
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def check_finite(self) -> None:
-        """Stop where the last loss is not a number, and say where that began.
+        """Stop where the last loss or a weight is not a number, and say where that began.
 
         Raises:
             NotFiniteError: with the name of the first weight or gradient that is not finite.
         """
-        loss = self.step_metrics.get("train/loss")
-        if loss is None or bool(torch.isfinite(loss)):
+        watched = [self.step_metrics[name] for name in ("train/loss", "train/grad_norm") if name in self.step_metrics]
+        if all(bool(torch.isfinite(value)) for value in watched):
             return
+        scaled = self._trainer is not None and self.trainer.precision == "16-mixed"
+        if scaled and bool(torch.isfinite(watched[0])):
+            return  # a step that overflows in fp16 is left out, and its loss scale lowered
         for kind, tensors in (
             ("weight", self.model.named_parameters()),
             ("gradient", ((name, p.grad) for name, p in self.model.named_parameters() if p.grad is not None)),

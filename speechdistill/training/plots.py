@@ -9,12 +9,15 @@ import torch
 from torch import Tensor
 
 from speechdistill.batch import WaveBatch
-from speechdistill.frames import padding_mask
+from speechdistill.frames import SAMPLE_RATE_HZ, padding_mask
 from speechdistill.models.student import StudentForDistillation
 from speechdistill.teachers.load import Teacher
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # the backend has to be chosen first: there may be no screen
+
+_FRAMES_TO_COMPARE = 3000
+_SAMPLES_TO_COMPARE_AT_ONCE = 20 * SAMPLE_RATE_HZ
 
 
 def plot_losses(metrics_csv: Path, path: Path) -> None:
@@ -79,16 +82,27 @@ def layer_similarity(
     layers = range(student.config.num_hidden_layers + 1)
     ours: list[list[Tensor]] = []
     theirs: list[list[Tensor]] = []
-    for batch in batches:
+    frames = 0
+    for whole_batch in batches:
+        batch = _first_rows(whole_batch)
         taps = teacher(batch)
         output = student(batch.waveforms, batch.num_samples if batch.is_padded else None, layers)
         states = [*(output.hidden_states[layer] for layer in layers), *output.predictions.values()]
         valid = ~padding_mask(taps.num_frames, states[0].shape[1])
         ours.append([state[valid].float().cpu() for state in states])
         theirs.append([state[valid].float().cpu() for state in taps.tensors["hidden"].values()])
+        frames += int(taps.num_frames.sum())
+        if frames >= _FRAMES_TO_COMPARE:
+            break
     rows = [_centred(torch.cat(parts)) for parts in zip(*ours, strict=True)]
     columns = [_centred(torch.cat(parts)) for parts in zip(*theirs, strict=True)]
-    similarity = torch.tensor([[_cka(row, column) for column in columns] for row in rows])
+    own, other = ([(part.T @ part).norm() for part in parts] for parts in (rows, columns))
+    similarity = torch.stack(
+        [
+            torch.stack([(row.T @ column).square().sum() / (a * b) for column, b in zip(columns, other, strict=True)])
+            for row, a in zip(rows, own, strict=True)
+        ]
+    )
     heads = [f"head for {layer}" for layer in student.config.heads["teacher_layers"]]
     return similarity, [*(f"layer {layer}" for layer in layers), *heads]
 
@@ -97,9 +111,15 @@ def _centred(features: Tensor) -> Tensor:
     return features - features.mean(dim=0)
 
 
-def _cka(first: Tensor, second: Tensor) -> float:
-    shared = (first.T @ second).square().sum()
-    return float(shared / ((first.T @ first).norm() * (second.T @ second).norm()))
+def _first_rows(batch: WaveBatch) -> WaveBatch:
+    """As much of a batch as a large teacher takes on a CPU in seconds."""
+    rows = max(1, _SAMPLES_TO_COMPARE_AT_ONCE // batch.waveforms.shape[1])
+    return batch._replace(
+        waveforms=batch.waveforms[:rows],
+        num_samples=batch.num_samples[:rows],
+        rows=batch.rows[:rows],
+        first_samples=batch.first_samples[:rows],
+    )
 
 
 def _save(figure: plt.Figure, path: Path) -> None:

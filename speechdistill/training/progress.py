@@ -3,6 +3,7 @@
 import statistics
 import sys
 import time
+from collections import deque
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from speechdistill.frames import SAMPLE_RATE_HZ
 from speechdistill.training.module import TrainingModule
 
 _PLAIN_LINE_EVERY_SECONDS = 15.0
+_STEPS_IN_MEDIAN = 1000
 
 
 class Progress(Callback):
@@ -23,7 +25,7 @@ class Progress(Callback):
         audio_seconds: trained on in this process, all ranks.
         train_seconds: time in training steps and waiting for data.
         wait_seconds: of these, waiting for data.
-        step_seconds: of each optimizer step.
+        step_seconds: of the last optimizer steps.
 
     Args:
         max_steps: optimizer steps of the run.
@@ -36,7 +38,7 @@ class Progress(Callback):
         self.log_every_steps = log_every_steps
         self.batches_per_epoch = batches_per_epoch
         self.audio_seconds = self.train_seconds = self.wait_seconds = 0.0
-        self.step_seconds: list[float] = []
+        self.step_seconds: deque[float] = deque(maxlen=_STEPS_IN_MEDIAN)
         self._bar: tqdm[Any] | None = None
         self._mark = self._step_mark = self._line_mark = 0.0
         self._last_step = 0
@@ -79,6 +81,10 @@ class Progress(Callback):
             self._bar.update(1)
         if step % self.log_every_steps == 0 or step == self.max_steps or step == 1:
             self._log(trainer, pl_module)
+            # Reading the numbers waited for the device: that is training, not waiting for data.
+            now = time.monotonic()
+            self.train_seconds += now - self._mark
+            self._mark = now
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Validation is neither training nor waiting."""

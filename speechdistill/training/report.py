@@ -40,7 +40,6 @@ def summarize(
         **about,
         "data": described,
         "steps": outcome.steps,
-        "git_commit": git_commit(),
         "train": outcome.speed,
         "val": {"loss": val.pop("loss", None), "cosine": cosines, **val},
         "hardware": hardware(),
@@ -61,14 +60,17 @@ def hardware() -> str:
 
 
 def git_commit() -> str | None:
-    """Commit of the source tree that runs, None outside a repository."""
+    """Commit of the source tree that runs, None where this file is not part of a repository."""
+
+    def git(*words: str) -> str:
+        here = Path(__file__)
+        return subprocess.run(["git", *words], cwd=here.parent, capture_output=True, text=True, check=True).stdout
+
     try:
-        done = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=True
-        )
+        git("ls-files", "--error-unmatch", Path(__file__).name)  # a wheel may lie inside somebody else's repository
+        return git("rev-parse", "HEAD").strip()
     except (OSError, subprocess.CalledProcessError):
         return None
-    return done.stdout.strip()
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

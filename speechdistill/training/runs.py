@@ -1,7 +1,7 @@
 """From a resolved configuration to a finished run folder."""
 
-import itertools
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -35,10 +35,9 @@ from speechdistill.training.estimate import start_line
 from speechdistill.training.masked_units import MaskedUnitsModule
 from speechdistill.training.module import TrainingModule
 from speechdistill.training.plots import layer_similarity, plot_losses, plot_similarity
-from speechdistill.training.report import model_card, summarize, write_json
+from speechdistill.training.report import git_commit, model_card, summarize, write_json
 
 _OUT_DIR_VARIABLE = "SPEECHDISTILL_OUT_DIR"
-_BATCHES_TO_COMPARE = 4
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -74,9 +73,13 @@ def run_training(config: dict[str, Any], prepare: Callable[[dict[str, Any], Spee
     settings["devices"] = choose_devices(settings["devices"])
     settings["precision"] = choose_precision(settings["precision"])
     config["trainer"] = settings
-    leader = int(getattr(rank_zero_only, "rank", 0)) == 0  # an attribute that its type does not tell of
+    first_here = int(getattr(rank_zero_only, "rank", 0)) == 0  # an attribute that its type does not tell of
+    leader = first_here and int(os.environ.get("NODE_RANK", 0)) == 0
     out_dir = _out_dir(config, leader)
     resume_from = newest_checkpoint(out_dir / "checkpoints") if config["resume"] else None
+    if done_steps(resume_from) >= settings["max_steps"] and (out_dir / "summary.json").is_file():
+        print(f"{out_dir} has done all of its {settings['max_steps']} steps; there is nothing to go on with.")
+        return 0
 
     table = load_corpus(config["data"], progress=leader)
     torch.manual_seed(config["seed"])
@@ -88,6 +91,7 @@ def run_training(config: dict[str, Any], prepare: Callable[[dict[str, Any], Spee
         **job.about,
         "data": _describe_data(config, table, data),
         "seed": config["seed"],
+        "git_commit": git_commit(),
     }
     if leader:
         _write_config(out_dir, config)
@@ -109,9 +113,11 @@ def run_training(config: dict[str, Any], prepare: Callable[[dict[str, Any], Spee
         write_json(out_dir / "summary.json", summary)
         job.save_model(out_dir, summary)
         plot_losses(out_dir / "metrics.csv", out_dir / "plots" / "loss.png")
-        job.draw(out_dir)
+        if not outcome.stopped_by:  # who is asked to end has little time
+            job.draw(out_dir)
         print(_closing(out_dir, outcome, settings, time.monotonic() - begun))
-    return 128 + outcome.stopped_by if outcome.stopped_by else 0
+    # The other ranks end well: one that did not would be taken for a crash, and the leader killed over its report.
+    return 128 + outcome.stopped_by if leader and outcome.stopped_by else 0
 
 
 def distillation(config: dict[str, Any], data: SpeechData) -> Job:
@@ -120,6 +126,9 @@ def distillation(config: dict[str, Any], data: SpeechData) -> Job:
         config["teacher"]["name"], config["teacher"]["revision"], _teacher_dtype(config["teacher"], config["trainer"])
     )
     described = teacher.describe()
+    if teacher.source.revision:
+        # A resumed run takes the same commit, wherever the branch has gone by then.
+        config["teacher"] |= {"name": teacher.source.name.partition("@")[0], "revision": teacher.source.revision}
     provenance = {
         "name": teacher.source.name,
         "revision": teacher.source.revision,
@@ -154,9 +163,8 @@ def distillation(config: dict[str, Any], data: SpeechData) -> Job:
         save_student(out_dir / "student", student, model_card(summary, objective.formula()))
 
     def draw(out_dir: Path) -> None:
-        batches = itertools.islice(data.val_dataloader(), _BATCHES_TO_COMPARE)
-        similarity, names = layer_similarity(student.eval().cpu(), teacher.float().cpu(), batches)
-        if len(names):
+        if data.val_plan is not None:
+            similarity, names = layer_similarity(student.eval().cpu(), teacher.float().cpu(), data.val_dataloader())
             plot_similarity(similarity, names, out_dir / "plots" / "layer_similarity.png")
 
     return Job(module, about, lines, save, draw)
@@ -201,10 +209,11 @@ def masked_units(config: dict[str, Any], data: SpeechData) -> Job:
         Wav2Vec2FeatureExtractor(do_normalize=False, return_attention_mask=True).save_pretrained(out_dir / "teacher")
 
     about = {
+        "teacher": None,
         "student": {
             "params": num_params(encoder),
             "macs_per_second": macs_per_second(lambda waveforms: encoder.eval()(waveforms)),
-        }
+        },
     }
     encoder.train()
     lines = [f"encoder  {num_params(encoder) / 1e6:.2f} M parameters, {len(PHONES)} units: the synthesiser's phones"]
@@ -223,7 +232,10 @@ def _initialise(student: StudentForDistillation, teacher: Teacher, init_from: st
         return "starts from random weights"
     if init_from == "teacher":
         copied, left = copy_from_teacher(student.student, teacher.model.state_dict(), parts)
-        own = [name for name in left if ".layers." not in name]
+        higher = re.compile(
+            rf"encoder\.layers\.({'|'.join(str(n) for n in range(len(student.student.encoder.layers)))})\."
+        )
+        own = [name for name in left if not name.startswith("encoder.layers.") or higher.match(name)]
         without_place = f"; no place for {', '.join(own)}" if own else ""
         return f"{len(copied)} weights start from the teacher{without_place}"
     earlier = load_student(str(init_from), heads=True)
@@ -268,9 +280,9 @@ def _out_dir(config: dict[str, Any], leader: bool) -> Path:
     """The run's folder, the same for all ranks: resolved once and handed on in the environment."""
     started_by_us = "LOCAL_RANK" in os.environ and _OUT_DIR_VARIABLE in os.environ
     handed = os.environ[_OUT_DIR_VARIABLE] if started_by_us else None
-    tasks = int(os.environ.get("WORLD_SIZE") or os.environ.get("SLURM_NTASKS") or 1)
-    if tasks > 1 and not (config["out_dir"] or handed):
-        raise UserError("several processes were started from outside: give them one folder with out_dir=...")
+    outside = config["trainer"]["num_nodes"] > 1 or "TORCHELASTIC_RUN_ID" in os.environ or "SLURM_PROCID" in os.environ
+    if outside and not (config["out_dir"] or handed):
+        raise UserError("processes that are started by torchrun, Slurm or on several nodes need one out_dir=...")
     name = config["out_dir"] or handed or f"runs/{config['recipe']}/{time.strftime('%Y-%m-%d_%H-%M-%S')}"
     folder = Path(name).expanduser().resolve()
     config["out_dir"] = os.environ[_OUT_DIR_VARIABLE] = str(folder)
