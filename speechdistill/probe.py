@@ -1,7 +1,7 @@
 """Probe: `python -m speechdistill.probe upstream=DIR data=demo`; what an encoder's layers know, in minutes on a CPU.
 
 upstream=DIR ...                    rows for students, "mini", teachers; MFCC is always there
-student=RUN ... [teacher=NAME]      MFCC, random, copied layers, distilled, teacher: five rows
+student=RUN ... [teacher=NAME]      MFCC, random, copied layers, distilled (also with its heads), teacher
 data=demo [hours=0.5] [label=phone | speaker]
 table=FILE.csv label=COLUMN [group=COLUMN]
 [seeds=0,1,2] [out=FILE.json]

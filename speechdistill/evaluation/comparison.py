@@ -8,7 +8,7 @@ import torch
 
 from speechdistill.checkpoints.student_dir import load_student
 from speechdistill.errors import UserError
-from speechdistill.evaluation.features import Features, encoder_features, load_encoder, mfcc_features
+from speechdistill.evaluation.features import Features, encoder_features, head_features, load_encoder, mfcc_features
 from speechdistill.evaluation.probes import Run
 from speechdistill.models.config import StudentConfig
 from speechdistill.models.derive import copy_from_teacher
@@ -82,7 +82,9 @@ def upstream_row(upstream: str, seeds: Sequence[int]) -> Row:
 
 
 def student_rows(students: Sequence[str], teacher_name: str | None, seeds: Sequence[int]) -> tuple[list[Row], str]:
-    """Four rows: a random student, one with copied layers, the distilled one, its teacher.
+    """Five rows: a random student, one with copied layers, the distilled one, the same with its heads, its teacher.
+
+    The heads' predictions count as further layers, as in s3prl's DistilHuBERT upstream.
 
     Several students are one row: they are what one recipe gave with several training seeds, and student i is probed
     with seed i.
@@ -108,10 +110,13 @@ def student_rows(students: Sequence[str], teacher_name: str | None, seeds: Seque
     def untrained(seed: int, copied: bool) -> Callable[[], Features]:
         return lambda: encoder_features(untrained_student(config_of[seed], seed, teacher if copied else None))
 
+    def with_heads(folder: str) -> Callable[[], Features]:
+        return lambda: head_features(load_student(folder, heads=True))
+
     if len(students) == 1:
-        distilled = [(loaded(students[0]), list(seeds))]
+        probed = [(students[0], list(seeds))]
     elif len(students) == len(seeds):
-        distilled = [(loaded(folder), [seed]) for folder, seed in zip(students, seeds, strict=True)]
+        probed = [(folder, [seed]) for folder, seed in zip(students, seeds, strict=True)]
     else:
         raise UserError(f"{len(students)} students and {len(seeds)} seeds: give as many seeds, student i has seed i.")
     rows = [Row("student, random", "seeds", [(untrained(seed, False), [seed]) for seed in seeds])]
@@ -122,9 +127,21 @@ def student_rows(students: Sequence[str], teacher_name: str | None, seeds: Seque
     else:
         name = "student, copied layers, untrained"
         rows.append(Row(name, teacher.source.name, [(untrained(seed, True), [seed]) for seed in seeds]))
-    rows.append(Row("student, distilled", ", ".join(students), distilled))
+    source = ", ".join(students)
+    rows.append(Row("student, distilled", source, [(loaded(folder), trials) for folder, trials in probed]))
+    if all(_has_heads(folder) for folder in students):
+        members = [(with_heads(folder), trials) for folder, trials in probed]
+        rows.append(Row("student, distilled, with its heads", source, members))
     rows.append(Row(TEACHER, teacher.source.name, [(lambda: encoder_features(teacher), list(seeds))]))
     return rows, note
+
+
+def _has_heads(folder: str) -> bool:
+    try:
+        load_student(folder, heads=True)
+    except UserError:
+        return False
+    return True
 
 
 def untrained_student(config: StudentConfig, seed: int, teacher: Teacher | None = None) -> StudentModel:

@@ -19,7 +19,7 @@ from speechdistill.checkpoints.student_dir import load_student
 from speechdistill.errors import UserError
 from speechdistill.frames import FRAME_STRIDE_SAMPLES, FRAME_WINDOW_SAMPLES, SAMPLE_RATE_HZ
 from speechdistill.models.config import StudentConfig
-from speechdistill.models.student import StudentModel
+from speechdistill.models.student import StudentForDistillation, StudentModel
 from speechdistill.teachers.load import MINI, Teacher, load_teacher
 
 # From a waveform (S,) to one (T, D) for each layer, 0 to L; MFCCs are a single layer.
@@ -76,6 +76,22 @@ def encoder_features(model: StudentModel | Teacher) -> Features:
             batch = WaveBatch(waveforms, row + waveforms.shape[1], row, row, is_padded=False)
             hidden = model(batch).tensors["hidden"]
         return [hidden[layer][0] for layer in sorted(hidden)]
+
+    return features
+
+
+def head_features(model: StudentForDistillation) -> Features:
+    """Hidden states 0 to L of a student, then the predictions of its heads, ascending by teacher layer.
+
+    This is what s3prl's DistilHuBERT upstream shows to a downstream task.
+    """
+    model.eval()
+
+    @torch.inference_mode()
+    def features(waveform: Tensor) -> list[Tensor]:
+        output = model(_long_enough(waveform)[None], layers=range(model.config.num_hidden_layers + 1))
+        states = [*output.hidden_states.values(), *(output.predictions[layer] for layer in sorted(output.predictions))]
+        return [state[0] for state in states]
 
     return features
 

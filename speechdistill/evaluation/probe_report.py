@@ -60,7 +60,8 @@ def as_markdown(probe: Probe, rows: Sequence[Row]) -> str:
             f"**{probe.title}**, {probe.measure} on what was held out, layer chosen on {probe.chosen_on}",
             _table(head, lines),
             f"{probe.measure} % of every layer, mean; 0 is the input of the first Transformer layer. "
-            f"MFCC: 39 features, {normalized}normalised by recording.",
+            f"MFCC: 39 features, {normalized}normalised by recording. Where a student has its heads, their predictions "
+            "stand behind its own layers, from the lowest teacher layer to the highest.",
             _table(["", *map(str, range(depth))], by_layer),
         ]
     )

@@ -56,6 +56,10 @@ def only_text(tmp_path: Path) -> Path:
         (["architecture.hidden_size=33"], ["architecture.hidden_size=33", "num_attention_heads"]),
         (["architecture.hidden_size=64"], ["cannot start from its teacher", "student.init_from=null"]),
         (["student.init_from=/no/such/student"], ["/no/such/student", "config.json"]),
+        (["trainer.max_steps=abc"], ["trainer.max_steps=abc", "a number"]),
+        (["trainer.max_steps=-1"], ["trainer.max_steps=-1", "from 1 up"]),
+        (["trainer.accumulate=1.5"], ["trainer.accumulate=1.5", "whole number"]),
+        (["trainer.log_every_n_steps=0"], ["trainer.log_every_n_steps=0", "from 1 up"]),
         (["trainer.max_steps"], ["trainer.max_steps", "KEY=VALUE"]),
     ],
 )
@@ -109,6 +113,18 @@ def test_a_mixed_folder_trains_and_says_what_it_left_out(
     assert all(item["reason"] for item in data["skipped"])
     assert data["too_short"] == 1
     assert data["files"] == 7
+
+
+def test_a_corpus_of_one_recording_trains_without_validation(
+    tmp_path: Path, small_run: list[str], command: Callable[..., int]
+) -> None:
+    write_noise(tmp_path / "corpus" / "only.wav", 5)
+    rest = [word for word in small_run if not word.startswith("data.hours")]
+    words = [*rest, "data=folder", f"data.root={tmp_path / 'corpus'}", "trainer.max_steps=2"]
+    assert command(*words, f"out_dir={tmp_path / 'run'}") == 0
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["val"] == {"loss": None, "cosine": {}}
+    assert (tmp_path / "run" / "plots" / "loss.png").is_file()
 
 
 def test_a_file_that_disappears_during_a_run_is_counted(

@@ -92,6 +92,7 @@ def start(*words: str) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
         env=environment,
+        start_new_session=True,  # a process group of its own, as a terminal gives it
     )
 
 
@@ -101,3 +102,45 @@ def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
         assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def test_a_finished_run_is_left_as_it_is(
+    tmp_path: Path, small_run: list[str], command: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    out_dir = tmp_path / "run"
+    assert command(*small_run, f"out_dir={out_dir}", "trainer.max_steps=2", "trainer.validate_every_steps=2") == 0
+    before = (out_dir / "summary.json").read_text()
+    assert command(f"resume={out_dir}") == 0
+    assert "nothing to go on with" in capsys.readouterr().out
+    assert (out_dir / "summary.json").read_text() == before
+
+
+def test_steps_of_several_micro_batches_resume_exactly(
+    tmp_path: Path, small_run: list[str], command: Callable[..., int]
+) -> None:
+    words = [*small_run, *MATHEMATICS, "trainer.accumulate=3", "data.batch_seconds=5"]
+    assert command(*words, f"out_dir={tmp_path / 'whole'}") == 0
+    process = start(*words, f"out_dir={tmp_path / 'parts'}")
+    wait_for(tmp_path / "parts" / "checkpoints" / "last.ckpt", process)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert command(f"resume={tmp_path / 'parts'}") == 0
+    assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
+
+
+def test_ctrl_c_in_a_terminal_reaches_the_readers_too(tmp_path: Path, small_run: list[str]) -> None:
+    out_dir = tmp_path / "run"
+    words = [word for word in small_run if not word.startswith("data.num_workers")]
+    process = start(
+        *words,
+        f"out_dir={out_dir}",
+        "trainer.max_steps=100000",
+        "trainer.checkpoint_every_steps=2",
+        "data.num_workers=2",
+    )
+    wait_for(out_dir / "checkpoints" / "last.ckpt", process)
+    os.killpg(process.pid, signal.SIGINT)
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGINT
+    assert "Traceback" not in errors
+    assert f"resume={out_dir}" in output

@@ -223,9 +223,20 @@ def test_an_empty_part_is_a_message_about_audio(tmp_path):
 
 
 def test_corpora_are_chosen_by_kind(librispeech):
-    limits = {"min_seconds": 0.5, "max_skipped_share": 0.01}
+    limits = {"hours": None, "min_seconds": 0.5, "max_skipped_share": 0.01}
     config = {"kind": "librispeech", "root": librispeech, "parts": ["dev-clean"], **limits}
     assert len(load_corpus(config, progress=False)) == 3
     assert len(load_corpus({"kind": "folder", "root": librispeech, **limits}, progress=False)) == 9
     with pytest.raises(UserError, match=r"data\.kind=tape: known are demo, folder and librispeech"):
         load_corpus({"kind": "tape", "root": librispeech, **limits}, progress=False)
+
+
+def test_fewer_hours_are_a_part_of_more_and_leave_validation_alone(tmp_path):
+    for number in range(40):
+        soundfile.write(tmp_path / f"{number:02d}.wav", np.zeros(16_000), 16_000)
+    settings = {"kind": "folder", "root": str(tmp_path), "min_seconds": 0.5, "max_skipped_share": 0.01}
+    whole, more, fewer = (load_corpus({**settings, "hours": hours}, False) for hours in (None, 20 / 3600, 9.5 / 3600))
+    assert len(more.select("train")) == 20
+    assert len(fewer.select("train")) == 10
+    assert set(fewer.paths) < set(more.paths) < set(whole.paths)
+    assert list(fewer.select("val").paths) == list(whole.select("val").paths)

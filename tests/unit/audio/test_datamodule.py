@@ -79,7 +79,7 @@ def test_two_ranks_share_the_batches_of_training_and_validation(table):
         for batch in speech_data(table, rank=rank, num_ranks=2).val_dataloader()
         for row in batch.rows.tolist()
     ]
-    assert sorted(rows) == list(range(len(table.select("val"))))
+    assert sorted(set(rows)) == list(range(len(table.select("val"))))
 
 
 def test_validation_is_the_same_every_time(table):
@@ -141,3 +141,10 @@ def test_a_corpus_without_validation_rows_has_no_validation(table):
     data = speech_data(table.select("train"))
     assert data.val_plan is None
     assert data.val_dataloader() == []
+
+
+def test_with_more_ranks_than_validation_batches_every_rank_has_them_all(table):
+    batches = [first(speech_data(table, rank=rank, num_ranks=8).val_dataloader()) for rank in range(8)]
+    assert len(batches[0]) < 8
+    for other in batches[1:]:
+        assert_same(batches[0], other)

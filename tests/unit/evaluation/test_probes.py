@@ -322,7 +322,7 @@ class TestComparison:
         layer = "encoder.layers.0.attention.q_proj.weight"
         assert torch.equal(copied[layer], model.state_dict()[f"model.{layer}"])
 
-    def test_five_rows_in_one_command(
+    def test_all_rows_in_one_command(
         self,
         cache: Path,
         students: list[Path],
@@ -334,15 +334,22 @@ class TestComparison:
         out = tmp_path / "probe.json"
         words = [f"student={folder}" for folder in students]
         assert probe.main([*words, "data=demo", "hours=0.02", f"out={out}"]) == 0
-        names = ["MFCC", "student, random", "student, copied layers, untrained", "student, distilled", "teacher"]
+        names = [
+            "MFCC",
+            "student, random",
+            "student, copied layers, untrained",
+            "student, distilled",
+            "student, distilled, with its heads",
+            "teacher",
+        ]
         written = json.loads(out.read_text())
         assert [row["name"] for row in written["rows"]] == names
-        assert [[run["seed"] for run in row["runs"]] for row in written["rows"]] == [[0, 1]] * 5
+        assert [[run["seed"] for run in row["runs"]] for row in written["rows"]] == [[0, 1]] * 6
         # The "distilled" students are fresh ones of the seeds 0 and 1, as the random row's are.
         assert written["rows"][1]["runs"] == written["rows"][3]["runs"]
         lines = capsys.readouterr().out.splitlines()
-        assert [line.split("|")[1].strip() for line in lines[4:9]] == names
-        assert len({len(line) for line in lines[2:9]}) == 1
+        assert [line.split("|")[1].strip() for line in lines[4:10]] == names
+        assert len({len(line) for line in lines[2:10]}) == 1
 
     def test_a_thin_student_has_no_row_of_copied_layers(
         self, teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -1,5 +1,6 @@
 """A checkpoint is whole or not there; the newest readable one is found."""
 
+import os
 import signal
 from types import SimpleNamespace
 
@@ -110,6 +111,7 @@ def trainer_at(step: int) -> SimpleNamespace:
     """What the callbacks see of a trainer that validates every 10 steps."""
     return SimpleNamespace(
         world_size=1,
+        accumulate_grad_batches=1,
         global_step=step,
         should_stop=False,
         limit_val_batches=1.0,
@@ -136,7 +138,7 @@ def test_who_stops_does_not_wait_for_a_validation_that_is_not_due(step, validate
 def test_a_signal_stops_after_the_step_in_hand_and_a_second_one_at_once():
     before = signal.getsignal(signal.SIGTERM)
     stop, trainer = StopOnSignal(), trainer_at(3)
-    stop.setup(trainer, None, "fit")
+    stop.on_train_start(trainer, None)
     try:
         stop.on_train_batch_end(trainer, None)
         assert not trainer.should_stop
@@ -156,3 +158,31 @@ def test_a_run_in_slices_stops_at_its_step(step, stops):
     trainer = trainer_at(step)
     StopOnSignal(after_steps=5).on_train_batch_end(trainer, None)
     assert trainer.should_stop == stops
+
+
+@pytest.mark.parametrize(("micro_batches_done", "stops"), [(9, False), (10, False), (11, False), (12, True)])
+def test_a_signal_waits_for_the_last_micro_batch_of_a_step(micro_batches_done, stops):
+    trainer = trainer_at(3)
+    trainer.accumulate_grad_batches = 4
+    trainer.fit_loop.batch_idx = micro_batches_done - 1
+    stop = StopOnSignal()
+    stop.signal = signal.SIGTERM
+    stop.on_train_batch_end(trainer, None)
+    assert trainer.should_stop == stops
+
+
+def test_there_is_a_last_checkpoint_at_every_moment(tmp_path, monkeypatch):
+    checkpoint_io = WholeFileCheckpointIO()
+    checkpoint_io.save_checkpoint({"global_step": 1}, tmp_path / "last.ckpt")
+    replace, seen = os.replace, []
+
+    def watched(source, target):
+        seen.append((tmp_path / "last.ckpt").exists())
+        replace(source, target)
+        seen.append((tmp_path / "last.ckpt").exists())
+
+    monkeypatch.setattr(os, "replace", watched)
+    checkpoint_io.save_checkpoint({"global_step": 2}, tmp_path / "last.ckpt")
+    assert len(seen) == 4
+    assert all(seen)
+    assert {path.name for path in tmp_path.iterdir()} == {"last.ckpt", "previous.ckpt"}

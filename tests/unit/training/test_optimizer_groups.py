@@ -1,11 +1,13 @@
 """Weight decay where s3prl's DistilHuBERT trainer has it, and seeds that depend on (seed, step, rank) alone."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from speechdistill.models.config import StudentConfig, uniform_layers
 from speechdistill.models.student import StudentForDistillation
-from speechdistill.training.module import TrainingModule, _generator, _seed_everything
+from speechdistill.training.module import NotFiniteError, TrainingModule, _generator, _seed_everything
 
 OPTIM = {"lr": 2e-4, "betas": [0.9, 0.98], "eps": 1e-6, "weight_decay": 0.01, "warmup_share": 0.07}
 
@@ -93,3 +95,20 @@ def test_dropout_is_seeded_and_apart_from_the_masks():
     assert draw(0, 5, 0, 0) == first
     assert first[0] != first[1]
     assert draw(0, 5, 0, 1)[0] != first[0]
+
+
+@pytest.mark.parametrize(("precision", "fused"), [("16-mixed", False), ("bf16-mixed", True), ("32-true", True)])
+def test_fp16_clips_gradients_that_are_free_of_the_loss_scale(precision, fused):
+    module = TrainingModule(tiny_student(), OPTIM, max_steps=100, seed=0)
+    module._trainer = SimpleNamespace(precision=precision)
+    assert module.configure_optimizers()["optimizer"].defaults["fused"] == fused
+
+
+def test_a_gradient_that_is_not_a_number_is_found_before_anything_is_saved():
+    student = tiny_student()
+    module = TrainingModule(student, OPTIM, max_steps=100, seed=0)
+    module._trainer = SimpleNamespace(precision="32-true", global_step=7)
+    module.step_metrics = {"train/loss": torch.tensor(1.0), "train/grad_norm": torch.tensor(float("nan"))}
+    student.heads.joint.weight.data[0] = float("nan")
+    with pytest.raises(NotFiniteError, match=r"step 7.*heads\.joint\.weight"):
+        module.check_finite()
