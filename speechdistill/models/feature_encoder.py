@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from speechdistill.frames import padding_mask
 from speechdistill.models.config import StudentConfig
@@ -66,6 +67,13 @@ class ConvLayer(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Map (B, C, T) to (B, C', T')."""
         features = self.conv(features)
+        if self.layer_norm is None or not (self.training and torch.is_grad_enabled()):
+            return self._activate(features)
+        # The norm's output is the largest tensor of a training step beside the convolution's own (a gigabyte for 300 s
+        # of audio in bf16). It is cheap to make again on the way back, so it is not kept.
+        return checkpoint(self._activate, features, use_reentrant=False, preserve_rng_state=False)
+
+    def _activate(self, features: Tensor) -> Tensor:
         if isinstance(self.layer_norm, nn.LayerNorm):
             features = self.layer_norm(features.transpose(1, 2)).transpose(1, 2)
         elif self.layer_norm is not None:
