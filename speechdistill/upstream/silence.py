@@ -22,7 +22,7 @@ class Stretch:
 
 
 def cut_silence(
-    samples: np.ndarray, sample_rate: int, above: Stretch | None, below: Stretch | None, restart: bool
+    samples: np.ndarray, sample_rate: int, bits: int, above: Stretch | None, below: Stretch | None, restart: bool
 ) -> np.ndarray:
     """Drop quiet stretches.
 
@@ -33,6 +33,7 @@ def cut_silence(
     Args:
         samples: (S,) in [-1, 1].
         sample_rate: in Hz.
+        bits: of a sample that say something; sox rounds loudness down to them.
         above: when to begin copying; None = at once.
         below: when to stop copying; None = never.
         restart: after a quiet stretch, go back to dropping; False = what follows is lost.
@@ -40,7 +41,7 @@ def cut_silence(
     Returns:
         (S',) what is left; S' may be 0.
     """
-    loudness = _Loudness(samples, sample_rate // _WINDOWS_PER_SECOND)
+    loudness = _Loudness(samples, sample_rate // _WINDOWS_PER_SECOND, bits)
     kept = []
     position, size = 0, len(samples)
     while position < size:
@@ -62,17 +63,18 @@ def cut_silence(
 
 
 class _Loudness:
-    """Mean square of the window that ends with each sample; the window can be emptied on the way."""
+    """RMS of the window that ends with each sample; the window can be emptied on the way."""
 
-    def __init__(self, samples: np.ndarray, window: int) -> None:
+    def __init__(self, samples: np.ndarray, window: int, bits: int) -> None:
         self.window = window
+        self.bits = bits
         self.squares = samples.astype(np.float64) ** 2
-        self.mean_squares = _trailing_sums(self.squares, window) / window
+        self.levels = self._level(_trailing_sums(self.squares, window))
         self.marks: dict[float, bytearray] = {}
 
     def first_run(self, stretch: Stretch, position: int, loud: bool) -> int | None:
         """Where the first run of that length begins, at `position` or later; None if there is none."""
-        marks = self.marks.setdefault(stretch.threshold, bytearray(self.mean_squares > stretch.threshold**2))
+        marks = self.marks.setdefault(stretch.threshold, bytearray(self.levels > stretch.threshold))
         wanted, other = (1, 0) if loud else (0, 1)
         while (begin := marks.find(wanted, position)) >= 0:
             position = marks.find(other, begin)
@@ -84,10 +86,15 @@ class _Loudness:
 
     def forget(self, position: int) -> None:
         """Empty the window in front of a sample: the next ones are measured as if nothing had been before."""
-        fresh = np.cumsum(self.squares[position : position + self.window]) / self.window
-        self.mean_squares[position : position + self.window] = fresh
+        fresh = self._level(np.cumsum(self.squares[position : position + self.window]))
+        self.levels[position : position + self.window] = fresh
         for threshold, marks in self.marks.items():
-            marks[position : position + self.window] = bytes(fresh > threshold**2)
+            marks[position : position + self.window] = bytes(fresh > threshold)
+
+    def _level(self, sums: np.ndarray) -> np.ndarray:
+        """RMS as a share of full scale, which to the program is 2^31 - 1."""
+        return np.floor(np.sqrt(sums / self.window) * 2 ** (self.bits - 1)) * 2 ** (32 - self.bits) / (2**31 - 1)
+
 
 
 def _trailing_sums(values: np.ndarray, window: int) -> np.ndarray:
