@@ -16,7 +16,8 @@ from speechdistill.checkpoints.student_dir import save_student
 from speechdistill.errors import UserError
 from speechdistill.evaluation import probes
 from speechdistill.evaluation.comparison import untrained_student
-from speechdistill.evaluation.features import encoder_features, load_encoder, mfcc_features
+from speechdistill.checkpoints.encoders import load_encoder
+from speechdistill.evaluation.features import encoder_features, mfcc_features
 from speechdistill.evaluation.probe_report import share_of_gain
 from speechdistill.evaluation.probe_tables import csv_probe
 from speechdistill.evaluation.probes import (

@@ -1,0 +1,132 @@
+"""What can become an upstream, each behind one small module: a new kind of encoder gets its class here."""
+
+import math
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from speechdistill.checkpoints.encoders import load_encoder
+from speechdistill.errors import UserError
+from speechdistill.frames import num_frames, padding_mask, samples_for
+from speechdistill.models.config import StudentConfig
+from speechdistill.models.feature_encoder import normalize_waveforms
+from speechdistill.models.student import StudentForDistillation, StudentModel
+from speechdistill.teachers.load import Teacher
+
+
+class States(NamedTuple):
+    """What an encoder makes of a batch.
+
+    Attributes:
+        hidden: {layer: (B, T, D)}, 0 to L.
+        predicted: {teacher layer: (B, T, D')}, ascending; empty without heads.
+        last: (B, T, D), after the final norm of a pre-norm encoder.
+        num_frames: (B,) real frames in each row.
+    """
+
+    hidden: dict[int, Tensor]
+    predicted: dict[int, Tensor]
+    last: Tensor
+    num_frames: Tensor
+
+
+class StudentEncoder(nn.Module):
+    """A student, with its heads or without.
+
+    Args:
+        model: the student.
+        upsample: bring the states of a time-reduced student back to one every 20 ms.
+    """
+
+    def __init__(self, model: StudentModel | StudentForDistillation, upsample: bool) -> None:
+        super().__init__()
+        self.student = model.student if isinstance(model, StudentForDistillation) else model
+        self.heads = model.heads if isinstance(model, StudentForDistillation) else None
+        config = self.student.config
+        # Students of before time reduction have no such key.
+        reduction = getattr(config, "time_reduction_factor", 1)
+        self.options = {"upsample": upsample} if reduction > 1 else {}
+        self.hop_samples = math.prod(stride for _, stride in config.conv_stack) * (1 if upsample else reduction)
+        self.window_samples = samples_for(reduction, config.conv_stack)
+        self.hidden_layers = tuple(range(config.num_hidden_layers + 1))
+        self.hidden_size = config.hidden_size
+        self.predicted_layers = tuple(sorted(config.heads["teacher_layers"])) if self.heads is not None else ()
+        self.predicted_size = config.heads["teacher_hidden_size"] if self.heads is not None else 0
+
+    def forward(self, waveforms: Tensor, num_samples: Tensor) -> States:
+        """Encode (B, S) waveforms with (B,) lengths."""
+        encoded = self.student.encode(waveforms, num_samples, self.hidden_layers, **self.options)
+        predicted = {} if self.heads is None else self.heads(encoded.last_hidden_state)
+        return States(
+            encoded.hidden_states,
+            {layer: predicted[layer] for layer in self.predicted_layers},
+            encoded.last_hidden_state,
+            encoded.num_frames,
+        )
+
+
+class TeacherEncoder(nn.Module):
+    """A teacher, or any other Hugging Face encoder, made trainable; without layer-drop and without masked spans.
+
+    Layer-drop would return another number of states in each forward.
+    """
+
+    def __init__(self, teacher: Teacher) -> None:
+        super().__init__()
+        self.model = teacher.model.requires_grad_(True)
+        self.model.config.layerdrop = 0.0
+        self.model.config.apply_spec_augment = False
+        self.normalizes_waveforms = teacher.normalizes_waveforms
+        self.conv_stack = teacher.conv_stack
+        self.hop_samples = math.prod(stride for _, stride in teacher.conv_stack)
+        self.window_samples = samples_for(1, teacher.conv_stack)
+        self.hidden_layers = tuple(range(teacher.num_layers + 1))
+        self.hidden_size = teacher.hidden_size
+        self.predicted_layers: tuple[int, ...] = ()
+        self.predicted_size = 0
+
+    def forward(self, waveforms: Tensor, num_samples: Tensor) -> States:
+        """Encode (B, S) waveforms with (B,) lengths."""
+        is_padded = bool((num_samples != waveforms.shape[1]).any())
+        if self.normalizes_waveforms:
+            waveforms = normalize_waveforms(waveforms, num_samples if is_padded else None)
+        mask = (~padding_mask(num_samples, waveforms.shape[1])).long() if is_padded else None
+        output = self.model(waveforms, attention_mask=mask, output_hidden_states=True)
+        hidden = dict(zip(self.hidden_layers, output.hidden_states, strict=True))
+        return States(hidden, {}, output.last_hidden_state, num_frames(num_samples, self.conv_stack))
+
+
+def open_encoder(ckpt: str, heads: bool, upsample: bool) -> StudentEncoder | TeacherEncoder:
+    """Open what a person named: a student folder, a run's folder, a teacher, or an exported model.pt.
+
+    Args:
+        ckpt: path, hub id or "mini".
+        heads: with prediction heads.
+        upsample: as in `StudentEncoder`.
+
+    Raises:
+        UserError: nothing of the kind there.
+    """
+    path = Path(ckpt).expanduser()
+    model = _from_file(path, heads) if path.is_file() else load_encoder(ckpt, key="ckpt", heads=heads)
+    return TeacherEncoder(model) if isinstance(model, Teacher) else StudentEncoder(model, upsample)
+
+
+def _from_file(path: Path, heads: bool) -> StudentModel | StudentForDistillation:
+    """Read the model.pt that `hub_files.write_hub_files` wrote."""
+    try:
+        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+        config = StudentConfig.from_dict(content["config"])
+        model: Any = (StudentForDistillation if config.heads is not None else StudentModel)(config)
+        model.load_state_dict(content["weights"])
+    except (UnpicklingError, RuntimeError, ValueError, KeyError, TypeError, EOFError, OSError) as error:
+        raise UserError(
+            f"ckpt={path} is no model.pt of `speechdistill export format=s3prl`: "
+            f"{(str(error).strip() or type(error).__name__).splitlines()[0]}"
+        ) from error
+    if heads and config.heads is None:
+        raise UserError(f"ckpt={path} has no prediction heads: states=hidden.")
+    return (model if heads or config.heads is None else model.student).eval()
