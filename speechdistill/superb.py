@@ -9,6 +9,8 @@ import sys
 from speechdistill import cli
 from speechdistill.errors import UserError
 
+PROGRAMS = ("run_downstream", "main")
+
 
 def main(words: list[str]) -> None:
     """Hand the words over to s3prl.
@@ -24,11 +26,12 @@ def main(words: list[str]) -> None:
             f"{words[0]}: task= and the like are not there yet; what is, is s3prl's own command line: "
             "`python -m speechdistill.superb s3prl run_downstream|main ...`."
         )
-    from speechdistill.upstream.register import PROGRAMS, hand_over
-
     program, *rest = words[1:] or ["(nothing)"]
     if program not in PROGRAMS:
-        raise UserError(f"s3prl {program}: no such program{cli.did_you_mean(program, PROGRAMS)}; {', '.join(PROGRAMS)}.")
+        near = cli.did_you_mean(program, PROGRAMS)
+        raise UserError(f"s3prl {program}: no such command line{near}; there are {' and '.join(PROGRAMS)}.")
+    from speechdistill.upstream.register import hand_over
+
     hand_over(program, rest)
 
 

@@ -13,7 +13,6 @@ from speechdistill.upstream.expert import UpstreamExpert
 from speechdistill.upstream.random_state import unchanged_random_state
 
 NAME = "speechdistill"
-PROGRAMS = ("run_downstream", "main")
 
 
 def register(name: str = NAME) -> None:
@@ -44,7 +43,7 @@ def hand_over(program: str, words: Sequence[str]) -> None:
     """Run one of s3prl's own command lines in this process, with our upstream known to it.
 
     Args:
-        program: one of PROGRAMS.
+        program: `run_downstream` or `main`.
         words: what that program takes.
 
     Raises:
