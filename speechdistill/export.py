@@ -6,6 +6,7 @@ out=DIR         where to; by default beside the student's own files
 
 import sys
 from pathlib import Path
+from typing import Any
 
 from speechdistill import cli
 from speechdistill.errors import UserError
@@ -30,7 +31,7 @@ def main(words: list[str]) -> None:
         print(path)
 
 
-def read_settings(words: list[str]) -> dict[str, str | None]:
+def read_settings(words: list[str]) -> dict[str, Any]:
     """Check the words.
 
     Raises:

@@ -34,7 +34,7 @@ def load_encoder(
             raise UserError(f"{key}={name}: no such folder.")
         return _teacher(name, key, heads)
     if (folder / "student" / "config.json").is_file() and not (folder / "config.json").is_file():
-        return load_student(folder, heads=heads)
+        return _student(folder, heads)
     try:
         model_type = json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"]
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -43,8 +43,12 @@ def load_encoder(
             "Face's format: no config.json in it names a model_type."
         ) from error
     if model_type == StudentConfig.model_type:
-        return load_student(folder, heads=heads)
+        return _student(folder, heads)
     return _teacher(name, key, heads)
+
+
+def _student(folder: Path, heads: bool) -> StudentModel | StudentForDistillation:
+    return load_student(folder, heads=True) if heads else load_student(folder)
 
 
 def _teacher(name: str, key: str, heads: bool) -> Teacher:

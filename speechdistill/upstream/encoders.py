@@ -1,6 +1,7 @@
 """What can become an upstream, each behind one small module: a new kind of encoder gets its class here."""
 
 import math
+import zipfile
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, NamedTuple
@@ -18,54 +19,59 @@ from speechdistill.teachers.load import Teacher
 
 
 class States(NamedTuple):
-    """What an encoder makes of a batch.
+    """What an encoder makes of a batch, at 20 ms (time-reduced states repeated).
 
     Attributes:
         hidden: {layer: (B, T, D)}, 0 to L.
-        predicted: {teacher layer: (B, T, D')}, ascending; empty without heads.
         last: (B, T, D), after the final norm of a pre-norm encoder.
-        num_frames: (B,) real frames in each row.
+        num_frames: (B,) real frames in each row of these.
+        predicted: {teacher layer: (B, P, D')}, ascending; empty without heads.
+        num_predicted: (B,) real frames in each row of those; heads behind a time reduction leave out the last ones.
     """
 
     hidden: dict[int, Tensor]
-    predicted: dict[int, Tensor]
     last: Tensor
     num_frames: Tensor
+    predicted: dict[int, Tensor]
+    num_predicted: Tensor
 
 
 class StudentEncoder(nn.Module):
-    """A student, with its heads or without.
+    """A student, alone or with its heads.
 
-    Args:
-        model: the student.
-        upsample: bring the states of a time-reduced student back to one every 20 ms.
+    Attributes (of every encoder here):
+        hop_samples: from frame to frame.
+        reduction: how many of them make one of a time-reduced student's own frames; 1 = not reduced.
+        window_samples: the shortest recording that can be encoded.
+        hidden_layers, hidden_size: hidden states, and their width.
+        predicted_layers, predicted_size: teacher layers that heads predict, ascending, and their width.
     """
 
-    def __init__(self, model: StudentModel | StudentForDistillation, upsample: bool) -> None:
+    def __init__(self, model: StudentModel | StudentForDistillation) -> None:
         super().__init__()
-        self.student = model.student if isinstance(model, StudentForDistillation) else model
-        self.heads = model.heads if isinstance(model, StudentForDistillation) else None
-        config = self.student.config
+        self.model = model
+        config = model.config
         # Students of before time reduction have no such key.
-        reduction = getattr(config, "time_reduction_factor", 1)
-        self.options = {"upsample": upsample} if reduction > 1 else {}
-        self.hop_samples = math.prod(stride for _, stride in config.conv_stack) * (1 if upsample else reduction)
-        self.window_samples = samples_for(reduction, config.conv_stack)
+        self.reduction: int = getattr(config, "time_reduction_factor", 1)
+        self.hop_samples = math.prod(stride for _, stride in config.conv_stack)
+        self.window_samples = samples_for(1, config.conv_stack)
+        self.conv_stack = config.conv_stack
         self.hidden_layers = tuple(range(config.num_hidden_layers + 1))
-        self.hidden_size = config.hidden_size
-        self.predicted_layers = tuple(sorted(config.heads["teacher_layers"])) if self.heads is not None else ()
-        self.predicted_size = config.heads["teacher_hidden_size"] if self.heads is not None else 0
+        self.hidden_size: int = config.hidden_size
+        with_heads = isinstance(model, StudentForDistillation)
+        self.predicted_layers = tuple(sorted(config.heads["teacher_layers"])) if with_heads else ()
+        self.predicted_size: int = config.heads["teacher_hidden_size"] if with_heads else 0
 
     def forward(self, waveforms: Tensor, num_samples: Tensor) -> States:
         """Encode (B, S) waveforms with (B,) lengths."""
-        encoded = self.student.encode(waveforms, num_samples, self.hidden_layers, **self.options)
-        predicted = {} if self.heads is None else self.heads(encoded.last_hidden_state)
-        return States(
-            encoded.hidden_states,
-            {layer: predicted[layer] for layer in self.predicted_layers},
-            encoded.last_hidden_state,
-            encoded.num_frames,
-        )
+        frames = num_frames(num_samples, self.conv_stack)
+        if isinstance(self.model, StudentModel):
+            encoded = self.model.encode(waveforms, num_samples, self.hidden_layers)
+            return States(encoded.hidden_states, encoded.last_hidden_state, frames, {}, frames)
+        output = self.model(waveforms, num_samples, self.hidden_layers)
+        predicted = {layer: output.predictions[layer] for layer in self.predicted_layers}
+        last = output.hidden_states[self.hidden_layers[-1]]
+        return States(output.hidden_states, last, frames, predicted, output.num_frames)
 
 
 class TeacherEncoder(nn.Module):
@@ -82,6 +88,7 @@ class TeacherEncoder(nn.Module):
         self.normalizes_waveforms = teacher.normalizes_waveforms
         self.conv_stack = teacher.conv_stack
         self.hop_samples = math.prod(stride for _, stride in teacher.conv_stack)
+        self.reduction = 1
         self.window_samples = samples_for(1, teacher.conv_stack)
         self.hidden_layers = tuple(range(teacher.num_layers + 1))
         self.hidden_size = teacher.hidden_size
@@ -96,27 +103,29 @@ class TeacherEncoder(nn.Module):
         mask = (~padding_mask(num_samples, waveforms.shape[1])).long() if is_padded else None
         output = self.model(waveforms, attention_mask=mask, output_hidden_states=True)
         hidden = dict(zip(self.hidden_layers, output.hidden_states, strict=True))
-        return States(hidden, {}, output.last_hidden_state, num_frames(num_samples, self.conv_stack))
+        frames = num_frames(num_samples, self.conv_stack)
+        return States(hidden, output.last_hidden_state, frames, {}, frames)
 
 
-def open_encoder(ckpt: str, heads: bool, upsample: bool) -> StudentEncoder | TeacherEncoder:
+def open_encoder(ckpt: str, heads: bool) -> StudentEncoder | TeacherEncoder:
     """Open what a person named: a student folder, a run's folder, a teacher, or an exported model.pt.
 
     Args:
         ckpt: path, hub id or "mini".
         heads: with prediction heads.
-        upsample: as in `StudentEncoder`.
 
     Raises:
         UserError: nothing of the kind there.
     """
     path = Path(ckpt).expanduser()
     model = _from_file(path, heads) if path.is_file() else load_encoder(ckpt, key="ckpt", heads=heads)
-    return TeacherEncoder(model) if isinstance(model, Teacher) else StudentEncoder(model, upsample)
+    return TeacherEncoder(model) if isinstance(model, Teacher) else StudentEncoder(model)
 
 
 def _from_file(path: Path, heads: bool) -> StudentModel | StudentForDistillation:
     """Read the model.pt that `hub_files.write_hub_files` wrote."""
+    if not zipfile.is_zipfile(path):
+        raise UserError(f"ckpt={path} is no model.pt of `speechdistill export format=s3prl`, nor a student's folder.")
     try:
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
         config = StudentConfig.from_dict(content["config"])

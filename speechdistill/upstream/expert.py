@@ -1,7 +1,7 @@
 """The upstream: a student or a teacher behind the interface that s3prl asks of one. It needs no s3prl itself."""
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from speechdistill.upstream.encoders import States, open_encoder
 from speechdistill.upstream.random_state import unchanged_random_state
 
 STATES = ("hidden", "predicted", "both")
-OPTIONS = ("layers", "states", "upsample")
+DEFAULTS: dict[str, Any] = {"layers": "all", "states": "hidden", "upsample": True}
 
 
 class UpstreamExpert(nn.Module):
@@ -48,13 +48,15 @@ class UpstreamExpert(nn.Module):
         self, ckpt: str | None = None, model_config: Any = None, refresh: bool = False, **options: Any
     ) -> None:
         super().__init__()
-        chosen = {"layers": "all", "states": "hidden", "upsample": True} | _options(model_config) | options
+        chosen: dict[str, Any] = {**DEFAULTS, **_options(model_config), **options}
         _check(chosen)
         if ckpt is None:
             raise UserError("what to load? Name a student's folder: path_or_url=DIR, or -k DIR on a command line.")
         self.states: str = chosen["states"]
         with unchanged_random_state():
-            self.encoder = open_encoder(str(ckpt), heads=self.states != "hidden", upsample=bool(chosen["upsample"]))
+            self.encoder = open_encoder(str(ckpt), heads=self.states != "hidden")
+        # Frames at 20 ms that make one of ours.
+        self.group = 1 if chosen["upsample"] else self.encoder.reduction
         if self.states == "both" and self.encoder.hidden_size != self.encoder.predicted_size:
             raise UserError(
                 f"states=both: hidden states are {self.encoder.hidden_size} wide, predicted ones "
@@ -64,7 +66,7 @@ class UpstreamExpert(nn.Module):
 
     def get_downsample_rates(self, key: str) -> int:
         """Samples from frame to frame, of whatever the forward returns."""
-        return self.encoder.hop_samples
+        return self.encoder.hop_samples * self.group
 
     def forward(self, wavs: Sequence[Tensor]) -> dict[str, Any]:
         """Encode recordings.
@@ -87,22 +89,32 @@ class UpstreamExpert(nn.Module):
         shortest = self.encoder.window_samples
         waveforms = F.pad(waveforms, (0, max(0, shortest - waveforms.shape[1])))
         states = self.encoder(waveforms, lengths.clamp(min=shortest))
-        # T frames of each row, the real ones and then the last of them again.
-        num_frames = -(-max(map(len, wavs)) // self.encoder.hop_samples)
-        frames = torch.arange(num_frames, device=waveforms.device)
-        frames = torch.minimum(frames, states.num_frames.to(waveforms.device)[:, None] - 1)
-        rows = torch.arange(len(wavs), device=waveforms.device)[:, None]
-        hidden, last = self._select(states)
-        return {"hidden_states": [state[rows, frames] for state in hidden], "last_hidden_state": last[rows, frames]}
+        num_frames = -(-max(map(len, wavs)) // self.get_downsample_rates("hidden_states"))
+        hidden, last = self._select(states, num_frames)
+        return {"hidden_states": hidden, "last_hidden_state": last}
 
-    def _select(self, states: States) -> tuple[list[Tensor], Tensor]:
-        hidden = list(states.hidden.values())
-        predicted = list(states.predicted.values())
+    def _select(self, states: States, size: int) -> tuple[list[Tensor], Tensor]:
+        """The states that were asked for and the last one, `size` frames of each."""
+        hidden = self._frames(states.num_frames, size)
         if self.states == "hidden":
-            return [states.hidden[layer] for layer in self.layers], states.last
+            return [hidden(states.hidden[layer]) for layer in self.layers], hidden(states.last)
+        of_heads = self._frames(states.num_predicted, size)
+        predicted = {layer: of_heads(state) for layer, state in states.predicted.items()}
+        last = predicted[self.encoder.predicted_layers[-1]]
         if self.states == "predicted":
-            return [states.predicted[layer] for layer in self.layers], predicted[-1]
-        return hidden + predicted, predicted[-1]
+            return [predicted[layer] for layer in self.layers], last
+        return [*map(hidden, states.hidden.values()), *predicted.values()], last
+
+    def _frames(self, num_frames: Tensor, size: int) -> Callable[[Tensor], Tensor]:
+        """How to take `size` frames of a state: the real ones of each row, then the last of them again.
+
+        At a time-reduced student's own rate each is the mean of a group: behind the reduction all of a group are
+        equal; the layers in front of it come down to the same length.
+        """
+        places = torch.arange(size * self.group, device=num_frames.device)
+        places = torch.minimum(places, num_frames[:, None] - 1)
+        rows = torch.arange(len(num_frames), device=num_frames.device)[:, None]
+        return lambda state: state[rows, places].unflatten(1, (size, self.group)).mean(2)
 
 
 def _options(model_config: Any) -> Mapping[str, Any]:
@@ -113,7 +125,7 @@ def _options(model_config: Any) -> Mapping[str, Any]:
     except (OSError, yaml.YAMLError) as error:
         raise UserError(f"model_config={model_config} cannot be read: {error}") from error
     if not isinstance(options, Mapping):
-        raise UserError(f"model_config={model_config} holds no options; they are {', '.join(OPTIONS)}.")
+        raise UserError(f"model_config={model_config} holds no options; they are {', '.join(DEFAULTS)}.")
     return options
 
 
@@ -121,10 +133,10 @@ def _check(options: Mapping[str, Any]) -> None:
     for name, value in options.items():
         if name == "subnet":
             raise UserError(f"subnet={value}: supernets are not upstreams yet; give the folder of an exported subnet.")
-        if name not in OPTIONS:
-            near = difflib.get_close_matches(name, OPTIONS, n=1)
+        if name not in DEFAULTS:
+            near = difflib.get_close_matches(name, DEFAULTS, n=1)
             hint = f", did you mean {near[0]!r}?" if near else ""
-            raise UserError(f"the upstream has no option {name!r}{hint}; options are {', '.join(OPTIONS)}.")
+            raise UserError(f"the upstream has no option {name!r}{hint}; options are {', '.join(DEFAULTS)}.")
     if options["states"] not in STATES:
         raise UserError(f"states={options['states']}: allowed are {', '.join(STATES)}.")
     if not isinstance(options["upsample"], bool):

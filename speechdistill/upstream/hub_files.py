@@ -11,7 +11,7 @@ from speechdistill.models.student import StudentForDistillation, StudentModel
 
 MODEL = "model.pt"
 
-_HUBCONF = f'''"""torch.hub.load(FOLDER, "speechdistill", source="local") makes the upstream of the student in this folder."""
+_HUBCONF = f'''"""torch.hub.load(FOLDER, "speechdistill", source="local"): the upstream of this folder's student."""
 
 from pathlib import Path
 

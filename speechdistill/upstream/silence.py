@@ -96,7 +96,6 @@ class _Loudness:
         return np.floor(np.sqrt(sums / self.window) * 2 ** (self.bits - 1)) * 2 ** (32 - self.bits) / (2**31 - 1)
 
 
-
 def _trailing_sums(values: np.ndarray, window: int) -> np.ndarray:
     """Sum of each value and the window - 1 before it, by additions alone: nothing but zeros makes a zero."""
     padded = np.concatenate([np.zeros(window), values, np.zeros(-len(values) % window)]).reshape(-1, window)

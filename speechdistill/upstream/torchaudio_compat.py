@@ -37,7 +37,7 @@ def install() -> None:
 
 
 def refuse_half_imported() -> None:
-    """Raise UserError if an import of s3prl.hub has failed in this process: what it left behind is not to be built on."""
+    """Raise UserError if an import of s3prl.hub has failed in this process: what it left is not to be built on."""
     begun = any(name.startswith("s3prl.") and name.endswith(".hubconf") for name in sys.modules)
     if begun and "s3prl.hub" not in sys.modules:
         raise UserError(

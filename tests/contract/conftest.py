@@ -66,6 +66,27 @@ def bundled_teacher(folder: Path) -> str:
     return "mini"
 
 
+def time_reduced_student(folder: Path) -> str:
+    """FitHuBERT in small: two frames become one in front of the second layer, a head for each layer."""
+    convolutions = [[32, kernel, stride] for _, kernel, stride in StudentConfig().conv_layers]
+    return _student(
+        folder,
+        StudentConfig(
+            conv_layers=convolutions,
+            hidden_size=96,
+            layers=uniform_layers(3, 4, 24, 192),
+            time_reduction_factor=2,
+            time_reduction_layer=2,
+            heads={
+                "kind": "layerwise",
+                "student_layers": [1, 3],
+                "teacher_layers": [2, 6],
+                "teacher_hidden_size": 96,
+            },
+        ),
+    )
+
+
 KINDS: dict[str, Callable[[Path], str]] = {
     "bundled student": bundled_student,
     "bundled teacher": bundled_teacher,
@@ -73,6 +94,9 @@ KINDS: dict[str, Callable[[Path], str]] = {
     "paper-size student": paper_student,
     "paper-size teacher": paper_teacher,
 }
+# Not every branch of this project has time reduction yet.
+if "time_reduction_factor" in StudentConfig().to_dict():
+    KINDS["time-reduced student"] = time_reduced_student
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""What s3prl asks of an upstream, for every kind of encoder; its own tests' demands, and some that it only relies on."""
+"""What s3prl asks of an upstream, for every kind of encoder: its own tests' demands, and what it only relies on."""
 
 import random
 from collections.abc import Callable
@@ -83,7 +83,9 @@ def test_trains_forward_and_backward(kind: str, lengths: tuple[int, ...], upstre
         assert states[0].shape[:2] == (len(lengths), -(-max(lengths) // 320))
         assert state_lengths[0].tolist() == [-(-length // 320) for length in lengths]
         torch.stack(states).square().sum().backward()
-    gradients = [p.grad for name, p in model.named_parameters() if "masked_spec_embed" not in name and "heads" not in name]
+    gradients = [
+        p.grad for name, p in model.named_parameters() if "masked_spec_embed" not in name and "heads" not in name
+    ]
     with_gradient = [gradient is not None and gradient.isfinite().all() for gradient in gradients]
     # The final norm of a pre-norm encoder stands behind the last hidden state.
     assert with_gradient.count(False) <= 2
@@ -93,7 +95,28 @@ def test_trains_forward_and_backward(kind: str, lengths: tuple[int, ...], upstre
 @torch.no_grad()
 def test_frames_for_every_length(kind: str, upstream: Callable[[str], Any]) -> None:
     expert = upstream(kind).upstream
-    for length in (1, 160, 319, 320, 321, 399, 400, 401, 719, 720, 799, 800, 801, 961, 1039, 1040, 1279, 1281, 15999, 16000):
+    for length in (
+        1,
+        160,
+        319,
+        320,
+        321,
+        399,
+        400,
+        401,
+        719,
+        720,
+        799,
+        800,
+        801,
+        961,
+        1039,
+        1040,
+        1279,
+        1281,
+        15999,
+        16000,
+    ):
         alone = expert([clips(length)[0][0]])["hidden_states"][0]
         assert alone.shape[1] == -(-length // 320), length
         beside = expert([clips(length)[0][0], torch.randn(2000)])["hidden_states"][0]
@@ -101,7 +124,9 @@ def test_frames_for_every_length(kind: str, upstream: Callable[[str], Any]) -> N
 
 
 @pytest.mark.parametrize("kind", SMALL)
-def test_states_are_the_encoders_own(kind: str, checkpoint: Callable[[str], str], upstream: Callable[[str], Any]) -> None:
+def test_states_are_the_encoders_own(
+    kind: str, checkpoint: Callable[[str], str], upstream: Callable[[str], Any]
+) -> None:
     from speechdistill.checkpoints.encoders import load_encoder
     from speechdistill.evaluation.features import encoder_features
 

@@ -86,7 +86,7 @@ def test_run_downstream_trains_resumes_and_evaluates(student: Path, intent_confi
     assert "selected feature last_hidden_state's downsample rate is 320" in done.stderr
     first = torch.load(tmp_path / "exp" / "states-2.ckpt", weights_only=False)
     # -f: the student itself is trained, and kept.
-    trained = {name.removeprefix("encoder.student."): value for name, value in first["Upstream"].items()}
+    trained = {name.removeprefix("encoder.model."): value for name, value in first["Upstream"].items()}
     given = load_student(student).state_dict()
     assert set(trained) == set(given)
     assert any(not torch.equal(trained[name], given[name]) for name in given)

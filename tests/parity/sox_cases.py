@@ -22,20 +22,27 @@ class Case(NamedTuple):
         sample_rate: of the signal, Hz.
         effects: names and arguments, as s3prl writes them.
         tolerance: largest allowed absolute difference; 0 = the same samples.
+        subtype: of the file that is read, in libsndfile's words; sox reckons with its bits.
     """
 
     signal: str
     sample_rate: int
     effects: list[list[str]]
     tolerance: float
+    subtype: str = "FLOAT"
 
     @property
     def name(self) -> str:
         chain = " ".join(" ".join(effect) for effect in self.effects)
-        return f"{self.signal} {self.sample_rate}: {chain}"
+        return f"{self.signal} {self.sample_rate} {self.subtype}: {chain}"
 
 
-_SPEAKER_CHAIN = [["channels", "1"], ["rate", "16000"], ["gain", "-3.0"], ["silence", "1", "0.1", "0.1%", "-1", "0.1", "0.1%"]]
+_SPEAKER_CHAIN = [
+    ["channels", "1"],
+    ["rate", "16000"],
+    ["gain", "-3.0"],
+    ["silence", "1", "0.1", "0.1%", "-1", "0.1", "0.1%"],
+]
 CASES = [
     *(Case("stereo", 16000, [["channels", number]], EXACT) for number in ("1", "2", "3")),
     Case("five channels", 8000, [["channels", "2"]], EXACT),
@@ -64,16 +71,22 @@ CASES = [
     Case("pauses", 8000, [["silence", "1", "0", "1%", "-1", "0", "3%"]], 0),
     Case("quiet", 8000, [["silence", "1", "0.1", "0.1%"]], 0),
     Case("pauses", 16000, _SPEAKER_CHAIN, EXACT),
+    Case("pauses", 16000, _SPEAKER_CHAIN, EXACT, "PCM_16"),
+    Case("swell", 8000, [["silence", "1", "0.1", "0.1%", "-1", "0.1", "0.1%"]], 0, "PCM_16"),
+    Case("swell", 8000, [["silence", "1", "0.1", "0.1%", "-1", "0.1", "0.1%"]], 0),
 ]
 
 
 def make_signal(name: str, sample_rate: int, seed: int = 0) -> np.ndarray:
-    """Make (C, S) float32: "noise" (0.1 s), "sweep" (0.2 s), "stereo", "five channels" (0.1 s), "pauses" (0.8 s), "quiet"."""
+    """Make (C, S) float32: 0.1 s of "noise", "stereo", "five channels", 0.2 s of "sweep", 0.8 s of the rest."""
     generator = np.random.default_rng(seed)
     if name == "sweep":
         seconds = np.arange(sample_rate // 5) / sample_rate
         # From 0 to 3 kHz: below the cut-off of the lowest rate that a case asks for.
         samples = 0.8 * np.sin(np.pi * 15000 * seconds**2)[None]
+    elif name == "swell":
+        # Passes the threshold of 0.1 % so slowly that the bits of the file decide where.
+        samples = generator.normal(0, 1, (1, sample_rate * 4 // 5)) * np.geomspace(3e-4, 3e-3, sample_rate * 4 // 5)
     elif name in ("pauses", "quiet"):
         samples = _pauses(generator, sample_rate, loud=name == "pauses")[None]
     else:
@@ -96,11 +109,11 @@ def _pauses(generator: np.random.Generator, sample_rate: int, loud: bool) -> np.
     return np.concatenate(pieces).clip(-0.95, 0.95)
 
 
-def run_sox(samples: np.ndarray, sample_rate: int, effects: list[list[str]]) -> np.ndarray:
-    """Return what the sox program makes of (C, S) samples: (C', S') float32."""
+def run_sox(samples: np.ndarray, sample_rate: int, effects: list[list[str]], subtype: str = "FLOAT") -> np.ndarray:
+    """Return what the sox program makes of (C, S) samples in a file: (C', S') float32."""
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder) / "in.wav", Path(folder) / "out.wav"
-        soundfile.write(source, samples.T, sample_rate, "FLOAT")
+        soundfile.write(source, samples.T, sample_rate, subtype)
         words = [word for effect in effects for word in effect]
         # -D: no dither. A file without samples is a warning to sox, not an error.
         command = ["sox", "-D", str(source), "-e", "floating-point", "-b", "32", str(target), *words]
