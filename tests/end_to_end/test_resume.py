@@ -1,27 +1,17 @@
 """A run that was stopped goes on as if nothing had happened."""
 
-import csv
 import json
 import os
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
+from tests.end_to_end.runs import losses, start, wait_for
+
 MATHEMATICS = ["trainer.max_steps=9", "trainer.validate_every_steps=4", "trainer.checkpoint_every_steps=3"]
-
-
-def losses(folder: Path) -> dict[str, list[str]]:
-    with (folder / "metrics.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    return {
-        name: [row[name] for row in rows] for name in ("step", "epoch", "train/loss", "train/grad_norm", "val/loss")
-    }
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
@@ -82,26 +72,6 @@ def test_resume_refuses_what_would_change_the_mathematics(
     capsys.readouterr()
     assert command(f"resume={out_dir}", "optim.lr=1") == 2
     assert "optim.lr cannot change" in capsys.readouterr().err
-
-
-def start(*words: str) -> subprocess.Popen[str]:
-    environment = {name: value for name, value in os.environ.items() if name != "SPEECHDISTILL_OUT_DIR"}
-    return subprocess.Popen(
-        [sys.executable, "-m", "speechdistill.train", *words],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment,
-        start_new_session=True,  # a process group of its own, as a terminal gives it
-    )
-
-
-def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 120
-    while not path.exists():
-        assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_a_finished_run_is_left_as_it_is(
