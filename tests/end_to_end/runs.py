@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 
@@ -17,14 +17,16 @@ def losses(folder: Path) -> dict[str, list[str]]:
     }
 
 
-def start(*words: str, launcher: Sequence[str] = (sys.executable,)) -> subprocess.Popen[str]:
-    environment = {name: value for name, value in os.environ.items() if name != "SPEECHDISTILL_OUT_DIR"}
+def start(
+    *words: str, launcher: Sequence[str] = (sys.executable,), environment: Mapping[str, str] = {}
+) -> subprocess.Popen[str]:
+    inherited = {name: value for name, value in os.environ.items() if name != "SPEECHDISTILL_OUT_DIR"}
     return subprocess.Popen(
         [*launcher, "-m", "speechdistill.train", *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=environment,
+        env={**inherited, **environment},
         start_new_session=True,  # a process group of its own, as a terminal gives it
     )
 

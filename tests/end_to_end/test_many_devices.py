@@ -52,6 +52,7 @@ def test_two_ranks_are_one_that_accumulates_two(
     assert alone.keys() == both.keys()
     assert not any("teacher" in name for name in both)
     apart = max((alone[name] - both[name]).abs().max().item() for name in alone)
+    print(f"\nlargest difference of a parameter after 20 steps: {apart:.1e}")
     assert apart < 1e-5
     curves = [losses(tmp_path / name) for name in ("alone", "pair")]
     assert curves[0]["step"] == curves[1]["step"] == [str(step) for step in range(1, 21)]
@@ -110,6 +111,20 @@ def test_torchrun_starts_the_ranks_and_sigterm_saves(
     assert saved["global_step"] == int(stopped[1])
     assert saved["batches_per_step"] == 2
     assert (out_dir / "student" / "model.safetensors").is_file()
+
+
+def test_slurm_starts_the_ranks(tmp_path: Path, small_run: list[str]) -> None:
+    # No Slurm here: what srun says to its tasks.
+    said = {"SLURM_NTASKS": "2", "SLURM_NNODES": "1", "SLURM_JOB_ID": "7", "SLURM_NODELIST": "localhost"}
+    said |= {"SLURM_NODEID": "0", "SLURM_NTASKS_PER_NODE": "2", "SLURM_JOB_NAME": "distil", "MASTER_ADDR": "127.0.0.1"}
+    words = [*small_run, f"out_dir={tmp_path / 'run'}", "trainer.max_steps=3", "trainer.precision=32-true"]
+    tasks = [start(*words, environment={**said, "SLURM_PROCID": rank, "SLURM_LOCALID": rank}) for rank in ("0", "1")]
+    said_by = [task.communicate(timeout=120) for task in tasks]
+    assert [task.returncode for task in tasks] == [0, 0], said_by
+    assert "done: 3 steps" in said_by[0][0]
+    assert said_by[1][0] == ""
+    saved = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
+    assert (saved["global_step"], saved["batches_per_step"]) == (3, 2)
 
 
 def test_torchrun_and_the_configuration_have_to_agree(tmp_path: Path, small_run: list[str]) -> None:

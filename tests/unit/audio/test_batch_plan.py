@@ -124,6 +124,7 @@ def test_cropping_keeps_97_percent_of_librispeech_like_audio():
     kept = sum(segment.num_samples for batch in epoch(plan) for segment in batch)
     assert plan.seconds_per_epoch == pytest.approx(kept / HZ)
     assert plan.kept_share == pytest.approx(kept / np.minimum(lengths, 250_000).sum())
+    print(f"\nkept: {100 * plan.kept_share:.1f} %")
     assert plan.kept_share >= 0.97
 
 
