@@ -14,7 +14,9 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.utilities import rank_zero_info
 
 from speechdistill.errors import UserError
+from speechdistill.training.distributed import Agreement, is_lost_connection
 from speechdistill.training.module import NotFiniteError, TrainingModule
+from speechdistill.whole_file import whole_file
 
 LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
 
@@ -29,17 +31,10 @@ class WholeFileCheckpointIO(TorchCheckpointIO):
         """Save to `path`; the last.ckpt that was there becomes previous.ckpt."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.partial")
-        try:
-            with partial.open("wb") as file:
-                torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
+        with whole_file(path, "wb") as file:
+            torch.save(checkpoint, file)
             if path.name == LAST and path.exists():
                 _keep_as(path, path.with_name(PREVIOUS))
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
 
 
 def _keep_as(path: Path, other: Path) -> None:
@@ -69,7 +64,9 @@ def newest_checkpoint(folder: Path) -> Path:
             rank_zero_info(f"{path} cannot be read ({type(error).__name__}); trying the one before it")
             continue
         return path
-    raise UserError(f"resume: {folder} holds no readable checkpoint ({LAST} or {PREVIOUS}).")
+    raise UserError(
+        f"resume: {folder} holds no readable checkpoint ({LAST} or {PREVIOUS}). Begin anew with the same out_dir."
+    )
 
 
 def done_steps(checkpoint: Path | None) -> int:
@@ -77,6 +74,28 @@ def done_steps(checkpoint: Path | None) -> int:
     if checkpoint is None:
         return 0
     return int(torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["global_step"])
+
+
+def check_batches_per_step(checkpoint: Path | None, devices: int, num_nodes: int, accumulate: int) -> None:
+    """Refuse to go on with another number of micro-batches in a step: the plan's epochs are multiples of it.
+
+    Which rank takes a micro-batch does not matter, so a run that began on 8 devices goes on on 4 with twice the
+    accumulation.
+
+    Raises:
+        UserError: the product of the three differs from that of the checkpoint.
+    """
+    if checkpoint is None:
+        return
+    before = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["batches_per_step"]
+    if devices * num_nodes * accumulate == before:
+        return
+    fitting = f"set trainer.accumulate={before // (devices * num_nodes)}" if before % (devices * num_nodes) == 0 else ""
+    raise UserError(
+        f"trainer.devices={devices} x num_nodes={num_nodes} x accumulate={accumulate} make "
+        f"{devices * num_nodes * accumulate} micro-batches a step, and the run has {before}: "
+        f"{fitting or f'choose devices of which {before} is a multiple'}."
+    )
 
 
 class Checkpoints(Callback):
@@ -87,15 +106,22 @@ class Checkpoints(Callback):
         every_steps: optimizer steps between two, or None.
         every_minutes: minutes between two, or None.
         save_student: writes the student folder; called whenever last.ckpt is final.
+        agreement: among the ranks.
     """
 
     def __init__(
-        self, folder: Path, every_steps: int | None, every_minutes: float | None, save_student: Callable[[], None]
+        self,
+        folder: Path,
+        every_steps: int | None,
+        every_minutes: float | None,
+        save_student: Callable[[], None],
+        agreement: Agreement,
     ) -> None:
         self.folder = folder
         self.every_steps = every_steps
         self.every_minutes = every_minutes
         self.save_student = save_student
+        self.agreement = agreement
         self.best_loss = float("inf")
         self._saved_step = -1
         self._saved_at = time.monotonic()
@@ -121,9 +147,8 @@ class Checkpoints(Callback):
             return
         steps_due = bool(self.every_steps) and step % (self.every_steps or 1) == 0
         minutes_due = False
-        if self.every_minutes and trainer.is_last_batch is False:
-            minutes_due = time.monotonic() - self._saved_at >= self.every_minutes * 60
-            minutes_due = trainer.strategy.broadcast(minutes_due)
+        if self.every_minutes:
+            minutes_due = bool(self.agreement.highest(time.monotonic() - self._saved_at >= self.every_minutes * 60))
         self._wanted = self._wanted or steps_due or minutes_due
         # A checkpoint says that its step is done, and to that belongs the validation that is due at it.
         if trainer.should_stop or (self._wanted and not validation_due(trainer)):
@@ -152,7 +177,9 @@ class Checkpoints(Callback):
 
         No checkpoint: what broke a run may have come in the middle of a step, and the last one is good.
         """
-        if trainer.is_global_zero and trainer.global_step and not isinstance(exception, NotFiniteError):
+        # Where another rank died, a GPU may wait for it without end.
+        hopeless = isinstance(exception, NotFiniteError) or is_lost_connection(exception)
+        if trainer.is_global_zero and trainer.global_step and not hopeless:
             self.save_student()
 
     def _save(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -183,35 +210,45 @@ class StopOnSignal(Callback):
     """Ctrl-C and SIGTERM end a run after the step in hand; a second one ends it at once.
 
     Attributes:
-        signal: the signal that came, or None.
+        signal: the signal that ends the run, whichever rank it came to, or None.
 
     Args:
         after_steps: stop after so many optimizer steps of the run, whatever its schedule; None runs to the end.
+        agreement: among the ranks.
     """
 
-    def __init__(self, after_steps: int | None = None) -> None:
+    def __init__(self, after_steps: int | None, agreement: Agreement) -> None:
         self.signal: signal.Signals | None = None
         self.after_steps = after_steps
+        self.agreement = agreement
+        self._received: signal.Signals | None = None
         self._before: dict[int, Any] = {}
+
+    def listen(self) -> None:
+        """Take over from whoever handles the two signals now."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            before = signal.signal(number, self._notice)
+            self._before.setdefault(number, before)
+
+    def __enter__(self) -> "StopOnSignal":
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        """Give the signals back as they were; not where one ends the run: it may still come to this rank, too."""
+        while self._before and self.signal is None:
+            signal.signal(*self._before.popitem())
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Listen. Not earlier: Lightning sets a handler of its own between its setup and here."""
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._before.setdefault(number, signal.signal(number, self._notice))
-
-    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Leave the handlers as they were."""
-        while self._before:
-            signal.signal(*self._before.popitem())
+        self.listen()
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         """Ask Lightning to stop in good order, behind the last micro-batch of a step."""
         if inside_step(trainer):
             return
-        wanted = self.signal is not None
-        if trainer.world_size > 1:
-            wanted = trainer.strategy.reduce_boolean_decision(wanted, all=False)
-        if wanted or (self.after_steps is not None and trainer.global_step >= self.after_steps):
+        if number := self.agreement.highest(self._received or 0):
+            self.signal = signal.Signals(number)
+        if self.signal or (self.after_steps is not None and trainer.global_step >= self.after_steps):
             trainer.should_stop = True
             # Lightning would validate before it stops; who stops a run wants it to end now. Where a validation is due
             # at this step anyway it takes place, because a resumed run would not make up for it.
@@ -220,6 +257,6 @@ class StopOnSignal(Callback):
 
     def _notice(self, number: int, frame: FrameType | None) -> None:
         # A second signal does not wait for the step to end.
-        if self.signal is not None:
+        if self._received is not None:
             raise KeyboardInterrupt
-        self.signal = signal.Signals(number)
+        self._received = signal.Signals(number)
