@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from speechdistill.batch import WaveBatch
 from speechdistill.checkpoints.encoders import load_encoder
 from speechdistill.errors import UserError
-from speechdistill.frames import num_frames, padding_mask, samples_for
+from speechdistill.frames import num_frames, samples_for
 from speechdistill.models.config import StudentConfig
-from speechdistill.models.feature_encoder import normalize_waveforms
 from speechdistill.models.student import StudentForDistillation, StudentModel
 from speechdistill.teachers.load import Teacher
 
@@ -82,11 +82,11 @@ class TeacherEncoder(nn.Module):
 
     def __init__(self, teacher: Teacher) -> None:
         super().__init__()
-        self.model = teacher.model.requires_grad_(True)
-        self.model.config.layerdrop = 0.0
-        self.model.config.apply_spec_augment = False
-        self.normalizes_waveforms = teacher.normalizes_waveforms
-        self.conv_stack = teacher.conv_stack
+        self.teacher = teacher
+        teacher.model.requires_grad_(True)
+        teacher.config.layerdrop = 0.0
+        teacher.config.apply_spec_augment = False
+        self.final_norm_is_apart = bool(getattr(teacher.config, "do_stable_layer_norm", False))
         self.hop_samples = math.prod(stride for _, stride in teacher.conv_stack)
         self.reduction = 1
         self.window_samples = samples_for(1, teacher.conv_stack)
@@ -95,16 +95,22 @@ class TeacherEncoder(nn.Module):
         self.predicted_layers: tuple[int, ...] = ()
         self.predicted_size = 0
 
+    def train(self, mode: bool = True) -> "TeacherEncoder":
+        """Train, unlike a teacher that is distilled from."""
+        super().train(mode)
+        self.teacher.model.train(mode)
+        return self
+
     def forward(self, waveforms: Tensor, num_samples: Tensor) -> States:
         """Encode (B, S) waveforms with (B,) lengths."""
+        rows = torch.zeros_like(num_samples)
         is_padded = bool((num_samples != waveforms.shape[1]).any())
-        if self.normalizes_waveforms:
-            waveforms = normalize_waveforms(waveforms, num_samples if is_padded else None)
-        mask = (~padding_mask(num_samples, waveforms.shape[1])).long() if is_padded else None
-        output = self.model(waveforms, attention_mask=mask, output_hidden_states=True)
-        hidden = dict(zip(self.hidden_layers, output.hidden_states, strict=True))
-        frames = num_frames(num_samples, self.conv_stack)
-        return States(hidden, output.last_hidden_state, frames, {}, frames)
+        taps = self.teacher.taps(WaveBatch(waveforms, num_samples, rows, rows, is_padded))
+        hidden = {layer: taps.tensors["hidden"][layer] for layer in self.hidden_layers}
+        last = hidden[self.hidden_layers[-1]]
+        if self.final_norm_is_apart:
+            last = self.teacher.model.encoder.layer_norm(last)
+        return States(hidden, last, taps.num_frames, {}, taps.num_frames)
 
 
 def open_encoder(ckpt: str, heads: bool) -> StudentEncoder | TeacherEncoder:

@@ -9,8 +9,8 @@ import torch
 from speechdistill.checkpoints.encoders import load_encoder
 from speechdistill.checkpoints.student_dir import save_student
 from speechdistill.errors import UserError
+from speechdistill.models.feature_encoder import normalize_waveforms
 from speechdistill.models.student import StudentForDistillation, StudentModel
-from speechdistill.upstream.encoders import TeacherEncoder
 from speechdistill.upstream.expert import UpstreamExpert
 from tests.parity.student_parity import HIDDEN_SIZE, LAYERS, tiny_config
 from tests.unit.teachers.tiny_teachers import KINDS, make, wave_batch
@@ -101,19 +101,22 @@ def test_another_student_gives_other_states(student: Path, recordings: list[torc
 
 @pytest.mark.parametrize("kind", KINDS)
 @torch.no_grad()
-def test_a_teacher_gives_its_taps(kind: str, tmp_path: Path) -> None:
-    make(kind).save_pretrained(tmp_path)
+def test_a_teacher_gives_its_taps_and_its_last_hidden_state(kind: str, tmp_path: Path) -> None:
+    model = make(kind)
+    model.save_pretrained(tmp_path)
     teacher = load_encoder(str(tmp_path))
     assert not isinstance(teacher, StudentModel)
     batch = wave_batch([6000, 4000])
     taps = teacher(batch)
-    for got, expected in zip(
-        TeacherEncoder(teacher)(batch.waveforms, batch.num_samples).hidden.values(),
-        taps.tensors["hidden"].values(),
-        strict=True,
-    ):
+    recordings = [batch.waveforms[0], batch.waveforms[1, :4000]]
+    output = UpstreamExpert(str(tmp_path)).eval()(recordings)
+    for layer, got in enumerate(output["hidden_states"]):
         for row, frames in enumerate(taps.num_frames.tolist()):
-            torch.testing.assert_close(got[row, :frames], expected[row, :frames], atol=1e-5, rtol=1e-4)
+            torch.testing.assert_close(got[row, :frames], taps.tensors["hidden"][layer][row, :frames])
+    alone = UpstreamExpert(str(tmp_path)).eval()(recordings[:1])["last_hidden_state"]
+    given = normalize_waveforms(batch.waveforms[:1], None) if teacher.normalizes_waveforms else batch.waveforms[:1]
+    expected = model(given).last_hidden_state
+    torch.testing.assert_close(alone[:, : expected.shape[1]], expected, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("kind", ["hubert", "wavlm-large"])
@@ -124,7 +127,7 @@ def test_a_teacher_trains_with_all_its_layers(kind: str, tmp_path: Path) -> None
         output = expert([torch.randn(900)])
         assert len(output["hidden_states"]) == 5
     sum(state.square().sum() for state in output["hidden_states"]).backward()
-    assert expert.encoder.model.encoder.layers[0].attention.q_proj.weight.grad.abs().sum() > 0
+    assert expert.encoder.teacher.model.encoder.layers[0].attention.q_proj.weight.grad.abs().sum() > 0
 
 
 @pytest.mark.parametrize(
