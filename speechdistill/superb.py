@@ -21,6 +21,18 @@ def main(words: list[str]) -> None:
     if not words or words in (["-h"], ["--help"]):
         print(__doc__)
         return
+    program, rest = read_program(words)
+    from speechdistill.upstream.register import hand_over
+
+    hand_over(program, rest)
+
+
+def read_program(words: list[str]) -> tuple[str, list[str]]:
+    """Split `s3prl PROGRAM ...` into the program and its own words.
+
+    Raises:
+        UserError: something else is asked for.
+    """
     if words[0] != "s3prl":
         raise UserError(
             f"{words[0]}: task= and the like are not there yet; what is, is s3prl's own command line: "
@@ -30,9 +42,7 @@ def main(words: list[str]) -> None:
     if program not in PROGRAMS:
         near = cli.did_you_mean(program, PROGRAMS)
         raise UserError(f"s3prl {program}: no such command line{near}; there are {' and '.join(PROGRAMS)}.")
-    from speechdistill.upstream.register import hand_over
-
-    hand_over(program, rest)
+    return program, rest
 
 
 if __name__ == "__main__":
