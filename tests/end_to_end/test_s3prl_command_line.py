@@ -12,9 +12,15 @@ import yaml
 
 from speechdistill.checkpoints.student_dir import load_student, save_student
 from speechdistill.models.student import StudentModel
+from speechdistill.upstream.hub_files import write_hub_files
 from tests.parity.student_parity import tiny_config
 
 pytest.importorskip("s3prl.downstream")
+# Of run_downstream; phonemes and slots are not in s3prl's wheel.
+TASKS = (
+    *("speech_commands", "fluent_commands", "voxceleb1", "sv_voxceleb1"),
+    *("diarization", "emotion", "asr", "quesst14_dtw"),
+)
 SPLITS = ("train", "valid", "test")
 
 
@@ -101,6 +107,27 @@ def test_run_downstream_trains_resumes_and_evaluates(student: Path, intent_confi
     done = superb("run_downstream", "-m", "evaluate", *again, folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "test acc: " in done.stdout
+
+
+def test_an_exported_folder_is_a_hub_repository_to_s3prl(student: Path, intent_config: Path, tmp_path: Path) -> None:
+    write_hub_files(student, tmp_path / "exported")
+    what = ["-d", "fluent_commands", "-c", str(intent_config), "--device", "cpu", "-p", str(tmp_path / "exp")]
+    hub = ["--hub", "huggingface", "-u", str(tmp_path / "exported")]
+    done = superb("run_downstream", "-m", "train", *what, *hub, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "exp" / "states-2.ckpt").is_file()
+
+
+def test_everything_that_superbs_tasks_import_is_there(tmp_path: Path) -> None:
+    code = f"""
+import importlib
+import speechdistill.upstream
+import s3prl.problem
+for task in {TASKS}:
+    importlib.import_module(f"s3prl.downstream.{{task}}.expert")
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_main_trains_and_tests_a_problem(student: Path, corpus: Path, tmp_path: Path) -> None:
