@@ -63,15 +63,15 @@ class StudentEncoder(nn.Module):
         self.predicted_size: int = config.heads["teacher_hidden_size"] if with_heads else 0
 
     def forward(self, waveforms: Tensor, num_samples: Tensor) -> States:
-        """Encode (B, S) waveforms with (B,) lengths."""
-        frames = num_frames(num_samples, self.conv_stack)
+        """Encode (B, S) waveforms with (B,) lengths, which may stay on the CPU."""
+        frames = num_frames(num_samples, self.conv_stack).to(waveforms.device)
         if isinstance(self.model, StudentModel):
             encoded = self.model.encode(waveforms, num_samples, self.hidden_layers)
             return States(encoded.hidden_states, encoded.last_hidden_state, frames, {}, frames)
         output = self.model(waveforms, num_samples, self.hidden_layers)
         predicted = {layer: output.predictions[layer] for layer in self.predicted_layers}
         last = output.hidden_states[self.hidden_layers[-1]]
-        return States(output.hidden_states, last, frames, predicted, output.num_frames)
+        return States(output.hidden_states, last, frames, predicted, output.num_frames.to(waveforms.device))
 
 
 class TeacherEncoder(nn.Module):
@@ -102,9 +102,10 @@ class TeacherEncoder(nn.Module):
         return self
 
     def forward(self, waveforms: Tensor, num_samples: Tensor) -> States:
-        """Encode (B, S) waveforms with (B,) lengths."""
-        rows = torch.zeros_like(num_samples)
+        """Encode (B, S) waveforms with (B,) lengths, which may stay on the CPU."""
         is_padded = bool((num_samples != waveforms.shape[1]).any())
+        num_samples = num_samples.to(waveforms.device)
+        rows = torch.zeros_like(num_samples)
         taps = self.teacher.taps(WaveBatch(waveforms, num_samples, rows, rows, is_padded))
         hidden = {layer: taps.tensors["hidden"][layer] for layer in self.hidden_layers}
         last = hidden[self.hidden_layers[-1]]

@@ -85,7 +85,8 @@ class UpstreamExpert(nn.Module):
         if not wavs or any(wav.ndim != 1 or not len(wav) for wav in wavs):
             raise ValueError(f"recordings of the shapes {[tuple(wav.shape) for wav in wavs]}; allowed: (samples,) each")
         waveforms = pad_sequence(list(wavs), batch_first=True)
-        lengths = torch.tensor([len(wav) for wav in wavs], device=waveforms.device)
+        # On the CPU, where a look at them costs no wait.
+        lengths = torch.tensor([len(wav) for wav in wavs])
         shortest = self.encoder.window_samples
         waveforms = F.pad(waveforms, (0, max(0, shortest - waveforms.shape[1])))
         states = self.encoder(waveforms, lengths.clamp(min=shortest))

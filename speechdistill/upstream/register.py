@@ -26,7 +26,7 @@ def register(name: str = NAME) -> None:
         hub = importlib.import_module("s3prl.hub")
         upstream: Any = importlib.import_module("s3prl.nn.upstream")
     except ImportError as error:
-        raise UserError(f"s3prl cannot be imported: {error}. Install pip install 'speechdistill[superb]'.") from error
+        raise UserError(f"s3prl cannot be imported: {error}. Run pip install 'speechdistill[superb]'.") from error
     setattr(hub, name, entry)
     # S3PRLUpstream tries an upstream out on noise that it draws after seeding everything with 0: the same noise stays,
     # without the seed, so that what a caller seeded is what its head starts from.
