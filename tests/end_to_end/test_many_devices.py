@@ -61,6 +61,7 @@ def test_two_ranks_are_one_that_accumulates_two(
     for name in ("train/loss", "train/grad_norm", "val/loss"):
         values = [[float(value) for value in curve[name] if value] for curve in curves]
         assert values[0] == pytest.approx(values[1], abs=1e-5)
+        assert name != "train/loss" or values[0][-1] < values[0][0]  # it did learn
         assert len(values[0]) == (3 if name == "val/loss" else 20)
 
 
