@@ -106,6 +106,12 @@ class Teacher(nn.Module):
         Raises:
             ValueError: a layer that the teacher does not have.
         """
+        # The teacher has its own precision; the student's autocast ends here.
+        with torch.autocast(batch.waveforms.device.type, enabled=False):
+            return self.taps(batch, layers)
+
+    def taps(self, batch: WaveBatch, layers: Collection[int] | None = None) -> Taps:
+        """What `forward` does, with the caller's gradients and precision: for those who train the teacher's encoder."""
         wanted = range(self.num_layers + 1) if layers is None else sorted(set(layers))
         if unknown := [layer for layer in wanted if not 0 <= layer <= self.num_layers]:
             raise ValueError(f"teacher layers {unknown}: {self.source.name} has 0 to {self.num_layers}")
@@ -130,9 +136,7 @@ class Teacher(nn.Module):
             for layer in getattr(self.model.encoder.pos_conv_embed, "layers", ()):
                 hooks.append(layer.register_forward_hook(partial(_silence_padding, frames)))
         try:
-            # The teacher has its own precision; the student's autocast ends here.
-            with torch.autocast(waveforms.device.type, enabled=False):
-                self.model(waveforms.to(dtype), attention_mask=mask)
+            self.model(waveforms.to(dtype), attention_mask=mask)
         finally:
             for hook in hooks:
                 hook.remove()

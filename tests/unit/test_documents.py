@@ -6,12 +6,28 @@ from pathlib import Path
 
 import pytest
 
-from speechdistill import probe
+from speechdistill import export, probe, superb
 from speechdistill.cli import VERBS
 from speechdistill.compose import configure
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted(ROOT.glob("recipes/*/*.md")), *sorted(ROOT.glob("docs/*.md"))]
+
+
+# Of s3prl 0.4.18, those that the documents show.
+S3PRL_OPTIONS = {
+    "run_downstream": {"-m", "-d", "-c", "-p", "-u", "-k", "-e"},
+    "main": {
+        "--target_dir",
+        "--prepare_data.dataset_root",
+        "--build_upstream.name",
+        "--build_upstream.path_or_url",
+    },
+}
+
+
+def words_of_options(words: list[str]) -> list[str]:
+    return [word for word in words if word.startswith("-")]
 
 
 def commands() -> list[tuple[str, str]]:
@@ -36,6 +52,13 @@ def test_command_is_understood(verb: str, words: str, tmp_path: Path) -> None:
         assert probe._settings(shlex.split(words))
         return
     given = shlex.split(words)
+    if verb == "export":
+        assert export.read_settings(given)
+        return
+    if verb == "superb":
+        program, rest = superb.read_program(given)
+        assert set(words_of_options(rest)) <= S3PRL_OPTIONS[program]
+        return
     if any(word.startswith("resume=") for word in given):
         return  # needs a run; tests/end_to_end/test_resume.py has one
     assert configure("train", given)["method"]
