@@ -42,6 +42,21 @@ def l1(prediction: Tensor, target: Tensor, num_frames: Tensor | None) -> Tensor:
     return frame_mean((prediction.float() - target.float()).abs().mean(dim=-1), num_frames)
 
 
+def mse(prediction: Tensor, target: Tensor, num_frames: Tensor | None) -> Tensor:
+    """Mean squared difference over valid frames and all D features (FitHuBERT, arXiv:2207.00555).
+
+    Args:
+        prediction: (B, T, D).
+        target: (B, T, D).
+        num_frames: (B,) valid frames, or None to count padding as the released trainer does.
+
+    Returns:
+        Scalar, in squared units of the teacher's activations.
+    """
+    prediction, target = _zero_in_padding(prediction, target, num_frames)
+    return frame_mean((prediction.float() - target.float()).square().mean(dim=-1), num_frames)
+
+
 def log_sigmoid_cosine(prediction: Tensor, target: Tensor, num_frames: Tensor | None) -> Tensor:
     """Mean over valid frames of -log sigmoid(cos(prediction, target)) (DistilHuBERT, second term).
 
@@ -55,11 +70,16 @@ def log_sigmoid_cosine(prediction: Tensor, target: Tensor, num_frames: Tensor | 
     Returns:
         Scalar.
     """
-    if num_frames is not None:
-        # Already here: a frame that is not a number would come back in the gradient, as 0 x NaN.
-        padded = padding_mask(num_frames, prediction.shape[1])[..., None]
-        prediction, target = prediction.masked_fill(padded, 0), target.masked_fill(padded, 0)
+    prediction, target = _zero_in_padding(prediction, target, num_frames)
     return frame_mean(-F.logsigmoid(cosine(prediction, target)), num_frames)
+
+
+def _zero_in_padding(prediction: Tensor, target: Tensor, num_frames: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Already in front of the distance: a frame that is not a number would come back in the gradient, as 0 x NaN."""
+    if num_frames is None:
+        return prediction, target
+    padded = padding_mask(num_frames, prediction.shape[1])[..., None]
+    return prediction.masked_fill(padded, 0), target.masked_fill(padded, 0)
 
 
 def cosine(prediction: Tensor, target: Tensor) -> Tensor:
@@ -67,4 +87,4 @@ def cosine(prediction: Tensor, target: Tensor) -> Tensor:
     return F.cosine_similarity(prediction.float(), target.float(), dim=-1)
 
 
-DISTANCES: dict[str, Distance] = {"l1": l1, "log_sigmoid_cosine": log_sigmoid_cosine}
+DISTANCES: dict[str, Distance] = {"l1": l1, "mse": mse, "log_sigmoid_cosine": log_sigmoid_cosine}
