@@ -53,8 +53,11 @@ def mse(prediction: Tensor, target: Tensor, num_frames: Tensor | None) -> Tensor
     Returns:
         Scalar, in squared units of the teacher's activations.
     """
-    prediction, target = _zero_in_padding(prediction, target, num_frames)
-    return frame_mean((prediction.float() - target.float()).square().mean(dim=-1), num_frames)
+    difference = prediction.float() - target.float()
+    if num_frames is not None:
+        # In front of the square: what is no number there would come back in the gradient, as 0 x NaN.
+        difference = difference.masked_fill(padding_mask(num_frames, difference.shape[1])[..., None], 0)
+    return frame_mean(difference.square().mean(dim=-1), num_frames)
 
 
 def log_sigmoid_cosine(prediction: Tensor, target: Tensor, num_frames: Tensor | None) -> Tensor:
@@ -70,16 +73,11 @@ def log_sigmoid_cosine(prediction: Tensor, target: Tensor, num_frames: Tensor | 
     Returns:
         Scalar.
     """
-    prediction, target = _zero_in_padding(prediction, target, num_frames)
+    if num_frames is not None:
+        # Already here: a frame that is not a number would come back in the gradient, as 0 x NaN.
+        padded = padding_mask(num_frames, prediction.shape[1])[..., None]
+        prediction, target = prediction.masked_fill(padded, 0), target.masked_fill(padded, 0)
     return frame_mean(-F.logsigmoid(cosine(prediction, target)), num_frames)
-
-
-def _zero_in_padding(prediction: Tensor, target: Tensor, num_frames: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Already in front of the distance: a frame that is not a number would come back in the gradient, as 0 x NaN."""
-    if num_frames is None:
-        return prediction, target
-    padded = padding_mask(num_frames, prediction.shape[1])[..., None]
-    return prediction.masked_fill(padded, 0), target.masked_fill(padded, 0)
 
 
 def cosine(prediction: Tensor, target: Tensor) -> Tensor:

@@ -136,7 +136,7 @@ def test_quoted_paths_lose_their_quotes_and_null_stays_null():
         (["objective.terms.hidden_l3.weight=1"], r"did you mean 'objective\.terms\.hidden_l1\.weight'"),
         (
             ["recipe=nope"],
-            r"recipe=nope does not exist.*recipe is one of distilhubert, fithubert, fitwav2vec2, hubert_mini",
+            r"recipe=nope does not exist.*recipe is one of distilhubert, fithubert, .*, hubert_mini",
         ),
         (["recipe=distilhubrt"], r"did you mean 'distilhubert'"),
         (["teacher=hubert_bass"], r"teacher=hubert_bass does not exist, did you mean 'hubert_base'\?"),
