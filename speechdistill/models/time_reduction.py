@@ -61,8 +61,9 @@ class TimeReduction(nn.Module):
             # What fills up a row shorter than a group is zero here as it is where the row is alone.
             hidden = hidden.masked_fill(padding_mask(num_frames, size)[..., None], 0)
             num_frames = reduced_frames(num_frames, self.factor)
-        # Without a branch on the size, so that an exported graph takes recordings of any length.
-        hidden = F.pad(hidden.transpose(1, 2), (0, torch.sym_max(self.factor - size, 0)))
+        hidden = hidden.transpose(1, 2)
+        if size < self.factor:
+            hidden = F.pad(hidden, (0, self.factor - size))
         return self.conv(hidden).transpose(1, 2), num_frames
 
 
@@ -81,4 +82,5 @@ def restore_frames(reduced: Tensor, factor: int, size: int, num_frames: Tensor) 
     places = torch.arange(size, device=reduced.device)[None] // factor
     last = reduced_frames(num_frames, factor)[:, None] - 1
     # A row without a frame has nothing to repeat: its padding may hold anything, so it takes the first place.
-    return torch.take_along_dim(reduced, places.minimum(last).clamp(min=0)[..., None], dim=1)
+    places = places.minimum(last).clamp(min=0)
+    return reduced.gather(1, places[..., None].expand(-1, -1, reduced.shape[-1]))
