@@ -38,9 +38,10 @@ def head_by_hand(frames: Tensor, weights: dict[str, Tensor], index: int) -> Tens
     up = weights[f"heads.layers.{index}.upsampler.weight"]  # (in, out, place in the pair)
     bias = weights[f"heads.layers.{index}.upsampler.bias"]
     doubled = torch.stack([up[:, :, place].T @ frame + bias for frame in frames for place in (0, 1)])
-    return doubled @ weights[f"heads.layers.{index}.projection.weight"].T + weights[
-        f"heads.layers.{index}.projection.bias"
-    ]
+    return (
+        doubled @ weights[f"heads.layers.{index}.projection.weight"].T
+        + weights[f"heads.layers.{index}.projection.bias"]
+    )
 
 
 @pytest.mark.parametrize("layer", [1, 2])

@@ -1,4 +1,4 @@
-"""A FitHuBERT student's folder: the bare student by default, the heads on demand; folders from before heads had kinds."""
+"""A FitHuBERT student's folder: the bare student by default, the heads on demand; older folders name no kind."""
 
 import json
 

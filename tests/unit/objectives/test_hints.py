@@ -109,13 +109,21 @@ def test_layerwise_heads_may_stand_anywhere_as_long_as_the_last_layer_learns():
     ("changes", "heads", "message"),
     [
         ({}, "joint", r"\[1, 1\]: joint heads stand on the student's last layer, so \[12, \.\.\.\].*heads=layerwise"),
-        ({"map": [[1, 4], [2, 8]]}, "layerwise", r"ends with the student's layer 2.*last layer, 12.*num_hidden_layers=2"),
+        (
+            {"map": [[1, 4], [2, 8]]},
+            "layerwise",
+            r"ends with the student's layer 2.*last layer, 12.*num_hidden_layers=2",
+        ),
         ({"map": [[1, 4], [12, 4]]}, "layerwise", r"\[12, 4\]: teacher layer 4 is there twice"),
         ({"random_per_epoch": 12}, "layerwise", r"random_per_epoch=12: give how many of the 11 matches"),
         ({"random_per_epoch": -1}, "layerwise", r"random_per_epoch=-1"),
         ({"random_per_epoch": 0.5}, "layerwise", r"random_per_epoch=0\.5"),
         ({"random_per_epoch": True}, "layerwise", r"random_per_epoch=True"),
-        ({"terms": {"x": {**TERM, "reduction": "max"}}}, "layerwise", r"terms\.x\.reduction=max: allowed are mean, sum"),
+        (
+            {"terms": {"x": {**TERM, "reduction": "max"}}},
+            "layerwise",
+            r"terms\.x\.reduction=max: allowed are mean, sum",
+        ),
         ({"terms": {"x": {**TERM, "layer_weights": {"inner": 1}}}}, "layerwise", r"terms\.x\.layer_weights=.*last"),
         ({"terms": {"x": {**TERM, "layer_weights": 0.1}}}, "layerwise", r"terms\.x\.layer_weights=0\.1"),
         ({"terms": {"x": {**TERM, "layer_weights": {"inner": 1, "last": 0}}}}, "layerwise", r"last above"),

@@ -86,9 +86,7 @@ def test_the_draw_follows_the_epoch_and_validation_takes_every_layer():
     epochs = [trained.objective.drawn_layers(epoch) for epoch in range(8)]
     change = next(epoch for epoch in range(7) if epochs[epoch] != epochs[epoch + 1])
     batch = wave_batch([4320, 4320])
-    totals = [
-        loss_of(trained, batch, step)[0].item() for step in (100 * change, 100 * change + 99, 100 * change + 100)
-    ]
+    totals = [loss_of(trained, batch, step)[0].item() for step in (100 * change, 100 * change + 99, 100 * change + 100)]
     assert totals[0] == totals[1] != totals[2]
     trained.eval()
     total, parts, _ = loss_of(trained, batch)
