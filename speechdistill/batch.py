@@ -14,7 +14,9 @@ class WaveBatch(NamedTuple):
         rows: (B,) int64, the row of each recording in its Table.
         first_samples: (B,) int64, where in its recording each piece begins; a multiple of 320.
         is_padded: some piece is shorter than S; known where the batch is made, so that no one has to ask the device.
-        failed: recordings of the plan that could not be read and are therefore missing here, as (row, reason).
+        failed: recordings of the plan that could not be read and are therefore missing here, as (row, reason). Where
+            nothing could be read the batch is silence of weight 0, because every rank has to take part in a step.
+        weight: of the batch's mean loss in that of the optimizer step, see MicroBatch.
     """
 
     waveforms: Tensor
@@ -23,6 +25,7 @@ class WaveBatch(NamedTuple):
     first_samples: Tensor
     is_padded: bool
     failed: tuple[tuple[int, str], ...] = ()
+    weight: float = 1.0
 
 
 class Taps(NamedTuple):

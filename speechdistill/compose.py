@@ -15,13 +15,17 @@ from yaml import YAMLError
 from speechdistill.cli import did_you_mean
 from speechdistill.errors import UserError
 
-# What may change between the starts of one run: nothing that the weights depend on.
+# What may change between the starts of one run: nothing that the weights depend on. (Ranks and accumulation may, if
+# their product stays: see training/checkpointing.py.)
 RESUMABLE_KEYS = (
     "data.num_workers",
     "data.root",
+    "trainer.accumulate",
     "trainer.checkpoint_every_minutes",
     "trainer.checkpoint_every_steps",
+    "trainer.devices",
     "trainer.log_every_n_steps",
+    "trainer.num_nodes",
     "trainer.stop_after_steps",
     "trainer.tensorboard",
     "trainer.wandb",
@@ -35,7 +39,6 @@ _MINIMUMS = {
     "data.num_workers": 0,
     "data.max_skipped_share": 0,
     "trainer.max_steps": 1,
-    "trainer.num_nodes": 1,
     "trainer.accumulate": 1,
     "trainer.gradient_clip": 0,
     "trainer.log_every_n_steps": 1,
@@ -44,9 +47,7 @@ _MINIMUMS = {
     "trainer.checkpoint_every_minutes": 0,
     "trainer.stop_after_steps": 1,
 }
-_WHOLE_KEYS = {
-    key for key in _MINIMUMS if key.endswith(("steps", "seed", "utterances", "workers", "nodes", "accumulate"))
-}
+_WHOLE_KEYS = {key for key in _MINIMUMS if key.endswith(("steps", "seed", "utterances", "workers", "accumulate"))}
 _NULLABLE_KEYS = ("trainer.checkpoint_every_minutes", "trainer.checkpoint_every_steps", "trainer.stop_after_steps")
 # Their values are taken verbatim: to Hydra's grammar "=", "~", "(" and letters beyond ASCII are no part of a word.
 _PATH_KEYS = ("data.root", "out_dir", "student.init_from", "teacher.name")

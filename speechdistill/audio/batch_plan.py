@@ -5,6 +5,7 @@ within an epoch every recording is used exactly once. Because nothing else has a
 state), the place in the data after k optimizer steps is the number k, and resuming costs nothing.
 """
 
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -12,7 +13,7 @@ import numpy as np
 from torch.utils.data import Sampler
 
 from speechdistill.errors import UserError
-from speechdistill.frames import FRAME_STRIDE_SAMPLES, SAMPLE_RATE_HZ
+from speechdistill.frames import FRAME_STRIDE_SAMPLES, SAMPLE_RATE_HZ, num_frames
 
 BATCHINGS = ("crop", "pad")
 # Recordings longer than this are used whole, in pieces; shorter ones lose what exceeds data.max_seconds to the crop.
@@ -27,6 +28,19 @@ class Segment(NamedTuple):
     row: int
     first_sample: int
     num_samples: int
+
+
+class MicroBatch(NamedTuple):
+    """What one rank takes at once.
+
+    Attributes:
+        segments: the pieces.
+        weight: of its mean loss in that of the optimizer step: its frames, relative to the mean over the step's
+            micro-batches. So each frame counts the same, however a step is divided among ranks and micro-batches.
+    """
+
+    segments: list[Segment]
+    weight: float = 1.0
 
 
 class BatchPlan(Sequence[list[Segment]]):
@@ -95,6 +109,15 @@ class BatchPlan(Sequence[list[Segment]]):
             for piece, start, length in zip(pieces, starts, lengths, strict=True)
         ]
 
+    def num_frames(self, index: int) -> int:
+        """Frames (of 20 ms) in micro-batch number `index`; its loss stands for so many."""
+        epoch, place = divmod(index, self.per_epoch)
+        self._draw(epoch)
+        batch = self._batch_order[place]
+        lengths = self._sorted_lengths[self._borders[batch] : self._borders[batch + 1]].tolist()
+        shortest = lengths[:1] * len(lengths)
+        return max(1, sum(num_frames(length) for length in (shortest if self._crops else lengths)))
+
     @property
     def kept_share(self) -> float:
         """Share of an epoch's audio (after the cap at `max_seconds`) that cropping leaves."""
@@ -127,23 +150,33 @@ class BatchPlan(Sequence[list[Segment]]):
         self._epoch = epoch
 
 
-class PlanSampler(Sampler[list[Segment]]):
+class PlanSampler(Sampler[MicroBatch]):
     """The micro-batches of one rank, from an optimizer step on, without end.
 
     Step k takes micro-batches [kM, (k + 1)M), M = ranks x accumulation, and rank r those with index r modulo ranks.
+
+    Args:
+        plan: the micro-batches of all ranks.
+        first_step: optimizer step to begin with.
+        rank: whose micro-batches.
+        num_ranks: processes that train together.
+        accumulate: micro-batches that each of them takes for one step.
     """
 
-    def __init__(self, plan: BatchPlan, first_batch: int, rank: int = 0, num_ranks: int = 1) -> None:
+    def __init__(
+        self, plan: BatchPlan, first_step: int = 0, rank: int = 0, num_ranks: int = 1, accumulate: int = 1
+    ) -> None:
         self.plan = plan
-        self.first_batch = first_batch
+        self.first_step = first_step
         self.rank = rank
         self.num_ranks = num_ranks
+        self.batches_per_step = num_ranks * accumulate
 
-    def __iter__(self) -> Iterator[list[Segment]]:
-        index = self.first_batch + self.rank
-        while True:
-            yield self.plan[index]
-            index += self.num_ranks
+    def __iter__(self) -> Iterator[MicroBatch]:
+        for first in itertools.count(self.first_step * self.batches_per_step, self.batches_per_step):
+            frames = [self.plan.num_frames(index) for index in range(first, first + self.batches_per_step)]
+            for place in range(self.rank, self.batches_per_step, self.num_ranks):
+                yield MicroBatch(self.plan[first + place], frames[place] * self.batches_per_step / sum(frames))
 
 
 def _check_settings(batch_seconds: float, max_utterances: int, max_seconds: float, batching: str) -> None:

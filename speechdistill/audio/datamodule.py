@@ -9,36 +9,39 @@ import torch
 from lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
-from speechdistill.audio.batch_plan import BatchPlan, PlanSampler, Segment
+from speechdistill.audio.batch_plan import BatchPlan, MicroBatch, PlanSampler, Segment
 from speechdistill.audio.reading import UnreadableAudioError, read_waveform
 from speechdistill.audio.table import Table
 from speechdistill.batch import WaveBatch
 from speechdistill.errors import UserError
 
 
-class SegmentDataset(Dataset[Any]):
-    """Reads what the plan asks for; no randomness here, so the number of workers changes nothing.
-
-    An item is (segment, waveform), or (segment, reason) where the file could not be read.
-    """
+class MicroBatchDataset(Dataset[WaveBatch]):
+    """Reads what the plan asks for; no randomness here, so the number of workers changes nothing."""
 
     def __init__(self, table: Table) -> None:
         self.table = table
 
-    def __getitem__(self, segment: Segment) -> tuple[Segment, np.ndarray | str]:
-        try:
-            path = self.table.path(segment.row)
-            return segment, read_waveform(path, segment.first_sample, segment.num_samples)
-        except UnreadableAudioError as error:
-            return segment, str(error)
+    def __getitem__(self, micro_batch: MicroBatch) -> WaveBatch:
+        """The waveforms of a micro-batch; what could not be read is left out and reported."""
+        good: list[tuple[Segment, np.ndarray]] = []
+        failed: list[tuple[int, str]] = []
+        for segment in micro_batch.segments:
+            try:
+                path = self.table.path(segment.row)
+                good.append((segment, read_waveform(path, segment.first_sample, segment.num_samples)))
+            except UnreadableAudioError as error:
+                failed.append((segment.row, str(error)))
+        if good:
+            return _stack(good, failed, micro_batch.weight)
+        longest = max(micro_batch.segments, key=lambda segment: segment.num_samples)
+        return _stack([(longest, np.zeros(longest.num_samples, np.float32))], failed, weight=0.0)
 
 
-def collate(items: Sequence[tuple[Segment, np.ndarray | str]]) -> WaveBatch:
-    """Stack waveforms, with zeros behind the shorter ones; what could not be read is left out and reported."""
-    good = [(segment, audio) for segment, audio in items if not isinstance(audio, str)]
-    failed = tuple((segment.row, audio) for segment, audio in items if isinstance(audio, str))
+def _stack(good: Sequence[tuple[Segment, np.ndarray]], failed: Sequence[tuple[int, str]], weight: float) -> WaveBatch:
+    """Stack waveforms, with zeros behind the shorter ones."""
     lengths = [len(audio) for _, audio in good]
-    waveforms = torch.zeros(len(good), max(lengths, default=0))
+    waveforms = torch.zeros(len(good), max(lengths))
     for row, (_, audio) in enumerate(good):
         waveforms[row, : len(audio)] = torch.from_numpy(audio)
     return WaveBatch(
@@ -47,8 +50,14 @@ def collate(items: Sequence[tuple[Segment, np.ndarray | str]]) -> WaveBatch:
         rows=torch.tensor([segment.row for segment, _ in good], dtype=torch.int64),
         first_samples=torch.tensor([segment.first_sample for segment, _ in good], dtype=torch.int64),
         is_padded=len(set(lengths)) > 1,
-        failed=failed,
+        failed=tuple(failed),
+        weight=weight,
     )
+
+
+def _as_it_is(batch: Any) -> Any:
+    """In place of the loader's own conversion, which would make lists of tuples."""
+    return batch
 
 
 def _leave_signals_to_the_parent(worker: int) -> None:
@@ -95,6 +104,7 @@ class SpeechData(LightningDataModule):
             raise UserError("the corpus has no recordings for training.")
         self.num_workers = num_workers
         self.num_ranks = num_ranks
+        self.accumulate = accumulate
         self.batches_per_step = num_ranks * accumulate
 
         def plan(table: Table, multiple_of: int) -> BatchPlan:
@@ -106,8 +116,9 @@ class SpeechData(LightningDataModule):
     def train_dataloader(self) -> DataLoader[WaveBatch]:
         """Endless; begins with the first micro-batch of the trainer's step, which is how a run resumes."""
         assert self.trainer is not None
-        first_batch = self.trainer.global_step * self.batches_per_step
-        sampler = PlanSampler(self.train_plan, first_batch, self.trainer.global_rank, self.num_ranks)
+        sampler = PlanSampler(
+            self.train_plan, self.trainer.global_step, self.trainer.global_rank, self.num_ranks, self.accumulate
+        )
         return self._loader(self.train_table, sampler, self.num_workers)
 
     def val_dataloader(self) -> DataLoader[WaveBatch] | list[WaveBatch]:
@@ -118,29 +129,15 @@ class SpeechData(LightningDataModule):
         # With fewer batches than ranks every rank takes them all: one without any would keep the others waiting.
         shared = self.val_plan.per_epoch >= self.num_ranks
         indices = range(rank, self.val_plan.per_epoch, self.num_ranks) if shared else range(self.val_plan.per_epoch)
-        batches = [self.val_plan[index] for index in indices]
+        batches = [MicroBatch(self.val_plan[index]) for index in indices]
         return self._loader(self.val_table, batches, min(self.num_workers, len(batches)))
 
-    def on_before_batch_transfer(self, batch: WaveBatch, dataloader_idx: int) -> WaveBatch:
-        """Refuse a batch of which nothing could be read: here, because a worker's error comes with its traceback.
-
-        Raises:
-            UserError: the batch is empty.
-        """
-        if not len(batch.rows):
-            raise UserError(
-                f"none of the {len(batch.failed)} recordings of a batch could be read ({batch.failed[0][1]}). "
-                "Is the folder data.root still there?"
-            )
-        return batch
-
-    def _loader(
-        self, table: Table, batches: PlanSampler | list[list[Segment]], num_workers: int
-    ) -> DataLoader[WaveBatch]:
+    def _loader(self, table: Table, batches: PlanSampler | list[MicroBatch], num_workers: int) -> DataLoader[WaveBatch]:
         return DataLoader(
-            SegmentDataset(table),
-            batch_sampler=batches,
-            collate_fn=collate,
+            MicroBatchDataset(table),
+            batch_size=None,  # an item is a batch
+            sampler=batches,
+            collate_fn=_as_it_is,
             worker_init_fn=_leave_signals_to_the_parent,
             num_workers=num_workers,
             pin_memory=torch.cuda.is_available(),

@@ -122,7 +122,13 @@ class Teacher(nn.Module):
         waveforms = batch.waveforms
         if self.normalizes_waveforms:
             waveforms = normalize_waveforms(waveforms, batch.num_samples if batch.is_padded else None)
+        frames = num_frames(batch.num_samples, self.conv_stack)
         mask = (~padding_mask(batch.num_samples, size)).long() if batch.is_padded else None
+        if batch.is_padded:
+            # data2vec-audio has several positional convolutions, one behind the other, and transformers masks padding
+            # only in front of the first: what it makes of padding would come back into the last real frames.
+            for layer in getattr(self.model.encoder.pos_conv_embed, "layers", ()):
+                hooks.append(layer.register_forward_hook(partial(_silence_padding, frames)))
         try:
             # The teacher has its own precision; the student's autocast ends here.
             with torch.autocast(waveforms.device.type, enabled=False):
@@ -130,7 +136,7 @@ class Teacher(nn.Module):
         finally:
             for hook in hooks:
                 hook.remove()
-        return Taps({"hidden": hidden}, num_frames(batch.num_samples, self.conv_stack))
+        return Taps({"hidden": hidden}, frames)
 
     def describe(self) -> str:
         """One line: what was loaded."""
@@ -265,3 +271,7 @@ def _keep_input(hidden: dict[int, Tensor], _: nn.Module, inputs: tuple[Any, ...]
 
 def _keep_output(hidden: dict[int, Tensor], layer: int, _: nn.Module, inputs: Any, output: Any) -> None:
     hidden[layer] = output[0] if isinstance(output, tuple) else output
+
+
+def _silence_padding(frames: Tensor, _: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+    return output.masked_fill(padding_mask(frames, output.shape[-1])[:, None], 0)

@@ -14,6 +14,7 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.utilities import rank_zero_info
 
 from speechdistill.errors import UserError
+from speechdistill.training.distributed import Agreement
 from speechdistill.training.module import NotFiniteError, TrainingModule
 
 LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
@@ -79,6 +80,28 @@ def done_steps(checkpoint: Path | None) -> int:
     return int(torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["global_step"])
 
 
+def check_batches_per_step(checkpoint: Path | None, devices: int, num_nodes: int, accumulate: int) -> None:
+    """Refuse to go on with another number of micro-batches in a step: the plan's epochs are multiples of it.
+
+    Which rank takes a micro-batch does not matter, so a run that began on 8 devices goes on on 4 with twice the
+    accumulation.
+
+    Raises:
+        UserError: the product of the three differs from that of the checkpoint.
+    """
+    if checkpoint is None:
+        return
+    before = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["batches_per_step"]
+    if devices * num_nodes * accumulate == before:
+        return
+    fitting = f"set trainer.accumulate={before // (devices * num_nodes)}" if before % (devices * num_nodes) == 0 else ""
+    raise UserError(
+        f"trainer.devices={devices} x num_nodes={num_nodes} x accumulate={accumulate} make "
+        f"{devices * num_nodes * accumulate} micro-batches a step, and the run has {before}: "
+        f"{fitting or f'choose devices of which {before} is a multiple'}."
+    )
+
+
 class Checkpoints(Callback):
     """Saves last.ckpt every so many steps or minutes, at the end and when a run breaks off; best.ckpt by val/loss.
 
@@ -87,15 +110,22 @@ class Checkpoints(Callback):
         every_steps: optimizer steps between two, or None.
         every_minutes: minutes between two, or None.
         save_student: writes the student folder; called whenever last.ckpt is final.
+        agreement: among the ranks.
     """
 
     def __init__(
-        self, folder: Path, every_steps: int | None, every_minutes: float | None, save_student: Callable[[], None]
+        self,
+        folder: Path,
+        every_steps: int | None,
+        every_minutes: float | None,
+        save_student: Callable[[], None],
+        agreement: Agreement,
     ) -> None:
         self.folder = folder
         self.every_steps = every_steps
         self.every_minutes = every_minutes
         self.save_student = save_student
+        self.agreement = agreement
         self.best_loss = float("inf")
         self._saved_step = -1
         self._saved_at = time.monotonic()
@@ -121,9 +151,8 @@ class Checkpoints(Callback):
             return
         steps_due = bool(self.every_steps) and step % (self.every_steps or 1) == 0
         minutes_due = False
-        if self.every_minutes and trainer.is_last_batch is False:
-            minutes_due = time.monotonic() - self._saved_at >= self.every_minutes * 60
-            minutes_due = trainer.strategy.broadcast(minutes_due)
+        if self.every_minutes:
+            minutes_due = bool(self.agreement.highest(time.monotonic() - self._saved_at >= self.every_minutes * 60))
         self._wanted = self._wanted or steps_due or minutes_due
         # A checkpoint says that its step is done, and to that belongs the validation that is due at it.
         if trainer.should_stop or (self._wanted and not validation_due(trainer)):
@@ -187,11 +216,13 @@ class StopOnSignal(Callback):
 
     Args:
         after_steps: stop after so many optimizer steps of the run, whatever its schedule; None runs to the end.
+        agreement: among the ranks.
     """
 
-    def __init__(self, after_steps: int | None = None) -> None:
+    def __init__(self, after_steps: int | None, agreement: Agreement) -> None:
         self.signal: signal.Signals | None = None
         self.after_steps = after_steps
+        self.agreement = agreement
         self._before: dict[int, Any] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -208,10 +239,9 @@ class StopOnSignal(Callback):
         """Ask Lightning to stop in good order, behind the last micro-batch of a step."""
         if inside_step(trainer):
             return
-        wanted = self.signal is not None
-        if trainer.world_size > 1:
-            wanted = trainer.strategy.reduce_boolean_decision(wanted, all=False)
-        if wanted or (self.after_steps is not None and trainer.global_step >= self.after_steps):
+        if number := self.agreement.highest(self.signal or 0):
+            self.signal = signal.Signals(number)
+        if self.signal or (self.after_steps is not None and trainer.global_step >= self.after_steps):
             trainer.should_stop = True
             # Lightning would validate before it stops; who stops a run wants it to end now. Where a validation is due
             # at this step anyway it takes place, because a resumed run would not make up for it.

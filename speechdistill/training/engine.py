@@ -1,6 +1,8 @@
 """Run a training on Lightning: devices, precision, loggers, checkpoints, and one message for what goes wrong."""
 
+import errno
 import logging
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,13 +14,16 @@ from typing import Any
 import lightning
 import torch
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.plugins.environments import SLURMEnvironment
 
 from speechdistill.audio.datamodule import SpeechData
 from speechdistill.errors import UserError
 from speechdistill.training.checkpointing import Checkpoints, StopOnSignal, WholeFileCheckpointIO, done_steps
+from speechdistill.training.distributed import Agreement, choose_strategy, lost_rank_is_an_answer
 from speechdistill.training.metrics_csv import MetricsCsv
 from speechdistill.training.module import TrainingModule
 from speechdistill.training.progress import Progress
+from speechdistill.training.ranks import find_launch
 
 PRECISIONS = ("auto", "bf16-mixed", "16-mixed", "32-true")
 
@@ -56,22 +61,6 @@ def choose_precision(precision: str) -> str:
     return "bf16-mixed" if has_mkldnn and torch.ops.mkldnn._is_mkldnn_bf16_supported() else "32-true"
 
 
-def choose_devices(devices: int | str) -> int:
-    """Turn "auto" into all GPUs, or one process on the CPU.
-
-    Raises:
-        UserError: no number, or more GPUs than there are.
-    """
-    found = torch.cuda.device_count()
-    if devices == "auto":
-        return max(1, found)
-    if not isinstance(devices, int) or devices < 1:
-        raise UserError(f'trainer.devices={devices}: give "auto" or a number from 1.')
-    if found and devices > found:
-        raise UserError(f"trainer.devices={devices}, but this machine has {found} GPUs.")
-    return devices
-
-
 def fit(
     module: TrainingModule,
     data: SpeechData,
@@ -97,17 +86,23 @@ def fit(
     """
     _quiet()
     accumulate, max_steps = settings["accumulate"], settings["max_steps"]
+    num_ranks = settings["devices"] * settings["num_nodes"]
+    agreement = Agreement(num_ranks)
     progress = Progress(max_steps, settings["log_every_n_steps"], data.train_plan.per_epoch)
-    stop = StopOnSignal(settings["stop_after_steps"])
+    stop = StopOnSignal(settings["stop_after_steps"], agreement)
     checkpoints = Checkpoints(
-        out_dir / "checkpoints", settings["checkpoint_every_steps"], settings["checkpoint_every_minutes"], save_model
+        out_dir / "checkpoints",
+        settings["checkpoint_every_steps"],
+        settings["checkpoint_every_minutes"],
+        save_model,
+        agreement,
     )
     validates = data.val_plan is not None
     trainer = lightning.Trainer(
         accelerator="gpu" if torch.cuda.is_available() else "cpu",
         devices=settings["devices"],
         num_nodes=settings["num_nodes"],
-        strategy="ddp" if settings["devices"] * settings["num_nodes"] > 1 else "auto",
+        strategy=choose_strategy(num_ranks),
         precision=settings["precision"],
         max_epochs=-1,  # the plan is endless: Lightning sees one epoch
         max_steps=max_steps,
@@ -121,13 +116,14 @@ def fit(
         logger=_loggers(settings, out_dir, done_steps(resume_from), wandb_config),
         # Metrics are logged before a checkpoint says that their step is done.
         callbacks=[progress, stop, checkpoints],
-        plugins=[WholeFileCheckpointIO()],
+        plugins=[WholeFileCheckpointIO(), *_environment()],
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
         log_every_n_steps=settings["log_every_n_steps"],
     )
-    with out_of_memory_is_an_answer(data):
+    go_on = f"{Path(sys.executable).name} -m speechdistill.train resume={out_dir}"
+    with out_of_memory_is_an_answer(data), disk_full_is_an_answer(out_dir), lost_rank_is_an_answer(num_ranks, go_on):
         trainer.fit(module, datamodule=data, ckpt_path=resume_from, weights_only=True)
         done = trainer.global_step
         # A run that was stopped early is to end at once; the next start validates.
@@ -136,6 +132,11 @@ def fit(
     for logger in trainer.loggers:
         logger.finalize("success")
     return Outcome(done, progress.summary(), dict(module.val_metrics), stop.signal)
+
+
+def _environment() -> list[SLURMEnvironment]:
+    """Slurm without Lightning's own answer to its signals, which knows nothing of our run folder."""
+    return [SLURMEnvironment(auto_requeue=False)] if find_launch().launcher == "Slurm" else []
 
 
 def _loggers(
@@ -168,6 +169,26 @@ def out_of_memory_is_an_answer(data: SpeechData) -> Iterator[None]:
         raise UserError(
             f"out of memory: the largest batch has {utterances} pieces of {samples / 16000:.1f} s. "
             "Lower data.batch_seconds (and raise trainer.accumulate by as much, to keep the step the same)."
+        ) from error
+
+
+@contextmanager
+def disk_full_is_an_answer(out_dir: Path) -> Iterator[None]:
+    """Turn the error of a disk without room into what to do.
+
+    Raises:
+        UserError: no space left, or the quota is used up.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        full = (errno.ENOSPC, errno.EDQUOT)
+        # torch's own writer and tensorboard's thread raise errors of their own kind with the words in it.
+        if getattr(error, "errno", None) not in full and "No space left" not in str(error):
+            raise
+        raise UserError(
+            f"no space left for {out_dir} ({error}). The last checkpoint is whole; make room, then go on with "
+            f"resume={out_dir}."
         ) from error
 
 

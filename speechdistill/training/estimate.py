@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from lightning.fabric.utilities import move_data_to_device
 
-from speechdistill.audio.datamodule import SegmentDataset, SpeechData, collate
+from speechdistill.audio.batch_plan import MicroBatch
+from speechdistill.audio.datamodule import MicroBatchDataset, SpeechData
 from speechdistill.evaluation.cost import num_params
 from speechdistill.training.engine import out_of_memory_is_an_answer
 from speechdistill.training.module import TrainingModule
@@ -48,10 +49,8 @@ def seconds_per_step(module: TrainingModule, data: SpeechData, settings: Mapping
     plan = data.train_plan
     first = [plan[index] for index in range(min(plan.per_epoch, 32))]
     typical = sorted(first, key=lambda batch: sum(piece.num_samples for piece in batch))[len(first) // 2]
-    dataset = SegmentDataset(data.train_table)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    readable = data.on_before_batch_transfer(collate([dataset[piece] for piece in typical]), 0)
-    batch = move_data_to_device(readable, device)
+    batch = move_data_to_device(MicroBatchDataset(data.train_table)[MicroBatch(typical)], device)
     dtype = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(settings["precision"])
     state = torch.get_rng_state()
     module.to(device).setup("fit")

@@ -11,22 +11,26 @@ from speechdistill.batch import WaveBatch
 from speechdistill.errors import UserError
 from speechdistill.training.schedules import linear_warmup_and_decay
 
+MAX_FAILED_IN_A_ROW = 20
+
 
 class TrainingModule(LightningModule):
     """Base of the trainings: a subclass has a `model` and says how a batch becomes a loss.
 
     Attributes:
         model: what is trained, saved and wrapped for many devices.
-        step_metrics: detached scalars of the last optimizer step, by name; mean over its micro-batches.
+        step_metrics: detached scalars of the last optimizer step, by name; weighted mean over the micro-batches of this
+            rank.
         val_metrics: of the last validation, mean over frames and all ranks.
         failed_recordings: {row of the training table: reason} of what could not be read.
-        max_failed: more of these end the run.
+        max_failed: more of these end the run, and so do MAX_FAILED_IN_A_ROW.
 
     Args:
         model: the network.
         optim: `lr`, `betas`, `eps`, `weight_decay`, `warmup_share` (configs/optim/*.yaml).
         max_steps: optimizer steps of the run.
-        seed: dropout and masks of step k depend on (seed, k, rank) alone.
+        seed: dropout and masks of a micro-batch depend on the seed, the step and the place in it alone, so that it does
+            not matter which rank takes it.
     """
 
     def __init__(self, model: nn.Module, optim: Mapping[str, Any], max_steps: int, seed: int) -> None:
@@ -39,6 +43,7 @@ class TrainingModule(LightningModule):
         self.val_metrics: dict[str, float] = {}
         self.failed_recordings: dict[int, str] = {}
         self.max_failed = float("inf")
+        self._failed_in_a_row = 0
         self._micro_metrics: list[dict[str, Tensor]] = []
         self._val_sums: dict[str, Tensor] = {}
         self._val_frames: Tensor | float = 0.0
@@ -61,23 +66,33 @@ class TrainingModule(LightningModule):
         self._count_failures(batch)
         # Optimizer steps done and the micro-batch's place in the step, so that a resumed run draws the same numbers.
         step, accumulate = self.trainer.global_step, self.trainer.accumulate_grad_batches
-        generator = _seed_everything(self.seed, step, batch_idx % accumulate, self.global_rank)
+        place = batch_idx % accumulate * self.trainer.world_size + self.global_rank
+        generator = _seed_everything(self.seed, step, place)
         loss, parts, _ = self.loss(batch, step, generator)
-        self._micro_metrics.append({"train/loss": loss.detach(), **{f"train/{k}": v for k, v in parts.items()}})
+        logged = {"train/loss": loss.detach(), **{f"train/{name}": value for name, value in parts.items()}}
+        self._micro_metrics.append({name: value * batch.weight for name, value in logged.items()})
         if len(self._micro_metrics) == accumulate:
-            names = self._micro_metrics[0]
-            self.step_metrics |= {k: torch.stack([part[k] for part in self._micro_metrics]).mean() for k in names}
+            self.step_metrics |= {k: torch.stack([part[k] for part in self._micro_metrics]).mean() for k in logged}
             self._micro_metrics = []
-        return loss
+        # Lightning divides by the micro-batches of this rank, and DDP by the ranks.
+        return loss * batch.weight
 
     def _count_failures(self, batch: WaveBatch) -> None:
+        self._failed_in_a_row = self._failed_in_a_row + len(batch.failed) if batch.weight == 0 else 0
         self.failed_recordings.update(batch.failed)
-        if batch.failed and len(self.failed_recordings) > self.max_failed:
-            shown = "\n".join(f"  row {row}: {reason}" for row, reason in list(self.failed_recordings.items())[:20])
-            raise UserError(
-                f"{len(self.failed_recordings)} recordings could not be read during training, more than "
-                f"data.max_skipped_share allows:\n{shown}\nIs the folder data.root still whole?"
-            )
+        if not batch.failed:
+            return
+        if len(self.failed_recordings) > self.max_failed:
+            excess = "more than data.max_skipped_share allows"
+        elif self._failed_in_a_row > MAX_FAILED_IN_A_ROW:
+            excess = f"the last {self._failed_in_a_row} one after another"
+        else:
+            return
+        shown = "\n".join(f"  row {row}: {reason}" for row, reason in list(self.failed_recordings.items())[:20])
+        raise UserError(
+            f"{len(self.failed_recordings)} recordings could not be read during training, {excess}:\n{shown}\n"
+            "Is the folder data.root still there, and whole?"
+        )
 
     def configure_gradient_clipping(
         self,
@@ -96,29 +111,45 @@ class TrainingModule(LightningModule):
 
     def validation_step(self, batch: WaveBatch, batch_idx: int) -> None:
         """Add a batch to the means, each frame with the same weight."""
-        generator = _generator(self.seed, batch_idx)
-        loss, parts, frames = self.loss(batch, 0, generator)
+        if batch.weight == 0:
+            return
+        loss, parts, frames = self.loss(batch, 0, _generator(self.seed, *batch.rows.tolist()))
         for name, value in {"loss": loss, **parts}.items():
             self._val_sums[name] = self._val_sums.get(name, 0.0) + value.detach().double() * frames
         self._val_frames = self._val_frames + frames
 
     def on_validation_epoch_end(self) -> None:
         """Means over all ranks."""
-        names = sorted(self._val_sums)
-        if not names:
-            return
-        sums = torch.stack([*(self._val_sums[name] for name in names), torch.as_tensor(self._val_frames).double()])
-        sums = self.trainer.strategy.reduce(sums, reduce_op="sum")
-        means = (sums[:-1] / sums[-1]).tolist()
-        self.val_metrics = {f"val/{name}": mean for name, mean in zip(names, means, strict=True)}
+        own = {name: float(value) for name, value in {**self._val_sums, "frames": self._val_frames}.items()}
+        sums: dict[str, float] = {}
+        for of_rank in self._of_all_ranks(own):
+            sums |= {name: sums.get(name, 0.0) + value for name, value in of_rank.items()}
+        frames = sums.pop("frames")
+        self.val_metrics = {f"val/{name}": sums[name] / frames for name in sorted(sums)}
+
+    def _of_all_ranks(self, own: dict[Any, Any]) -> list[dict[Any, Any]]:
+        """What each rank has; to be called by all of them."""
+        if self.trainer.world_size == 1:
+            return [own]
+        found: list[Any] = [None] * self.trainer.world_size
+        torch.distributed.all_gather_object(found, own)
+        return found
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """What could not be read before a stop is still missing after it."""
+        """What could not be read before a stop, by any rank, is still missing after it."""
+        for failed in self._of_all_ranks(self.failed_recordings):
+            self.failed_recordings = {**self.failed_recordings, **failed}
         checkpoint["failed_recordings"] = dict(self.failed_recordings)
+        checkpoint["batches_per_step"] = self.trainer.accumulate_grad_batches * self.trainer.world_size
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Counterpart of `on_save_checkpoint`."""
         self.failed_recordings = dict(checkpoint["failed_recordings"])
+        # Lightning counts the micro-batches of a rank; with other devices a step has another number of them.
+        done = checkpoint["global_step"] * self.trainer.accumulate_grad_batches
+        for counts in checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"].values():
+            if isinstance(counts, dict):
+                counts.update(dict.fromkeys(("ready", "started", "processed", "completed"), done))
 
     def configure_optimizers(self) -> Any:
         """AdamW with decay on everything but biases, as it takes effect in s3prl's DistilHuBERT trainer."""

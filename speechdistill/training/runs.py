@@ -4,7 +4,6 @@ import os
 import re
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,11 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
-from lightning.pytorch.utilities import rank_zero_only
 from torch import nn
 
-from speechdistill.audio.corpora import load_corpus
 from speechdistill.audio.datamodule import SpeechData
 from speechdistill.audio.demo import PHONES, phone_frames
 from speechdistill.audio.table import Table
@@ -28,16 +24,18 @@ from speechdistill.models.derive import copy_from_teacher, derive_config, studen
 from speechdistill.models.student import StudentForDistillation
 from speechdistill.objectives.objective import build_objective
 from speechdistill.teachers.load import Teacher, load_teacher
-from speechdistill.training.checkpointing import done_steps, newest_checkpoint
+from speechdistill.training.checkpointing import check_batches_per_step, done_steps, newest_checkpoint
 from speechdistill.training.distillation import DistillationModule
-from speechdistill.training.engine import Outcome, choose_devices, choose_precision, fit
+from speechdistill.training.distributed import end_with_parent
+from speechdistill.training.engine import Outcome, choose_precision, fit
 from speechdistill.training.estimate import start_line
 from speechdistill.training.masked_units import MaskedUnitsModule
 from speechdistill.training.module import TrainingModule
 from speechdistill.training.plots import layer_similarity, plot_losses, plot_similarity
+from speechdistill.training.ranks import choose_devices, choose_num_nodes, find_launch
 from speechdistill.training.report import git_commit, model_card, summarize, write_json
+from speechdistill.training.run_folder import open_run_folder, recordings, write_config
 
-_OUT_DIR_VARIABLE = "SPEECHDISTILL_OUT_DIR"
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -69,19 +67,22 @@ def run_training(config: dict[str, Any], prepare: Callable[[dict[str, Any], Spee
     Raises:
         UserError: what a person can put right.
     """
+    launch = find_launch()
+    if launch.is_child:
+        end_with_parent()
     settings = dict(config["trainer"])
-    settings["devices"] = choose_devices(settings["devices"])
+    settings["devices"] = choose_devices(settings["devices"], launch)
+    settings["num_nodes"] = choose_num_nodes(settings["num_nodes"], launch)
     settings["precision"] = choose_precision(settings["precision"])
     config["trainer"] = settings
-    first_here = int(getattr(rank_zero_only, "rank", 0)) == 0  # an attribute that its type does not tell of
-    leader = first_here and int(os.environ.get("NODE_RANK", 0)) == 0
-    out_dir = _out_dir(config, leader)
+    out_dir = open_run_folder(config, launch)
     resume_from = newest_checkpoint(out_dir / "checkpoints") if config["resume"] else None
     if done_steps(resume_from) >= settings["max_steps"] and (out_dir / "summary.json").is_file():
         print(f"{out_dir} has done all of its {settings['max_steps']} steps; there is nothing to go on with.")
         return 0
+    check_batches_per_step(resume_from, settings["devices"], settings["num_nodes"], settings["accumulate"])
 
-    table = load_corpus(config["data"], progress=leader)
+    table = recordings(config, out_dir, launch)
     torch.manual_seed(config["seed"])
     data = _speech_data(config, table)
     job = prepare(config, data)
@@ -93,8 +94,8 @@ def run_training(config: dict[str, Any], prepare: Callable[[dict[str, Any], Spee
         "seed": config["seed"],
         "git_commit": git_commit(),
     }
-    if leader:
-        _write_config(out_dir, config)
+    if launch.is_leader:
+        write_config(out_dir, config)
         for line in [*_data_lines(table, data), *job.lines]:
             print(line)
         print(start_line(job.module, data, settings, out_dir, done_steps(resume_from)), flush=True)
@@ -108,7 +109,7 @@ def run_training(config: dict[str, Any], prepare: Callable[[dict[str, Any], Spee
         save_model=lambda: job.save_model(out_dir, about),
         wandb_config=config,
     )
-    if leader:
+    if launch.is_leader:
         summary = summarize(about, outcome, job.module, table, data)
         write_json(out_dir / "summary.json", summary)
         job.save_model(out_dir, summary)
@@ -117,7 +118,7 @@ def run_training(config: dict[str, Any], prepare: Callable[[dict[str, Any], Spee
             job.draw(out_dir)
         print(_closing(out_dir, outcome, settings, time.monotonic() - begun))
     # The other ranks end well: one that did not would be taken for a crash, and the leader killed over its report.
-    return 128 + outcome.stopped_by if leader and outcome.stopped_by else 0
+    return 128 + outcome.stopped_by if launch.is_leader and outcome.stopped_by else 0
 
 
 def distillation(config: dict[str, Any], data: SpeechData) -> Job:
@@ -288,38 +289,6 @@ def _speech_data(config: Mapping[str, Any], table: Table) -> SpeechData:
         num_ranks=settings["devices"] * settings["num_nodes"],
         num_workers=data["num_workers"],
     )
-
-
-def _out_dir(config: dict[str, Any], leader: bool) -> Path:
-    """The run's folder, the same for all ranks: resolved once and handed on in the environment."""
-    started_by_us = "LOCAL_RANK" in os.environ and _OUT_DIR_VARIABLE in os.environ
-    handed = os.environ[_OUT_DIR_VARIABLE] if started_by_us else None
-    outside = config["trainer"]["num_nodes"] > 1 or "TORCHELASTIC_RUN_ID" in os.environ or "SLURM_PROCID" in os.environ
-    if outside and not (config["out_dir"] or handed):
-        raise UserError("processes that are started by torchrun, Slurm or on several nodes need one out_dir=...")
-    name = config["out_dir"] or handed or f"runs/{config['recipe']}/{time.strftime('%Y-%m-%d_%H-%M-%S')}"
-    folder = Path(name).expanduser().resolve()
-    config["out_dir"] = os.environ[_OUT_DIR_VARIABLE] = str(folder)
-    if not leader:
-        return folder
-    if not config["resume"] and (folder / "checkpoints").is_dir() and any((folder / "checkpoints").iterdir()):
-        raise UserError(
-            f"out_dir={folder} already holds checkpoints. Go on with resume={folder}, or choose another out_dir."
-        )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise UserError(
-            f"out_dir={folder} cannot be written: {error.strerror}. Choose a folder of yours with out_dir=..."
-        ) from error
-    return folder
-
-
-def _write_config(out_dir: Path, config: Mapping[str, Any]) -> None:
-    resolved = {**config, "resume": None}
-    (out_dir / "config.yaml").write_text(yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True))
 
 
 def _describe_data(config: Mapping[str, Any], table: Table, data: SpeechData) -> dict[str, Any]:

@@ -1,27 +1,19 @@
 """A run that was stopped goes on as if nothing had happened."""
 
-import csv
 import json
 import os
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 
+from tests.end_to_end.runs import losses, start, wait_for
+
 MATHEMATICS = ["trainer.max_steps=9", "trainer.validate_every_steps=4", "trainer.checkpoint_every_steps=3"]
-
-
-def losses(folder: Path) -> dict[str, list[str]]:
-    with (folder / "metrics.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    return {
-        name: [row[name] for row in rows] for name in ("step", "epoch", "train/loss", "train/grad_norm", "val/loss")
-    }
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
@@ -74,6 +66,40 @@ def test_a_signal_saves_and_leaves_a_student(
     assert torch.load(out_dir / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == step + 2
 
 
+def test_a_truncated_last_checkpoint_is_passed_over(
+    tmp_path: Path, small_run: list[str], command: Callable[..., int]
+) -> None:
+    words = [*small_run, *MATHEMATICS]
+    assert command(*words, f"out_dir={tmp_path / 'whole'}") == 0
+    assert command(*words, f"out_dir={tmp_path / 'cut'}", "trainer.stop_after_steps=8") == 0
+    last = tmp_path / "cut" / "checkpoints" / "last.ckpt"
+    assert torch.load(last, weights_only=True)["global_step"] == 8
+    last.write_bytes(last.read_bytes()[:-1000])
+    assert command(f"resume={tmp_path / 'cut'}", "trainer.stop_after_steps=null") == 0
+    assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
+
+
+def test_a_corpus_that_changed_meanwhile_changes_no_batch(
+    tmp_path: Path, small_run: list[str], command: Callable[..., int]
+) -> None:
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    random = np.random.default_rng(0)
+    for number in range(24):
+        audio = random.uniform(-0.3, 0.3, int(random.uniform(0.8, 3) * 16_000))
+        soundfile.write(corpus / f"{number:02d}.flac", audio, 16_000)
+    words = [word for word in small_run if not word.startswith("data.hours")]
+    words = [*words, "data=folder", f"data.root={corpus}", *MATHEMATICS]
+    assert command(*words, f"out_dir={tmp_path / 'whole'}") == 0
+    assert command(*words, f"out_dir={tmp_path / 'parts'}", "trainer.stop_after_steps=4") == 0
+    corpus.rename(tmp_path / "moved")
+    soundfile.write(tmp_path / "moved" / "00_new.flac", np.zeros(20_000), 16_000)
+    assert command(f"resume={tmp_path / 'parts'}") == 2
+    moved = [f"data.root={tmp_path / 'moved'}", "trainer.stop_after_steps=null"]
+    assert command(f"resume={tmp_path / 'parts'}", *moved) == 0
+    assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
+
+
 def test_resume_refuses_what_would_change_the_mathematics(
     tmp_path: Path, small_run: list[str], command: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -82,26 +108,6 @@ def test_resume_refuses_what_would_change_the_mathematics(
     capsys.readouterr()
     assert command(f"resume={out_dir}", "optim.lr=1") == 2
     assert "optim.lr cannot change" in capsys.readouterr().err
-
-
-def start(*words: str) -> subprocess.Popen[str]:
-    environment = {name: value for name, value in os.environ.items() if name != "SPEECHDISTILL_OUT_DIR"}
-    return subprocess.Popen(
-        [sys.executable, "-m", "speechdistill.train", *words],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment,
-        start_new_session=True,  # a process group of its own, as a terminal gives it
-    )
-
-
-def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 120
-    while not path.exists():
-        assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_a_finished_run_is_left_as_it_is(

@@ -18,9 +18,31 @@ def largest_difference(ours, theirs, lengths) -> float:
     return max((ours[row, :n] - theirs[row, :n]).abs().max().item() for row, n in enumerate(map(num_frames, lengths)))
 
 
+@torch.no_grad()
+def test_a_padded_data2vec_is_that_of_transformers_without_padding(tmp_path):
+    # transformers masks padding in front of the first of several positional convolutions only (its issue 25621).
+    lengths = [5000, 8240, 2321]
+    model = make("data2vec")
+    model.save_pretrained(tmp_path)
+    batch = wave_batch(lengths)
+    hidden = load_teacher(str(tmp_path))(batch).tensors["hidden"]
+    for row, samples in enumerate(lengths):
+        alone = normalize_waveforms(batch.waveforms[row : row + 1, :samples], None)
+        theirs = model(alone, output_hidden_states=True).hidden_states
+        for layer, ours in hidden.items():
+            assert largest_difference(ours[row : row + 1, : num_frames(samples)], theirs[layer], [samples]) <= TOLERANCE
+
+
 @pytest.mark.parametrize("cut", [None, 2])
-@pytest.mark.parametrize("lengths", [[8000], [5000, 8240, 2321]])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("kind", "lengths"),
+    [
+        (kind, lengths)
+        for kind in KINDS
+        for lengths in ([8000], [5000, 8240, 2321])
+        if (kind, len(lengths)) != ("data2vec", 3)
+    ],
+)
 @torch.no_grad()
 def test_hidden_states_are_those_of_transformers(kind, lengths, cut, tmp_path):
     model = make(kind)

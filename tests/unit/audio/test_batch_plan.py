@@ -6,8 +6,9 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from speechdistill.audio.batch_plan import BatchPlan, PlanSampler
+from speechdistill.audio.batch_plan import BatchPlan, MicroBatch, PlanSampler
 from speechdistill.errors import UserError
+from speechdistill.frames import num_frames
 
 HZ = 16_000
 
@@ -123,6 +124,7 @@ def test_cropping_keeps_97_percent_of_librispeech_like_audio():
     kept = sum(segment.num_samples for batch in epoch(plan) for segment in batch)
     assert plan.seconds_per_epoch == pytest.approx(kept / HZ)
     assert plan.kept_share == pytest.approx(kept / np.minimum(lengths, 250_000).sum())
+    print(f"\nkept: {100 * plan.kept_share:.1f} %")
     assert plan.kept_share >= 0.97
 
 
@@ -220,27 +222,50 @@ def test_batches_of_one_recording_need_no_fitting_number():
     assert sorted(batch[0].row for batch in epoch(plan)) == list(range(51))
 
 
-@pytest.mark.parametrize("num_ranks", [1, 2, 3])
-def test_the_ranks_together_take_every_batch_once(num_ranks):
-    plan = plan_of(lengths_of(300), multiple_of=num_ranks * 2)
-    steps = plan.per_epoch // num_ranks
-    taken = [list(itertools.islice(PlanSampler(plan, 0, rank, num_ranks), steps)) for rank in range(num_ranks)]
-    together = [batch for step in zip(*taken, strict=True) for batch in step]
-    assert together == [plan[index] for index in range(plan.per_epoch)]
+def taken(plan: BatchPlan, batches: int, first_step: int = 0, **ranks) -> list[MicroBatch]:
+    return list(itertools.islice(PlanSampler(plan, first_step, **ranks), batches))
+
+
+@pytest.mark.parametrize("batching", ["crop", "pad"])
+@pytest.mark.parametrize(("num_ranks", "accumulate"), [(1, 1), (2, 1), (3, 2), (8, 1)])
+def test_each_utterance_of_an_epoch_is_seen_once_over_all_ranks(num_ranks, accumulate, batching):
+    plan = plan_of(lengths_of(400), multiple_of=num_ranks * accumulate, batching=batching)
+    assert plan.per_epoch % (num_ranks * accumulate) == 0
+    for number in (0, 1):
+        batches = plan.per_epoch // num_ranks
+        steps = number * batches // accumulate
+        parts = [
+            taken(plan, batches, steps, rank=r, num_ranks=num_ranks, accumulate=accumulate) for r in range(num_ranks)
+        ]
+        rows = Counter(segment.row for part in parts for batch in part for segment in batch.segments)
+        assert rows == Counter(range(400))
 
 
 def test_two_ranks_take_in_a_step_what_one_rank_takes_in_two():
     plan = plan_of(lengths_of(300), multiple_of=2)
-    alone = list(itertools.islice(PlanSampler(plan, 2 * 5, 0, 1), 8))
-    pair = [list(itertools.islice(PlanSampler(plan, 2 * 5, rank, 2), 4)) for rank in (0, 1)]
+    alone = taken(plan, 8, first_step=5, accumulate=2)
+    pair = [taken(plan, 4, first_step=5, rank=rank, num_ranks=2) for rank in (0, 1)]
     assert alone == [batch for step in zip(*pair, strict=True) for batch in step]
+
+
+@pytest.mark.parametrize("batching", ["crop", "pad"])
+def test_every_frame_of_a_step_weighs_the_same(batching):
+    plan = plan_of(lengths_of(300), multiple_of=4, batching=batching)
+    batches = taken(plan, 4 * 20, accumulate=4)
+    for first in range(0, len(batches), 4):
+        step = batches[first : first + 4]
+        frames = [sum(num_frames(segment.num_samples) for segment in batch.segments) for batch in step]
+        assert sum(batch.weight for batch in step) == pytest.approx(4)
+        assert [batch.weight for batch in step] == pytest.approx([4 * count / sum(frames) for count in frames])
+    assert len({round(batch.weight, 3) for batch in batches}) > 10
+    assert {batch.weight for batch in taken(plan, 9)} == {1.0}
 
 
 def test_the_sampler_goes_on_where_it_stopped_also_over_the_end_of_an_epoch():
     plan = plan_of(lengths_of(100))
-    whole = list(itertools.islice(PlanSampler(plan, 0), 3 * plan.per_epoch))
+    whole = taken(plan, 3 * plan.per_epoch)
     for begin in (1, plan.per_epoch - 1, plan.per_epoch, 2 * plan.per_epoch + 3):
-        assert list(itertools.islice(PlanSampler(plan, begin), 4)) == whole[begin : begin + 4]
+        assert taken(plan, 4, begin) == whole[begin : begin + 4]
 
 
 def test_padding_keeps_whole_recordings_beside_neighbours_in_length():

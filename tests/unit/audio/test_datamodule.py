@@ -8,9 +8,9 @@ import pytest
 import soundfile
 import torch
 
-from speechdistill.audio.batch_plan import Segment
+from speechdistill.audio.batch_plan import MicroBatch, Segment
 from speechdistill.audio.corpora import folder_corpus
-from speechdistill.audio.datamodule import SegmentDataset, SpeechData, collate
+from speechdistill.audio.datamodule import MicroBatchDataset, SpeechData
 from speechdistill.audio.reading import read_waveform
 from speechdistill.errors import UserError
 
@@ -99,37 +99,32 @@ def test_an_unreadable_file_is_dropped_and_reported(table, num_workers):
     assert batch.failed[0][1]
 
 
-def test_collate_puts_zeros_behind_the_shorter_ones():
-    items = [(Segment(4, 320, 3), np.ones(3, np.float32)), (Segment(9, 0, 5), np.full(5, 2, np.float32))]
-    batch = collate([*items, (Segment(7, 0, 5), "is damaged")])
-    assert batch.waveforms.tolist() == [[1, 1, 1, 0, 0], [2] * 5]
+def test_shorter_pieces_have_zeros_behind_them(table):
+    pieces = [Segment(4, 320, 3000), Segment(9, 0, 5000)]
+    batch = MicroBatchDataset(table)[MicroBatch(pieces, 0.7)]
+    assert batch.waveforms.shape == (2, 5000)
     assert batch.waveforms.dtype == torch.float32
-    assert batch.num_samples.tolist() == [3, 5]
+    assert not batch.waveforms[0, 3000:].any()
+    assert batch.waveforms[0, :3000].any()
+    assert batch.num_samples.tolist() == [3000, 5000]
     assert batch.rows.tolist() == [4, 9]
     assert batch.first_samples.tolist() == [320, 0]
     assert batch.is_padded
-    assert batch.failed == ((7, "is damaged"),)
-    assert not collate(items[:1]).is_padded
-
-
-def test_a_dataset_returns_the_reason_in_place_of_the_audio(table):
-    table.path(0).unlink()
-    segment = Segment(0, 0, 8000)
-    got, reason = SegmentDataset(table)[segment]
-    assert got == segment
-    assert isinstance(reason, str)
-    assert reason
+    assert batch.weight == 0.7
+    assert not MicroBatchDataset(table)[MicroBatch(pieces[:1])].is_padded
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
-def test_a_folder_that_went_away_is_one_message_without_a_traceback(table, num_workers):
+def test_a_batch_of_which_nothing_can_be_read_is_silence_that_counts_nothing(table, num_workers):
     data = speech_data(table, num_workers=num_workers)
     for path in table.root.iterdir():
         path.unlink()
-    with pytest.raises(UserError, match=r"data\.root") as caught:  # noqa: PT012  # either line may notice
-        batch = first(data.train_dataloader(), 1)[0]
-        data.on_before_batch_transfer(batch, 0)
-    assert "Traceback" not in str(caught.value)
+    batch = first(data.train_dataloader(), 1)[0]
+    segments = data.train_plan[0]
+    assert batch.weight == 0
+    assert not batch.waveforms.any()
+    assert batch.waveforms.shape == (1, max(segment.num_samples for segment in segments))
+    assert [row for row, _ in batch.failed] == [segment.row for segment in segments]
 
 
 def test_a_corpus_without_training_rows_is_refused(table):

@@ -8,7 +8,14 @@ import pytest
 import torch
 
 from speechdistill.errors import UserError
-from speechdistill.training.checkpointing import StopOnSignal, WholeFileCheckpointIO, newest_checkpoint, validation_due
+from speechdistill.training.checkpointing import (
+    StopOnSignal,
+    WholeFileCheckpointIO,
+    check_batches_per_step,
+    newest_checkpoint,
+    validation_due,
+)
+from speechdistill.training.distributed import Agreement
 
 
 def save(folder, step, name="last.ckpt"):
@@ -130,14 +137,14 @@ def test_a_validation_is_due_where_lightning_makes_one():
 @pytest.mark.parametrize(("step", "validates"), [(19, False), (20, True)])
 def test_who_stops_does_not_wait_for_a_validation_that_is_not_due(step, validates):
     trainer = trainer_at(step)
-    StopOnSignal(after_steps=5).on_train_batch_end(trainer, None)
+    StopOnSignal(5, Agreement(1)).on_train_batch_end(trainer, None)
     assert trainer.should_stop
     assert bool(trainer.limit_val_batches) == validates
 
 
 def test_a_signal_stops_after_the_step_in_hand_and_a_second_one_at_once():
     before = signal.getsignal(signal.SIGTERM)
-    stop, trainer = StopOnSignal(), trainer_at(3)
+    stop, trainer = StopOnSignal(None, Agreement(1)), trainer_at(3)
     stop.on_train_start(trainer, None)
     try:
         stop.on_train_batch_end(trainer, None)
@@ -156,7 +163,7 @@ def test_a_signal_stops_after_the_step_in_hand_and_a_second_one_at_once():
 @pytest.mark.parametrize(("step", "stops"), [(4, False), (5, True), (6, True)])
 def test_a_run_in_slices_stops_at_its_step(step, stops):
     trainer = trainer_at(step)
-    StopOnSignal(after_steps=5).on_train_batch_end(trainer, None)
+    StopOnSignal(5, Agreement(1)).on_train_batch_end(trainer, None)
     assert trainer.should_stop == stops
 
 
@@ -165,7 +172,7 @@ def test_a_signal_waits_for_the_last_micro_batch_of_a_step(micro_batches_done, s
     trainer = trainer_at(3)
     trainer.accumulate_grad_batches = 4
     trainer.fit_loop.batch_idx = micro_batches_done - 1
-    stop = StopOnSignal()
+    stop = StopOnSignal(None, Agreement(1))
     stop.signal = signal.SIGTERM
     stop.on_train_batch_end(trainer, None)
     assert trainer.should_stop == stops
@@ -186,3 +193,23 @@ def test_there_is_a_last_checkpoint_at_every_moment(tmp_path, monkeypatch):
     assert len(seen) == 4
     assert all(seen)
     assert {path.name for path in tmp_path.iterdir()} == {"last.ckpt", "previous.ckpt"}
+
+
+@pytest.mark.parametrize(
+    ("devices", "num_nodes", "accumulate", "answer"),
+    [
+        (4, 2, 1, None),
+        (2, 1, 4, None),
+        (1, 1, 8, None),
+        (4, 1, 1, r"make 4 micro-batches a step, and the run has 8: set trainer\.accumulate=2"),
+        (3, 1, 1, "choose devices of which 8 is a multiple"),
+    ],
+)
+def test_other_devices_need_an_accumulation_that_makes_up_for_them(tmp_path, devices, num_nodes, accumulate, answer):
+    check_batches_per_step(None, devices, num_nodes, accumulate)
+    torch.save({"global_step": 5, "batches_per_step": 8}, tmp_path / "last.ckpt")
+    if answer is None:
+        check_batches_per_step(tmp_path / "last.ckpt", devices, num_nodes, accumulate)
+    else:
+        with pytest.raises(UserError, match=answer):
+            check_batches_per_step(tmp_path / "last.ckpt", devices, num_nodes, accumulate)

@@ -1,0 +1,92 @@
+"""The folder of a run: where it lies, what it was told, and what it trains on."""
+
+import os
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from speechdistill.audio.corpora import load_corpus
+from speechdistill.audio.table import Table
+from speechdistill.audio.table_file import fingerprint, load_table, save_table
+from speechdistill.errors import UserError
+from speechdistill.training.ranks import OUT_DIR_VARIABLE, Launch
+
+_RECORDINGS = "recordings.npz"
+
+
+def open_run_folder(config: dict[str, Any], launch: Launch) -> Path:
+    """The run's folder, the same for all ranks: resolved once and handed on in the environment.
+
+    Args:
+        config: of the run; `out_dir` is filled in.
+        launch: how this process was started.
+
+    Raises:
+        UserError: it cannot be written, holds another run, or the ranks could not agree on its name.
+    """
+    handed = os.environ[OUT_DIR_VARIABLE] if launch.is_child else None
+    started_apart = launch.launcher is not None or config["trainer"]["num_nodes"] > 1
+    if started_apart and not (config["out_dir"] or handed):
+        raise UserError("processes that are started by torchrun, Slurm or on several nodes need one out_dir=...")
+    name = config["out_dir"] or handed or f"runs/{config['recipe']}/{time.strftime('%Y-%m-%d_%H-%M-%S')}"
+    folder = Path(name).expanduser().resolve()
+    config["out_dir"] = os.environ[OUT_DIR_VARIABLE] = str(folder)
+    if not launch.is_leader:
+        return folder
+    if not config["resume"] and (folder / "checkpoints").is_dir() and any((folder / "checkpoints").iterdir()):
+        raise UserError(
+            f"out_dir={folder} already holds checkpoints. Go on with resume={folder}, or choose another out_dir."
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"out_dir={folder} cannot be written: {error.strerror}. Choose a folder of yours with out_dir=..."
+        ) from error
+    return folder
+
+
+def write_config(out_dir: Path, config: Mapping[str, Any]) -> None:
+    """Leave the resolved configuration, from which `resume=` starts."""
+    partial = out_dir / ".config.yaml.partial"
+    resolved = {**config, "resume": None}
+    partial.write_text(yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    os.replace(partial, out_dir / "config.yaml")
+
+
+def recordings(config: Mapping[str, Any], out_dir: Path, launch: Launch) -> Table:
+    """What the run trains on.
+
+    A corpus is measured once, at the run's first start. Whoever joins later (a resumed run, a process that the leader
+    started) takes the table from the run's folder: it costs nothing, and a file that has come or gone since then
+    changes no batch.
+
+    Args:
+        config: of the run.
+        out_dir: its folder.
+        launch: how this process was started.
+
+    Raises:
+        UserError: what the corpus has to complain about, or it is not the one that the run began with.
+    """
+    path = out_dir / _RECORDINGS
+    saved = load_table(path) if path.is_file() and (config["resume"] or launch.is_child) else None
+    if saved is None or config["data"]["kind"] == "demo":  # which may have to be synthesised again
+        table = load_corpus(config["data"], progress=launch.is_leader)
+        if saved is None:
+            if launch.is_leader:
+                save_table(path, table)
+        elif fingerprint(table) != fingerprint(saved):
+            raise UserError(f"{out_dir} was trained on another version of the demo corpus; begin a new run.")
+        return table
+    root = Path(config["data"]["root"]).expanduser().resolve()
+    if not root.is_dir():
+        raise UserError(f"data.root={root} does not exist. If the recordings have moved, say data.root=... to where.")
+    return replace(saved, root=root)

@@ -1,0 +1,73 @@
+"""A table comes back from its file as it was; whatever file it is, nothing in it is executed."""
+
+import os
+import pickle
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from speechdistill.audio.table import Skipped, Table
+from speechdistill.audio.table_file import fingerprint, load_table, save_table
+from speechdistill.errors import UserError
+
+
+def small_table() -> Table:
+    # Names of files may hold any sign but a zero and a slash: also a line's end, and bytes that are no text.
+    return Table(
+        root=Path("/corpora/mine"),
+        paths=["a b/ü.flac", "line\nend.wav", os.fsdecode(b"\xff\xfe.ogg")],
+        num_samples=np.array([16_000, 2**40, 8_000]),
+        splits=np.array(["train", "val", "train"]),
+        labels={"transcript": ["ONE", "", "THREE"], "phones": [[["a", 0, 320]], [], []]},
+        skipped=(Skipped("bad.wav", "is damaged"),),
+        too_short=("short.wav",),
+    )
+
+
+def test_it_comes_back_as_it_was(tmp_path):
+    table = small_table()
+    save_table(tmp_path / "recordings.npz", table)
+    loaded = load_table(tmp_path / "recordings.npz")
+    assert os.listdir(tmp_path) == ["recordings.npz"]
+    for name in ("root", "paths", "labels", "skipped", "too_short"):
+        assert getattr(loaded, name) == getattr(table, name), name
+    for name in ("num_samples", "splits"):
+        assert np.array_equal(getattr(loaded, name), getattr(table, name)), name
+    assert load_table(tmp_path / "recordings.npz", Path("/elsewhere")).root == Path("/elsewhere")
+
+
+def test_an_empty_one_comes_back_too(tmp_path):
+    save_table(tmp_path / "t.npz", small_table().take(np.array([], dtype=int)))
+    assert len(load_table(tmp_path / "t.npz")) == 0
+
+
+def test_the_fingerprint_sees_names_lengths_splits_and_order():
+    table = small_table()
+    others = [
+        replace(table, paths=["a b/ü.flac", "line\nend.wav", "other"]),
+        replace(table, num_samples=table.num_samples + np.array([0, 0, 1])),
+        replace(table, splits=np.array(["train", "train", "train"])),
+        table.take(np.array([1, 0, 2])),
+    ]
+    assert len({fingerprint(one) for one in [table, *others]}) == 5
+    assert fingerprint(replace(small_table(), root=Path("/moved"))) == fingerprint(table)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK half", pickle.dumps({"paths": 1})])
+def test_a_damaged_file_is_one_message(tmp_path, content):
+    (tmp_path / "t.npz").write_bytes(content)
+    with pytest.raises(UserError, match=r"t\.npz cannot be read"):
+        load_table(tmp_path / "t.npz")
+
+
+def test_a_hostile_file_is_refused_before_it_acts(tmp_path):
+    class Hostile:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "executed"),)
+
+    np.savez(tmp_path / "t.npz", about=np.array([Hostile()], dtype=object), paths=np.zeros(0))
+    with pytest.raises(UserError, match="cannot be read"):
+        load_table(tmp_path / "t.npz")
+    assert not (tmp_path / "executed").exists()
