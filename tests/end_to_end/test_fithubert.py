@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 import speechdistill
 from speechdistill import train
 from tests.end_to_end.conftest import SMALL_RUN
+from tests.end_to_end.runs import start
 
 
 @pytest.fixture(scope="module")
@@ -72,3 +74,24 @@ def test_the_student_loads_with_all_states_as_long_as_the_teachers(finished: Pat
         assert len(output.hidden_states) == 7
         assert {state.shape[1] for state in output.hidden_states} == {expected}
     assert set(speechdistill.load_student(finished, heads=True)(waveforms).predictions) == {1, 2, 3, 4, 5, 6}
+
+
+def test_two_ranks_draw_the_same_layers_and_wait_for_no_gradient(
+    tmp_path: Path, teacher_folder: Path, command: Callable[..., int]
+) -> None:
+    words = [
+        "recipe=fithubert",
+        *SMALL_RUN[1:],
+        f"teacher.name={teacher_folder}",
+        "objective.random_per_epoch=1",
+        "trainer.max_steps=8",
+        "trainer.precision=32-true",
+        "data.batch_seconds=5",
+        "data.max_utterances=3",
+    ]
+    pair = start(*words, f"out_dir={tmp_path / 'pair'}", "trainer.devices=2")
+    _, errors = pair.communicate(timeout=120)
+    assert pair.returncode == 0, errors
+    assert command(*words, f"out_dir={tmp_path / 'alone'}", "trainer.accumulate=2") == 0
+    both, alone = (speechdistill.load_student(tmp_path / name, heads=True).state_dict() for name in ("pair", "alone"))
+    assert max((both[name] - alone[name]).abs().max().item() for name in alone) < 1e-5
