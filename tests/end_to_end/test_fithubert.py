@@ -24,6 +24,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, teacher_folder: Path) -> 
         f"out_dir={out_dir}",
         "objective.random_per_epoch=2",
         "optim.warmup_share=0.5",
+        "trainer.gradient_clip=0",  # none, as in the paper's run
         "trainer.max_steps=12",
         "trainer.validate_every_steps=6",
     ]
@@ -62,6 +63,7 @@ def test_layers_are_drawn_anew_in_an_epoch_and_validation_counts_all(finished: P
 def test_it_learns(finished: Path) -> None:
     rows = [row for row in csv.DictReader((finished / "metrics.csv").open()) if row["val/loss"]]
     assert float(rows[-1]["val/loss"]) < float(rows[0]["val/loss"])
+    assert all(float(row["train/grad_norm"]) > 0 for row in rows)
 
 
 @torch.no_grad()

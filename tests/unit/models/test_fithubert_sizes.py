@@ -9,10 +9,10 @@ import yaml
 
 from speechdistill.errors import UserError
 from speechdistill.models.config import uniform_layers
-from speechdistill.models.derive import derive_config, student_depth
+from speechdistill.models.derive import copy_from_teacher, derive_config, student_depth
 from speechdistill.models.student import StudentForDistillation
 from speechdistill.teachers.load import load_teacher
-from tests.unit.teachers.tiny_teachers import KINDS
+from tests.unit.teachers.tiny_teachers import KINDS, make
 
 ARCHITECTURE = yaml.safe_load((Path(__file__).parents[3] / "configs/architecture/fithubert.yaml").read_text())
 # The released model has an upsampler of its own beside those of its heads, which nothing uses: 480 x 480 x 2 + 480.
@@ -126,6 +126,20 @@ def test_a_student_of_every_kind_of_teacher_runs_and_all_of_it_learns(kind):
     sum(prediction.square().mean() for prediction in output.predictions.values()).backward()
     without = [name for name, parameter in model.named_parameters() if parameter.grad is None]
     assert without == []
+
+
+def test_a_student_of_the_teachers_sizes_may_start_from_it_and_a_thin_one_is_refused():
+    parts, teacher = ARCHITECTURE["copied_parts"], make("hubert")
+    same = {"hidden_share": 1.0, "intermediate_share": 1.0, "conv_layers": None}
+    student = StudentForDistillation(derived(teacher.config, **same)).student
+    copied, left = copy_from_teacher(student, teacher.state_dict(), parts)
+    fresh = {name for name in student.state_dict() if name not in copied}
+    assert fresh == {
+        f"encoder.{part}.{name}" for part in ("layer_norm", "time_reduction.conv") for name in ("weight", "bias")
+    }
+    assert left == []
+    with pytest.raises(UserError, match=r"cannot start from its teacher.*student\.init_from=null"):
+        copy_from_teacher(StudentForDistillation(derived(teacher.config)).student, teacher.state_dict(), parts)
 
 
 def test_own_sizes_beat_the_shares():
