@@ -16,7 +16,7 @@ def choices(group: str) -> list[str]:
 
 
 def test_the_groups_hold_as_many_files_as_are_tested():
-    assert len(choices("recipe")) == 2
+    assert len(choices("recipe")) == 4
     assert len(choices("data")) == 3
     assert len(choices("teacher")) == 5
 
@@ -71,6 +71,63 @@ def test_distilhubert_has_the_papers_figures():
     assert config["objective"]["map"] == {"name": "last_to_many", "count": 3}
     assert {term["weight"] for term in config["objective"]["terms"].values()} == {1.0}
     assert config["student"]["init_from"] == "teacher"
+
+
+@pytest.mark.parametrize("recipe", ["fithubert", "fitwav2vec2"])
+def test_fithubert_has_the_papers_figures(recipe):
+    words = [f"recipe={recipe}", "data=librispeech", "data.root=/x", "teacher=wav2vec2_base"]
+    config = configure("train", words)
+    assert config["recipe"] == recipe
+    assert config["teacher"]["name"] == "facebook/wav2vec2-base"
+    assert config["optim"] == {
+        "lr": 5e-4,
+        "betas": [0.9, 0.98],
+        "eps": 1e-6,
+        "weight_decay": 0.01,
+        "warmup_share": 0.05,
+    }
+    assert config["trainer"]["max_steps"] == 1_171_825
+    assert config["trainer"]["gradient_clip"] == 0  # none
+    assert config["trainer"]["accumulate"] == 1
+    assert config["data"]["max_utterances"] == 24
+    assert config["data"]["max_seconds"] > 35  # LibriSpeech's longest
+    # Utterances limit the batch, not seconds.
+    assert config["data"]["batch_seconds"] == 24 * config["data"]["max_seconds"]
+    assert config["objective"] == {
+        "map": {"name": "one_to_one"},
+        "random_per_epoch": None,
+        "count_padding": False,
+        "terms": {
+            "hidden_mse": {
+                "distance": "mse",
+                "weight": 1.0,
+                "reduction": "sum",
+                "layer_weights": {"inner": 0.1, "last": 1.0},
+            }
+        },
+    }
+    assert config["student"]["init_from"] is None
+    assert config["architecture"]["heads"] == "layerwise"
+
+
+def test_the_switches_to_fithuberts_released_behaviour_compose():
+    released = ["data.batching=pad", "objective.count_padding=true", "objective.random_per_epoch=11"]
+    config = configure("train", ["recipe=fithubert", *released, "optim.weight_decay=1e-6"])
+    assert config["data"]["batching"] == "pad"
+    assert config["objective"]["count_padding"] is True
+    assert config["objective"]["random_per_epoch"] == 11
+    assert config["optim"]["weight_decay"] == 1e-6
+
+
+@pytest.mark.parametrize("recipe", ["fithubert", "fitwav2vec2"])
+def test_fithuberts_demo_is_small_and_for_the_demo_corpus_only(recipe):
+    overlay = yaml.safe_load((CONFIGS / "demo" / "fithubert_demo.yaml").read_text())
+    demo = configure("train", [f"recipe={recipe}"])
+    assert demo["teacher"]["name"] == "mini"
+    assert demo["trainer"]["max_steps"] == overlay["trainer"]["max_steps"] < 10_000
+    assert demo["optim"]["lr"] == overlay["optim"]["lr"] != 5e-4
+    given = configure("train", [f"recipe={recipe}", "optim.lr=3e-5"])
+    assert given["optim"]["lr"] == 3e-5
 
 
 def test_demo_sizes_are_for_the_demo_corpus_only_and_the_command_line_beats_them():
@@ -134,7 +191,10 @@ def test_quoted_paths_lose_their_quotes_and_null_stays_null():
         (["optm=distilhubert"], r"no key 'optm', did you mean 'optim'\?"),
         (["sed=1"], r"no key 'sed', did you mean 'seed'\?"),
         (["objective.terms.hidden_l3.weight=1"], r"did you mean 'objective\.terms\.hidden_l1\.weight'"),
-        (["recipe=nope"], r"recipe=nope does not exist.*recipe is one of distilhubert, hubert_mini"),
+        (
+            ["recipe=nope"],
+            r"recipe=nope does not exist.*recipe is one of distilhubert, fithubert, .*, hubert_mini",
+        ),
         (["recipe=distilhubrt"], r"did you mean 'distilhubert'"),
         (["teacher=hubert_bass"], r"teacher=hubert_bass does not exist, did you mean 'hubert_base'\?"),
         (["data=librispeech"], r"data\.root has to be given: add data\.root=\.\.\."),

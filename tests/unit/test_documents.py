@@ -64,15 +64,26 @@ def test_command_is_understood(verb: str, words: str, tmp_path: Path) -> None:
     assert configure("train", given)["method"]
 
 
-def test_run_script_hands_over_the_papers_command() -> None:
-    script = (ROOT / "recipes/distilhubert/run.sh").read_text()
+@pytest.mark.parametrize(
+    ("recipe", "teacher", "steps"),
+    [
+        ("distilhubert", "facebook/hubert-base-ls960", 200_000),
+        ("fithubert", "facebook/hubert-base-ls960", 1_171_825),
+        ("fitwav2vec2", "facebook/wav2vec2-base", 1_171_825),
+    ],
+)
+def test_run_script_hands_over_the_papers_command(recipe: str, teacher: str, steps: int) -> None:
+    folder = "distilhubert" if recipe == "distilhubert" else "fithubert"
+    script = (ROOT / f"recipes/{folder}/run.sh").read_text()
     script = re.sub(r"`#[^`]*`", "", script)
     shown = script.rpartition("exec python -m speechdistill.train")[2].replace("\\\n", " ")
-    words = shlex.split(
-        shown.replace("$root", "/corpora/LibriSpeech").replace("$out_dir", "/runs/x").replace('"$@"', "")
-    )
-    config = configure("train", words)
-    assert config["teacher"]["name"] == "facebook/hubert-base-ls960"
-    assert config["trainer"]["max_steps"] == 200_000
+    values = {"root": "/corpora/LibriSpeech", "out_dir": "/runs/x", "recipe": recipe}
+    values["teacher"] = "wav2vec2_base" if recipe == "fitwav2vec2" else "hubert_base"
+    for name, value in values.items():
+        shown = shown.replace(f"${name}", value)
+    config = configure("train", shlex.split(shown.replace('"$@"', "")))
+    assert config["recipe"] == recipe
+    assert config["teacher"]["name"] == teacher
+    assert config["trainer"]["max_steps"] == steps
     assert config["data"]["max_utterances"] == 24
     assert config["data"]["parts"] == ["train-clean-100", "train-clean-360", "train-other-500", "dev-clean"]
