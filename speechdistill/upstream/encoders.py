@@ -51,8 +51,7 @@ class StudentEncoder(nn.Module):
         super().__init__()
         self.model = model
         config = model.config
-        # Students of before time reduction have no such key.
-        self.reduction: int = getattr(config, "time_reduction_factor", 1)
+        self.reduction = config.time_reduction_factor
         self.hop_samples = math.prod(stride for _, stride in config.conv_stack)
         self.window_samples = samples_for(1, config.conv_stack)
         self.conv_stack = config.conv_stack

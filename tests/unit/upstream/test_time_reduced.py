@@ -11,7 +11,6 @@ from speechdistill.models.student import StudentForDistillation
 from speechdistill.upstream.expert import UpstreamExpert
 from tests.parity.student_parity import HIDDEN_SIZE, tiny_config
 
-pytest.importorskip("speechdistill.models.time_reduction")
 LENGTHS = (1, 320, 400, 719, 720, 800, 1039, 1040, 1280, 1281, 5000, 16000)
 
 
