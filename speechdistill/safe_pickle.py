@@ -64,7 +64,7 @@ def load_pickle(path: Path) -> Any:
     """
     try:
         names = _unknown_names(path)
-        stubs = [(_stub(name), name) for name in sorted(names)]
+        stubs: list[Any] = [(_stub(name), name) for name in sorted(names)]
         # The warnings are about protocols that are refused at once.
         with torch.serialization.safe_globals(stubs), warnings.catch_warnings(action="ignore"):
             return torch.load(path, map_location="cpu", weights_only=True)
@@ -83,7 +83,7 @@ def _reason(error: Exception) -> str:
     return f"{type(error).__name__}: {lines[0]}" if isinstance(error, LookupError | EOFError) else lines[0]
 
 
-def _stub(name: str) -> type[Stub]:
+def _stub(name: str) -> type:
     module, _, short = name.rpartition(".")
     return _NeverCalled(short, (Stub,), {"__module__": module})
 

@@ -18,7 +18,7 @@ def choices(group: str) -> list[str]:
 def test_the_groups_hold_as_many_files_as_are_tested():
     assert len(choices("recipe")) == 4
     assert len(choices("data")) == 3
-    assert len(choices("teacher")) == 5
+    assert len(choices("teacher")) == 10
 
 
 @pytest.mark.parametrize("recipe", choices("recipe"))
