@@ -50,7 +50,7 @@ _MINIMUMS = {
 _WHOLE_KEYS = {key for key in _MINIMUMS if key.endswith(("steps", "seed", "utterances", "workers", "accumulate"))}
 _NULLABLE_KEYS = ("trainer.checkpoint_every_minutes", "trainer.checkpoint_every_steps", "trainer.stop_after_steps")
 # Their values are taken verbatim: to Hydra's grammar "=", "~", "(" and letters beyond ASCII are no part of a word.
-_PATH_KEYS = ("data.root", "out_dir", "student.init_from", "teacher.name")
+_PATH_KEYS = ("data.root", "data.manifest", "data.val_manifest", "out_dir", "student.init_from", "teacher.name")
 
 
 def configure(name: str, words: Sequence[str]) -> dict[str, Any]:

@@ -9,8 +9,11 @@ from typing import Any
 import numpy as np
 
 from speechdistill.audio.demo import demo_corpus
+from speechdistill.audio.download import LIBRISPEECH_URL, download_librispeech, wait_for_parts
 from speechdistill.audio.hashing import place, validation_by_hash
+from speechdistill.audio.manifest import manifest_corpus, manifest_root
 from speechdistill.audio.measuring import Limits, Piece, measured_table
+from speechdistill.audio.mixture import mixed_corpus
 from speechdistill.audio.reading import AUDIO_SUFFIXES
 from speechdistill.audio.table import Table
 from speechdistill.errors import UserError
@@ -22,6 +25,21 @@ LIBRISPEECH_SPLITS = {
     "train-other-500": "train",
     "dev-clean": "val",
     "test-clean": "test",
+}
+
+# Kinds of corpora with the keys that are their own; "???" has to be given.
+KINDS: dict[str, dict[str, Any]] = {
+    "demo": {"root": None, "hours": 0.5},
+    "folder": {"root": "???", "hours": None},
+    "librispeech": {
+        "root": "???",
+        "hours": None,
+        "parts": ["train-clean-100", "train-clean-360", "train-other-500", "dev-clean"],
+        "download": False,
+        "download_url": LIBRISPEECH_URL,
+    },
+    "manifest": {"root": None, "hours": None, "manifest": "???", "val_manifest": None},
+    "mix": {"corpora": "???", "hours": None},
 }
 
 
@@ -81,8 +99,8 @@ def librispeech_corpus(
             raise UserError(f"data.parts has {part!r}; LibriSpeech's parts here are {', '.join(LIBRISPEECH_SPLITS)}.")
         if not (root / part).is_dir():
             raise UserError(
-                f"data.root={root} has no folder {part!r}. Download it from https://www.openslr.org/12 and unpack it "
-                f"there, or choose other parts, for example data.parts=[train-clean-100,dev-clean]."
+                f"data.root={root} has no folder {part!r}. Let data.download=true fetch it, unpack it there yourself "
+                "(https://www.openslr.org/12), or choose other parts: data.parts=[train-clean-100,dev-clean]."
             )
     paths = sorted(f"{part}/{path}" for part in parts for path in _audio_files(root / part))
 
@@ -162,5 +180,47 @@ def _load(config: Mapping[str, Any], progress: bool) -> Table:
     if kind == "folder":
         return folder_corpus(config["root"], **limits, progress=progress)
     if kind == "librispeech":
+        if config.get("download"):
+            _fetch_librispeech(config, progress)
         return librispeech_corpus(config["root"], config["parts"], **limits, progress=progress)
-    raise UserError(f"data.kind={kind}: known are demo, folder and librispeech.")
+    if kind == "manifest":
+        return manifest_corpus(
+            config["manifest"], config["root"], config["val_manifest"], Limits(**limits, progress=progress)
+        )
+    if kind == "mix":
+        return mixed_corpus(config["corpora"], lambda corpus: load_corpus(_completed(corpus, limits), progress))
+    raise UserError(f"data.kind={kind}: known are {', '.join(KINDS)}.")
+
+
+def _fetch_librispeech(config: Mapping[str, Any], is_leader: bool) -> None:
+    root = Path(config["root"]).expanduser()
+    parts = [part for part in config["parts"] if part in LIBRISPEECH_SPLITS]  # others are complained about later
+    if is_leader:
+        download_librispeech(root, parts, config["download_url"])
+    else:
+        wait_for_parts(root, parts)
+
+
+def _completed(corpus: Mapping[str, Any], limits: Mapping[str, Any]) -> dict[str, Any]:
+    """One corpus of several, with what its data/*.yaml would say."""
+    kind = corpus.get("kind")
+    if kind not in KINDS or kind == "mix":
+        raise UserError(f"data.corpora has kind={kind}: known are {', '.join(one for one in KINDS if one != 'mix')}.")
+    defaults = {**limits, "kind": kind, **KINDS[kind]}
+    if unknown := sorted(set(corpus) - set(defaults)):
+        raise UserError(
+            f"data.corpora: a {kind} corpus has no key {unknown[0]!r}; it has weight, {', '.join(defaults)}."
+        )
+    completed = {**defaults, **corpus}
+    if missing := [key for key, value in completed.items() if value == "???"]:
+        raise UserError(f"data.corpora: a {kind} corpus needs {missing[0]}.")
+    return completed
+
+
+def corpus_root(config: Mapping[str, Any]) -> Path | None:
+    """The folder that a corpus's paths start from, where a person can name another one; else None."""
+    if config["kind"] in ("demo", "mix"):
+        return None
+    if config["kind"] == "manifest":
+        return manifest_root(config["manifest"], config["root"])
+    return Path(config["root"]).expanduser().resolve()

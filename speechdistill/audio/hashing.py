@@ -10,11 +10,11 @@ VALIDATION_SHARE = 0.02
 
 
 def validation_by_hash(paths: Sequence[str]) -> np.ndarray:
-    """ "val" for the files whose hash falls into the lowest 2 %, at least for one of two files or more."""
+    """ "val" for the files whose hash falls into the lowest 2 %, at least one of two files or more."""
     places = np.array([place(path) for path in paths])
     held_out = places < VALIDATION_SHARE
-    if len(paths) > 1 and not held_out.any():
-        held_out[places.argmin()] = True
+    if len(set(paths)) > 1 and not held_out.any():
+        held_out = places == places.min()
     return np.where(held_out, "val", "train")
 
 

@@ -31,7 +31,7 @@ def save_table(path: Path, table: Table) -> None:
             paths=_packed(table.paths),
             num_samples=table.num_samples,
             splits=table.splits,
-            **_optional(table),
+            **_optional(table),  # type: ignore[arg-type]  # numpy's own stub takes them for its switches
             about=_packed([json.dumps(about)]),
         )
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from speechdistill.audio.corpora import KINDS
 from speechdistill.compose import RESUMABLE_KEYS, configure
 from speechdistill.errors import UserError
 
@@ -17,16 +18,18 @@ def choices(group: str) -> list[str]:
 
 def test_the_groups_hold_as_many_files_as_are_tested():
     assert len(choices("recipe")) == 4
-    assert len(choices("data")) == 3
+    assert len(choices("data")) == 6
     assert len(choices("teacher")) == 10
 
 
 @pytest.mark.parametrize("recipe", choices("recipe"))
 @pytest.mark.parametrize("data", choices("data"))
 def test_every_recipe_composes_with_every_corpus(recipe, data):
-    config = configure("train", [f"recipe={recipe}", f"data={data}", "data.root=/x"])
+    needed = {"manifest": "data.manifest=/x y=1.csv", "mix": "data.corpora=[{kind:folder,root:/x,weight:2}]"}
+    config = configure("train", [f"recipe={recipe}", f"data={data}", needed.get(data, "data.root=/x")])
     assert config["recipe"] == recipe
-    assert config["data"]["kind"] == data
+    assert config["data"]["kind"] == data.removesuffix("_100")
+    assert set(KINDS[config["data"]["kind"]]) <= set(config["data"])
     assert config["trainer"]["max_steps"] > 0
     assert config["data"]["batch_seconds"] >= config["data"]["max_seconds"]
 
