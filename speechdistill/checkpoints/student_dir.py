@@ -70,8 +70,9 @@ def load_student(folder: str | Path, heads: bool = False) -> StudentModel | Stud
         if not (folder / name).is_file():
             raise UserError(f"{folder} is no student folder: {name} is missing. A run leaves one in <out_dir>/student.")
     kind = StudentForDistillation if heads else StudentModel
-    verbosity = transformers_logging.get_verbosity()
+    verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
     try:
         config = StudentConfig.from_pretrained(folder)
         if heads and config.heads is None:
@@ -81,6 +82,8 @@ def load_student(folder: str | Path, heads: bool = False) -> StudentModel | Stud
         raise UserError(f"{folder} cannot be loaded: {str(error).strip().splitlines()[0]}") from error
     finally:
         transformers_logging.set_verbosity(verbosity)
+        if bars:
+            transformers_logging.enable_progress_bar()
     if wrong := sorted(map(str, [*info["missing_keys"], *info["unexpected_keys"], *info["mismatched_keys"]])):
         raise UserError(f"{folder}: weights and config.json do not fit: {', '.join(wrong[:5])}.")
     return student.eval()

@@ -273,3 +273,48 @@ def test_a_damaged_config_of_an_earlier_run_is_one_message(run):
 
 def test_resume_null_is_a_new_run():
     assert configure("train", ["resume=null"])["resume"] is None
+
+
+@pytest.fixture
+def own_configs(tmp_path):
+    """A person's own files, in a folder with a name that Hydra would not read."""
+    folder = tmp_path / "it's mine, (1) = ü"
+    for name, text in {
+        "recipe/mine": "# @package _global_\ndefaults: [distilhubert, _self_]\nrecipe: mine\noptim: {lr: 0.5}\n",
+        "teacher/mine": "name: /my/teacher\nrevision: null\ndtype: auto\n",
+        "recipe/broken": "a: [1,\n",
+    }.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / f"{name}.yaml").write_text(text)
+    return folder
+
+
+@pytest.mark.parametrize("joined", [True, False])
+def test_a_persons_own_files_are_choices_like_the_packages(own_configs, joined):
+    where = [f"--config-dir={own_configs}"] if joined else ["--config-dir", str(own_configs)]
+    config = configure("train", ["recipe=mine", *where, "teacher=mine", "trainer.max_steps=7"])
+    assert (config["recipe"], config["optim"]["lr"], config["optim"]["eps"]) == ("mine", 0.5, 1e-6)
+    assert (config["teacher"]["name"], config["trainer"]["max_steps"]) == ("/my/teacher", 7)
+    assert configure("train", [*where])["recipe"] == "distilhubert"
+    with pytest.raises(UserError, match="recipe=mine does not exist"):
+        configure("train", ["recipe=mine"])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["recipe=mnie"], r"recipe=mnie does not exist, did you mean 'mine'\?.*mine"),
+        (["recipe=mine", "optim.lrr=1"], r"no key 'optim\.lrr', did you mean 'optim\.lr'\?"),
+        (["recipe=broken"], r"broken\.yaml"),
+    ],
+)
+def test_a_mistake_with_own_files_is_one_message(own_configs, words, message):
+    with pytest.raises(UserError, match=message) as caught:
+        configure("train", [*words, "--config-dir", str(own_configs)])
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("words", [["--config-dir", "/no/such/folder"], ["--config-dir"], ["--config-dir="]])
+def test_a_folder_of_configs_that_is_not_there_is_named(words):
+    with pytest.raises(UserError, match=r"--config-dir .*: no such folder"):
+        configure("train", words)
