@@ -10,6 +10,7 @@ from transformers import HubertConfig, HubertModel
 
 from speechdistill import load_student
 from speechdistill.checkpoints.encoders import load_encoder
+from speechdistill.upstream.expert import UpstreamExpert
 from tests.end_to_end.conftest import SMALL_RUN, TEACHER
 
 
@@ -55,3 +56,4 @@ def test_a_file_of_s3prls_is_a_teacher_from_the_command_line(tmp_path: Path, com
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["teacher"]["name"] == str(path)
     assert load_encoder(str(path)).config.model_type == "wavlm"
+    assert len(UpstreamExpert(str(path))([torch.randn(8000)])["hidden_states"]) == 7

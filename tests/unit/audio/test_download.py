@@ -12,7 +12,7 @@ import soundfile
 
 from speechdistill.audio import corpora, download
 from speechdistill.audio.corpora import KINDS, load_corpus
-from speechdistill.audio.download import download_librispeech, fetch
+from speechdistill.audio.download import download_librispeech, fetch, wait_for_parts
 from speechdistill.errors import UserError
 
 PART = "dev-clean"
@@ -151,6 +151,17 @@ def test_the_corpus_fetches_what_is_missing(server, sums, tmp_path, monkeypatch)
     config = {"kind": "librispeech", **KINDS["librispeech"], "root": str(tmp_path / "L"), "parts": [PART]}
     config |= {"download": True, "download_url": server.url, "min_seconds": 0.5, "max_skipped_share": 0.0}
     assert load_corpus(config, progress=True).num_samples.tolist() == [160_000]
+
+
+def test_another_process_waits_until_the_parts_are_whole(tmp_path):
+    pauses = []
+
+    def pause(seconds):
+        pauses.append(seconds)
+        (tmp_path / ("a" if len(pauses) < 2 else "b")).mkdir()
+
+    wait_for_parts(tmp_path, ["a", "b"], pause)
+    assert len(pauses) == 2
 
 
 def test_every_part_has_a_checksum():
