@@ -49,9 +49,9 @@ def derive_config(
     Raises:
         UserError: sizes that cannot be built.
     """
-    num_heads = architecture["num_attention_heads"] or teacher_config.num_attention_heads
-    hidden_size = architecture["hidden_size"] or _share(
-        teacher_config.hidden_size, architecture, "hidden_share", num_heads
+    num_heads = _size(architecture, "num_attention_heads", teacher_config.num_attention_heads)
+    hidden_size = _size(
+        architecture, "hidden_size", _share(teacher_config.hidden_size, architecture, "hidden_share", num_heads)
     )
     if hidden_size % num_heads:
         raise UserError(
@@ -77,8 +77,11 @@ def derive_config(
                 student_depth(architecture, teacher_config.num_hidden_layers),
                 num_heads,
                 hidden_size // num_heads,
-                architecture["intermediate_size"]
-                or _share(teacher_config.intermediate_size, architecture, "intermediate_share"),
+                _size(
+                    architecture,
+                    "intermediate_size",
+                    _share(teacher_config.intermediate_size, architecture, "intermediate_share"),
+                ),
             ),
             norm_placement="pre" if getattr(teacher_config, "do_stable_layer_norm", False) else "post",
             positional_convolution=_positional_convolution(teacher_config, hidden_size),
@@ -98,8 +101,17 @@ def derive_config(
 
 def student_depth(architecture: Mapping[str, Any], teacher_layers: int) -> int:
     """Transformer layers of the student: the architecture's number, or as many as its teacher has (null)."""
-    depth = architecture["num_hidden_layers"]
-    return teacher_layers if depth is None else int(depth)
+    return _size(architecture, "num_hidden_layers", teacher_layers)
+
+
+def _size(architecture: Mapping[str, Any], name: str, of_teacher: int) -> int:
+    """The architecture's own number, or what the teacher makes of it (null)."""
+    size = architecture[name]
+    if size is None:
+        return of_teacher
+    if type(size) is not int or size < 1:
+        raise UserError(f"architecture.{name}={size}: give a whole number from 1 up, or null to derive it.")
+    return size
 
 
 def _share(teacher_size: int, architecture: Mapping[str, Any], name: str, multiple_of: int = 1) -> int:
@@ -116,7 +128,10 @@ def _conv_layers(architecture: Mapping[str, Any], teacher_config: Any) -> list[l
     if table is None:
         own = zip(teacher_config.conv_dim, teacher_config.conv_kernel, teacher_config.conv_stride, strict=True)
         return [list(layer) for layer in own]
-    if not all(isinstance(layer, list | tuple) and len(layer) == 3 and layer[0] > 0 for layer in table):
+    if not all(
+        isinstance(layer, list | tuple) and len(layer) == 3 and layer[0] > 0 and {*map(type, layer[1:])} == {int}
+        for layer in table
+    ):
         raise UserError(
             f"architecture.conv_layers={table}: give [share of the teacher's channels, kernel, stride] of each."
         )

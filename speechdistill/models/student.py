@@ -11,6 +11,7 @@ from transformers import AutoConfig, AutoModel, PreTrainedModel, initialization
 from transformers.modeling_outputs import BaseModelOutput
 
 from speechdistill.frames import num_frames as frames_of
+from speechdistill.frames import samples_for
 from speechdistill.models.config import StudentConfig
 from speechdistill.models.encoder import Encoder
 from speechdistill.models.feature_encoder import FeatureEncoder, FeatureProjection, normalize_waveforms
@@ -203,9 +204,7 @@ class StudentModel(StudentPreTrainedModel):
         if waveforms.ndim != 2:
             raise ValueError(f"waveforms have the shape {tuple(waveforms.shape)}; allowed: (batch, samples)")
         if frames_of(waveforms.shape[1], self.config.conv_stack) < 1:
-            window = 1
-            for kernel, stride in reversed(self.config.conv_stack):
-                window = (window - 1) * stride + kernel
+            window = samples_for(1, self.config.conv_stack)
             raise ValueError(
                 f"the waveforms are too short: {waveforms.shape[1]} samples, one frame takes {window}; pad or leave out"
             )

@@ -115,6 +115,8 @@ class UpstreamExpert(nn.Module):
         places = torch.arange(size * self.group, device=num_frames.device)
         places = torch.minimum(places, num_frames[:, None] - 1)
         rows = torch.arange(len(num_frames), device=num_frames.device)[:, None]
+        if self.group == 1:
+            return lambda state: state[rows, places]
         return lambda state: state[rows, places].unflatten(1, (size, self.group)).mean(2)
 
 

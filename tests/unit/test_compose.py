@@ -270,3 +270,22 @@ def test_a_damaged_config_of_an_earlier_run_is_one_message(run):
 
 def test_resume_null_is_a_new_run():
     assert configure("train", ["resume=null"])["resume"] is None
+
+
+@pytest.mark.parametrize("recipe", ["distilhubert", "fithubert"])
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        ("objective.map=[[2,4],[2,12]]", [[2, 4], [2, 12]]),
+        ("objective.map={name: one_to_one}", {"name": "one_to_one"}),
+        ("objective.map={name: last_to_many, count: 2}", {"name": "last_to_many", "count": 2}),
+    ],
+)
+def test_a_layer_map_is_replaced_as_a_whole(recipe, word, expected):
+    assert configure("train", [f"recipe={recipe}", word])["objective"]["map"] == expected
+
+
+def test_time_reduction_can_be_switched_off():
+    words = ["architecture.time_reduction_factor=1", "architecture.time_reduction_layer=null"]
+    architecture = configure("train", ["recipe=fithubert", *words])["architecture"]
+    assert (architecture["time_reduction_factor"], architecture["time_reduction_layer"]) == (1, None)
