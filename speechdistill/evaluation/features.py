@@ -90,8 +90,10 @@ def head_features(model: StudentForDistillation) -> Features:
     @torch.inference_mode()
     def features(waveform: Tensor) -> list[Tensor]:
         output = model(_long_enough(waveform)[None], layers=range(model.config.num_hidden_layers + 1))
-        states = [*output.hidden_states.values(), *(output.predictions[layer] for layer in sorted(output.predictions))]
-        return [state[0] for state in states]
+        states = list(output.hidden_states.values())
+        frames = states[0].shape[1]
+        predictions = [output.predictions[layer] for layer in sorted(output.predictions)]
+        return [state[0] for state in [*states, *(_held(prediction, frames) for prediction in predictions)]]
 
     return features
 
@@ -133,6 +135,12 @@ def read_recording(path: Path) -> Tensor:
         return torch.from_numpy(read_waveform(path))
     except UnreadableAudioError as error:
         raise UserError(f"{path} cannot be read: {error}. Repair it, or take it out of the table.") from error
+
+
+def _held(prediction: Tensor, frames: int) -> Tensor:
+    """Repeat the last frame where heads behind a time reduction predict fewer than there are: (B, P, D), (B, T, D)."""
+    missing = prediction[:, -1:].expand(-1, frames - prediction.shape[1], -1)
+    return torch.cat([prediction, missing], dim=1)
 
 
 def _long_enough(waveform: Tensor) -> Tensor:

@@ -10,6 +10,11 @@ from transformers import PretrainedConfig
 from speechdistill.frames import HUBERT_CONV_STACK
 
 LAYER_KEYS = ("num_attention_heads", "head_size", "intermediate_size", "attention")
+# Kind of prediction heads -> the keys of its record.
+HEAD_KEYS = {
+    "joint": ("kind", "teacher_layers", "teacher_hidden_size"),
+    "layerwise": ("kind", "student_layers", "teacher_layers", "teacher_hidden_size"),
+}
 
 
 def uniform_layers(
@@ -55,7 +60,12 @@ class StudentConfig(PretrainedConfig):
         attention_dropout: dropout of attention weights.
         activation_dropout: dropout inside the feed-forward network.
         feat_proj_dropout: dropout of the projected features.
-        heads: {teacher_layers, teacher_hidden_size} of the prediction heads in the student's training, or None.
+        time_reduction_factor: frames that a strided convolution turns into one; 1 = no reduction.
+        time_reduction_layer: the Transformer layer in front of which that convolution stands, 1 = the first; None =
+            no reduction.
+        heads: the prediction heads in the student's training, or None: {kind, teacher_layers, teacher_hidden_size},
+            kind "joint" (DistilHuBERT's, on the last layer; also where a file names none) or "layerwise" (one for
+            each of `student_layers`, FitHuBERT's).
         teacher: where the student comes from; free.
 
     Raises:
@@ -83,6 +93,8 @@ class StudentConfig(PretrainedConfig):
     attention_dropout: float = 0.1
     activation_dropout: float = 0.1
     feat_proj_dropout: float = 0.0
+    time_reduction_factor: int = 1
+    time_reduction_layer: int | None = None
     heads: dict[str, Any] | None = None
     teacher: dict[str, Any] | None = None
 
@@ -100,9 +112,13 @@ class StudentConfig(PretrainedConfig):
         self.positional_convolution = {"depth": 1, **self.positional_convolution}
         _check_features(self)
         _check_encoder(self)
+        _check_time_reduction(self)
         if self.heads is not None:
-            self.heads = {**self.heads, "teacher_layers": [int(i) for i in self.heads.get("teacher_layers", ())]}
-            _check_heads(self.heads)
+            self.heads = {"kind": "joint", **self.heads}
+            for name in ("student_layers", "teacher_layers"):
+                if name in self.heads:
+                    self.heads[name] = [int(layer) for layer in self.heads[name]]
+            _check_heads(self.heads, self.num_hidden_layers)
 
     @property
     def num_hidden_layers(self) -> int:
@@ -113,6 +129,13 @@ class StudentConfig(PretrainedConfig):
     def conv_stack(self) -> tuple[tuple[int, int], ...]:
         """(kernel, stride) of each convolution, as `speechdistill.frames.num_frames` reads it."""
         return tuple((kernel, stride) for _, kernel, stride in self.conv_layers)
+
+    def reduction_of(self, layer: int) -> int:
+        """Factor by which the frames of a hidden state are reduced inside the encoder, 1 = not at all."""
+        first = self.time_reduction_layer
+        # Layer 0 is the input of the first Transformer layer, so it stands behind a reduction in front of that one.
+        reduced = first is not None and (layer >= first or first == 1)
+        return self.time_reduction_factor if reduced else 1
 
 
 def _require(allowed: bool, name: str, value: Any, rule: str) -> None:
@@ -158,8 +181,21 @@ def _check_encoder(config: StudentConfig) -> None:
         _require(0 <= getattr(config, name) < 1, name, getattr(config, name), "0 up to, not including, 1")
 
 
-def _check_heads(heads: dict[str, Any]) -> None:
-    _check_keys("heads", heads, ("teacher_layers", "teacher_hidden_size"))
+def _check_time_reduction(config: StudentConfig) -> None:
+    factor, layer = config.time_reduction_factor, config.time_reduction_layer
+    _require(_positive(factor), "time_reduction_factor", factor, "1 (no reduction) or more")
+    if factor == 1:
+        _require(layer is None, "time_reduction_layer", layer, "None where time_reduction_factor is 1")
+    else:
+        count = config.num_hidden_layers
+        rule = f"the layer in front of which {factor} frames become one, 1 to {count}"
+        _require(layer in range(1, count + 1), "time_reduction_layer", layer, rule)
+
+
+def _check_heads(heads: dict[str, Any], num_hidden_layers: int) -> None:
+    kind = heads["kind"]
+    _require(kind in HEAD_KEYS, "heads.kind", kind, ", ".join(map(repr, HEAD_KEYS)))
+    _check_keys("heads", heads, HEAD_KEYS[kind])
     layers = heads["teacher_layers"]
     _require(
         bool(layers) and len(set(layers)) == len(layers) and min(layers) >= 0,
@@ -167,5 +203,13 @@ def _check_heads(heads: dict[str, Any]) -> None:
         layers,
         "different layers of the teacher, 0 = the input of its first Transformer layer",
     )
+    if kind == "layerwise":
+        own = heads["student_layers"]
+        _require(
+            len(own) == len(layers) and all(0 <= layer <= num_hidden_layers for layer in own),
+            "heads.student_layers",
+            own,
+            f"a layer of the student, 0 to {num_hidden_layers}, for each of the teacher's {len(layers)}",
+        )
     size = heads["teacher_hidden_size"]
     _require(_positive(size), "heads.teacher_hidden_size", size, "1 or more")

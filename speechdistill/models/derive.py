@@ -1,6 +1,7 @@
 """A student's shape and its first weights, derived from its teacher."""
 
 from collections.abc import Mapping, Sequence
+from math import gcd
 from typing import Any
 
 import torch
@@ -31,29 +32,41 @@ def derive_config(
     teacher_config: Any,
     predicted_layers: Sequence[int],
     provenance: Mapping[str, Any] | None = None,
+    read_layers: Sequence[int] = (),
 ) -> StudentConfig:
     """Fill in what an architecture (configs/architecture/*.yaml) leaves open (null) with the teacher's own sizes.
 
     Args:
         architecture: `num_hidden_layers`, `hidden_size`, `num_attention_heads`, `intermediate_size`,
-            `projection_layer_norm`, dropouts, `feature_grad_mult`.
+            `projection_layer_norm`, dropouts, `feature_grad_mult`. It may also have `heads`, `time_reduction_factor`,
+            `time_reduction_layer`, `hidden_share` and `intermediate_share` (of the teacher's width, where the
+            student's is open), `conv_layers` ([share of the teacher's channels, kernel, stride]).
         teacher_config: of a Hugging Face speech encoder.
         predicted_layers: teacher layers that get a head.
         provenance: what the student's config.json says about its teacher.
+        read_layers: the student layer that each head reads, where heads are layerwise.
 
     Raises:
         UserError: sizes that cannot be built.
     """
-    hidden_size = architecture["hidden_size"] or teacher_config.hidden_size
     num_heads = architecture["num_attention_heads"] or teacher_config.num_attention_heads
+    hidden_size = architecture["hidden_size"] or _share(
+        teacher_config.hidden_size, architecture, "hidden_share", num_heads
+    )
     if hidden_size % num_heads:
         raise UserError(
             f"architecture.hidden_size={hidden_size} is not a multiple of architecture.num_attention_heads={num_heads}."
         )
-    conv_layers = zip(teacher_config.conv_dim, teacher_config.conv_kernel, teacher_config.conv_stride, strict=True)
+    heads = {
+        "kind": architecture.get("heads", "joint"),
+        "teacher_layers": list(predicted_layers),
+        "teacher_hidden_size": teacher_config.hidden_size,
+    }
+    if heads["kind"] == "layerwise":
+        heads["student_layers"] = list(read_layers)
     try:
         return StudentConfig(
-            conv_layers=[list(layer) for layer in conv_layers],
+            conv_layers=_conv_layers(architecture, teacher_config),
             conv_bias=teacher_config.conv_bias,
             feature_norm=feature_norm(teacher_config),
             feature_grad_mult=architecture["feature_grad_mult"],
@@ -61,23 +74,53 @@ def derive_config(
             projection_layer_norm=architecture["projection_layer_norm"],
             hidden_size=hidden_size,
             layers=uniform_layers(
-                architecture["num_hidden_layers"],
+                student_depth(architecture, teacher_config.num_hidden_layers),
                 num_heads,
                 hidden_size // num_heads,
-                architecture["intermediate_size"] or teacher_config.intermediate_size,
+                architecture["intermediate_size"]
+                or _share(teacher_config.intermediate_size, architecture, "intermediate_share"),
             ),
             norm_placement="pre" if getattr(teacher_config, "do_stable_layer_norm", False) else "post",
-            positional_convolution=_positional_convolution(teacher_config),
+            positional_convolution=_positional_convolution(teacher_config, hidden_size),
             layer_norm_eps=teacher_config.layer_norm_eps,
             hidden_dropout=architecture["hidden_dropout"],
             attention_dropout=architecture["attention_dropout"],
             activation_dropout=architecture["activation_dropout"],
             feat_proj_dropout=architecture["feat_proj_dropout"],
-            heads={"teacher_layers": list(predicted_layers), "teacher_hidden_size": teacher_config.hidden_size},
+            time_reduction_factor=architecture.get("time_reduction_factor", 1),
+            time_reduction_layer=architecture.get("time_reduction_layer"),
+            heads=heads,
             teacher=dict(provenance or {}),
         )
     except ValueError as error:
         raise UserError(f"architecture: {error}") from error
+
+
+def student_depth(architecture: Mapping[str, Any], teacher_layers: int) -> int:
+    """Transformer layers of the student: the architecture's number, or as many as its teacher has (null)."""
+    depth = architecture["num_hidden_layers"]
+    return teacher_layers if depth is None else int(depth)
+
+
+def _share(teacher_size: int, architecture: Mapping[str, Any], name: str, multiple_of: int = 1) -> int:
+    """A size as a share of the teacher's, rounded to the nearest multiple that is not 0."""
+    share = architecture.get(name, 1)
+    if not isinstance(share, int | float) or share <= 0:
+        raise UserError(f"architecture.{name}={share}: give the share of the teacher's size, a number above 0.")
+    return max(1, round(share * teacher_size / multiple_of)) * multiple_of
+
+
+def _conv_layers(architecture: Mapping[str, Any], teacher_config: Any) -> list[list[int]]:
+    """[channels, kernel, stride] of each convolution, the teacher's own where the architecture has none."""
+    table = architecture.get("conv_layers")
+    if table is None:
+        own = zip(teacher_config.conv_dim, teacher_config.conv_kernel, teacher_config.conv_stride, strict=True)
+        return [list(layer) for layer in own]
+    if not all(isinstance(layer, list | tuple) and len(layer) == 3 and layer[0] > 0 for layer in table):
+        raise UserError(
+            f"architecture.conv_layers={table}: give [share of the teacher's channels, kernel, stride] of each."
+        )
+    return [[max(1, round(share * teacher_config.conv_dim[-1])), kernel, stride] for share, kernel, stride in table]
 
 
 @torch.no_grad()
@@ -120,11 +163,13 @@ def copy_from_teacher(
     return copied, left
 
 
-def _positional_convolution(teacher_config: Any) -> dict[str, int]:
-    """The teacher's, except for data2vec's stack of five, in whose place the student gets HuBERT's single one."""
-    if teacher_config.model_type == "data2vec-audio":
-        return {"kernel_size": 128, "groups": 16}
-    return {
-        "kernel_size": teacher_config.num_conv_pos_embeddings,
-        "groups": teacher_config.num_conv_pos_embedding_groups,
-    }
+def _positional_convolution(teacher_config: Any, hidden_size: int) -> dict[str, int]:
+    """The teacher's, except for data2vec's stack of five, in whose place the student gets HuBERT's single one.
+
+    Groups that do not divide the student's width become the most that divide both.
+    """
+    kernel_size, groups = 128, 16
+    if teacher_config.model_type != "data2vec-audio":
+        kernel_size = teacher_config.num_conv_pos_embeddings
+        groups = teacher_config.num_conv_pos_embedding_groups
+    return {"kernel_size": kernel_size, "groups": gcd(groups, hidden_size)}

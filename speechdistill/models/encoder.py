@@ -10,6 +10,7 @@ from torch.nn.utils import parametrizations
 from speechdistill.frames import padding_mask
 from speechdistill.models.attention import SelfAttention
 from speechdistill.models.config import StudentConfig
+from speechdistill.models.time_reduction import TimeReduction
 
 
 class PositionalConvolution(nn.Module):
@@ -72,7 +73,7 @@ class EncoderLayer(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Positional convolution and Transformer layers.
+    """Positional convolution and Transformer layers, with a time reduction in front of one of them if the config says.
 
     `layer_norm` stands behind the positional convolution where norms are "post", behind the last layer where "pre".
     """
@@ -84,6 +85,10 @@ class Encoder(nn.Module):
         self.pos_conv_embed = PositionalConvolution(config.hidden_size, position["kernel_size"], position["groups"])
         self.layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.dropout = nn.Dropout(config.hidden_dropout)
+        self.reduction_layer = config.time_reduction_layer
+        self.time_reduction: TimeReduction | None = None
+        if config.time_reduction_layer is not None:
+            self.time_reduction = TimeReduction(config.hidden_size, config.time_reduction_factor)
         self.layers = nn.ModuleList(EncoderLayer(config, sizes) for sizes in config.layers)
 
     def forward(
@@ -98,19 +103,29 @@ class Encoder(nn.Module):
                 of a pre-norm encoder).
 
         Returns:
-            The last hidden state (B, T, D), after the final norm if there is one; {layer: (B, T, D)}.
+            The last hidden state (B, T, D), after the final norm if there is one; {layer: (B, T, D)}. Behind a time
+            reduction both have T' frames. Layer 0 is what the first layer reads, so it is reduced where that one is.
         """
         visible = None
         if num_frames is not None:
-            size = features.shape[1]
-            features = features.masked_fill(padding_mask(num_frames, size)[..., None], 0)
-            # A row too short for a single frame still reads one: a softmax over nothing would be NaN.
-            visible = ~padding_mask(num_frames.clamp(min=1), size)[:, None, None, :]
+            features = features.masked_fill(padding_mask(num_frames, features.shape[1])[..., None], 0)
+            visible = _visible(num_frames, features.shape[1])
         hidden = features + self.pos_conv_embed(features)
         hidden = self.dropout(hidden if self.norm_first else self.layer_norm(hidden))
         kept = {0: hidden} if 0 in layers else {}
         for index, layer in enumerate(self.layers, start=1):
+            if self.time_reduction is not None and index == self.reduction_layer:
+                hidden, num_frames = self.time_reduction(hidden, num_frames)
+                visible = None if num_frames is None else _visible(num_frames, hidden.shape[1])
+                if index == 1 and 0 in layers:
+                    kept[0] = hidden
             hidden = layer(hidden, visible)
             if index in layers:
                 kept[index] = hidden
         return (self.layer_norm(hidden) if self.norm_first else hidden), kept
+
+
+def _visible(num_frames: Tensor, size: int) -> Tensor:
+    """Keys that may be read, (B, 1, 1, T) bool, True = real."""
+    # A row too short for a single frame still reads one: a softmax over nothing would be NaN.
+    return ~padding_mask(num_frames.clamp(min=1), size)[:, None, None, :]

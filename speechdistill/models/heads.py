@@ -1,13 +1,16 @@
 """Prediction heads: what is learned between the student's width and the teacher's, for training only."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from speechdistill.models.config import StudentConfig
 
-class PredictionHeads(nn.Module):
+
+class JointHeads(nn.Module):
     """DistilHuBERT's heads (Chang et al., ICASSP 2022, arXiv:2110.01900): one hidden state predicts N teacher layers.
 
     One joint linear map D -> N * D, GELU, then an affine map D -> D' for each teacher layer.
@@ -41,3 +44,73 @@ class PredictionHeads(nn.Module):
         parts = parts.flatten(0, 1).transpose(0, 1)
         predictions = torch.baddbmm(self.bias[:, None], parts, self.weight).unflatten(1, hidden.shape[:2])
         return dict(zip(self.teacher_layers, predictions, strict=True))
+
+
+class LayerHead(nn.Module):
+    """FitHuBERT's head (Lee et al., Interspeech 2022, arXiv:2207.00555): frames back to 20 ms, then a linear map.
+
+    Args:
+        hidden_size: the student's width D.
+        factor: of the time reduction that the layer stands behind; 1 = none, and then there is no upsampler.
+        teacher_hidden_size: the teacher's width D'.
+    """
+
+    def __init__(self, hidden_size: int, factor: int, teacher_hidden_size: int) -> None:
+        super().__init__()
+        self.upsampler = nn.ConvTranspose1d(hidden_size, hidden_size, factor, factor) if factor > 1 else None
+        self.projection = nn.Linear(hidden_size, teacher_hidden_size)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Map (B, T', D) to (B, factor * T', D')."""
+        if self.upsampler is not None:
+            hidden = self.upsampler(hidden.transpose(1, 2)).transpose(1, 2)
+        return self.projection(hidden)
+
+
+class LayerwiseHeads(nn.Module):
+    """A head of its own for each matched layer of the student.
+
+    Args:
+        config: of the student; its `heads` are of the kind "layerwise".
+    """
+
+    def __init__(self, config: StudentConfig) -> None:
+        super().__init__()
+        assert config.heads is not None
+        self.matches = list(zip(config.heads["student_layers"], config.heads["teacher_layers"], strict=True))
+        self.last_layer = config.num_hidden_layers
+        self.layers = nn.ModuleList(
+            LayerHead(config.hidden_size, config.reduction_of(student_layer), config.heads["teacher_hidden_size"])
+            for student_layer, _ in self.matches
+        )
+
+    @property
+    def student_layers(self) -> list[int]:
+        """The hidden states that the heads read, ascending."""
+        return sorted({student_layer for student_layer, _ in self.matches})
+
+    def forward(self, hidden_states: Mapping[int, Tensor], last_hidden_state: Tensor) -> dict[int, Tensor]:
+        """Predict each teacher layer from the student layer that it is matched with.
+
+        Args:
+            hidden_states: {student layer: (B, T', D)}, as they come out of a time reduction.
+            last_hidden_state: (B, T', D); read in place of the last layer, from which it differs by the final norm of
+                a pre-norm encoder, which would else learn nothing.
+
+        Returns:
+            {teacher layer: (B, frames, D')}; factor * T' frames where a layer stands behind a time reduction.
+        """
+        states = {**hidden_states, self.last_layer: last_hidden_state}
+        return {
+            teacher_layer: head(states[student_layer])
+            for head, (student_layer, teacher_layer) in zip(self.layers, self.matches, strict=True)
+        }
+
+
+def make_heads(config: StudentConfig) -> JointHeads | LayerwiseHeads:
+    """Build the heads that a config describes; it must have some."""
+    assert config.heads is not None
+    if config.heads["kind"] == "layerwise":
+        return LayerwiseHeads(config)
+    sizes: dict[str, Any] = {key: value for key, value in config.heads.items() if key != "kind"}
+    return JointHeads(config.hidden_size, **sizes)

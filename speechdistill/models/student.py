@@ -14,7 +14,8 @@ from speechdistill.frames import num_frames as frames_of
 from speechdistill.models.config import StudentConfig
 from speechdistill.models.encoder import Encoder
 from speechdistill.models.feature_encoder import FeatureEncoder, FeatureProjection, normalize_waveforms
-from speechdistill.models.heads import PredictionHeads
+from speechdistill.models.heads import JointHeads, make_heads
+from speechdistill.models.time_reduction import reduced_frames, restore_frames
 
 
 class Encoded(NamedTuple):
@@ -24,7 +25,7 @@ class Encoded(NamedTuple):
         last_hidden_state: (B, T, D), after the final norm of a pre-norm encoder.
         hidden_states: {layer: (B, T, D)}, the layers that were asked for; 0 = the input of the first Transformer
             layer, i = the output of layer i, before the final norm of a pre-norm encoder.
-        num_frames: (B,) int64, real frames in each row.
+        num_frames: (B,) int64, real frames in each row of `last_hidden_state`.
     """
 
     last_hidden_state: Tensor
@@ -36,9 +37,10 @@ class Distilled(NamedTuple):
     """What a student and its heads make of a batch.
 
     Attributes:
-        predictions: {teacher layer: (B, T, D')}.
+        predictions: {teacher layer: (B, P, D')}; P = T frames, but the last T modulo factor ones of them are missing
+            where layerwise heads stand behind a time reduction.
         hidden_states: {student layer: (B, T, D)}, the layers that were asked for.
-        num_frames: (B,) int64, real frames in each row.
+        num_frames: (B,) int64, real frames in each row of the predictions.
     """
 
     predictions: dict[int, Tensor]
@@ -57,7 +59,7 @@ class StudentPreTrainedModel(PreTrainedModel):
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         """Draw one module's weights; children come before their parents."""
-        if isinstance(module, PredictionHeads):
+        if isinstance(module, JointHeads):
             # torch's default for a linear map of this input width, for the joint map and the maps behind it alike.
             bound = module.joint.in_features**-0.5
             for parameter in module.parameters():
@@ -77,6 +79,12 @@ class StudentPreTrainedModel(PreTrainedModel):
                 initialization.kaiming_normal_(module.weight)
             if module.bias is not None:
                 initialization.zeros_(module.bias)
+        elif isinstance(module, nn.ConvTranspose1d):
+            # torch's default for a linear map of this input width: kernel and stride are equal, so each output frame
+            # is a linear map of one input frame.
+            bound = module.in_channels**-0.5
+            initialization.uniform_(module.weight, -bound, bound)
+            initialization.uniform_(module.bias, -bound, bound)
         elif isinstance(module, nn.LayerNorm | nn.GroupNorm):
             initialization.ones_(module.weight)
             initialization.zeros_(module.bias)
@@ -99,13 +107,22 @@ class StudentModel(StudentPreTrainedModel):
         self.encoder = Encoder(config)
         self.post_init()
 
-    def encode(self, waveforms: Tensor, num_samples: Tensor | None = None, layers: Collection[int] = ()) -> Encoded:
+    def encode(
+        self,
+        waveforms: Tensor,
+        num_samples: Tensor | None = None,
+        layers: Collection[int] = (),
+        upsample: bool = True,
+    ) -> Encoded:
         """Encode a batch; the entry for everything inside this package.
 
         Args:
             waveforms: (B, S) float at 16 kHz in [-1, 1]; normalised here if the config says so.
             num_samples: (B,) real samples in each row; None = no row is padded, which is faster.
             layers: hidden states to return, 0 to L.
+            upsample: bring what a time reduction made shorter back to T frames of 20 ms, by repetition. If not, it
+                comes with its T' = `reduced_frames(T)` frames (layers in front of the reduction still have T), and
+                `num_frames` counts those of the last hidden state.
 
         Returns:
             The last hidden state, the chosen ones and the real frames of each row; what stands behind a row's last
@@ -121,9 +138,22 @@ class StudentModel(StudentPreTrainedModel):
         features = self.feature_projection(self.feature_encoder(waveforms))
         num_frames = None if num_samples is None else frames_of(num_samples, self.config.conv_stack)
         last, kept = self.encoder(features, num_frames, layers)
-        if num_frames is None:
-            num_frames = torch.full(last.shape[:1], last.shape[1], dtype=torch.int64, device=last.device)
-        return Encoded(last, kept, num_frames)
+        real, size = self._num_frames(waveforms, num_samples), features.shape[1]
+        if not upsample:
+            return Encoded(last, kept, reduced_frames(real, self.config.time_reduction_factor))
+        kept = {layer: self._restore(state, layer, real, size) for layer, state in kept.items()}
+        return Encoded(self._restore(last, self.config.num_hidden_layers, real, size), kept, real)
+
+    def _num_frames(self, waveforms: Tensor, num_samples: Tensor | None) -> Tensor:
+        """(B,) real frames of 20 ms."""
+        if num_samples is None:
+            num_samples = torch.full(waveforms.shape[:1], waveforms.shape[1], device=waveforms.device)
+        return frames_of(num_samples.to(waveforms.device), self.config.conv_stack)
+
+    def _restore(self, state: Tensor, layer: int, num_frames: Tensor, size: int) -> Tensor:
+        """Bring a hidden state to the `size` frames that it had before a time reduction, if it stands behind one."""
+        factor = self.config.reduction_of(layer)
+        return state if factor == 1 else restore_frames(state, factor, size, num_frames)
 
     def hidden_states(
         self, waveforms: Tensor, num_samples: Tensor | None, layers: Collection[int]
@@ -193,15 +223,32 @@ class StudentForDistillation(StudentPreTrainedModel):
     def __init__(self, config: StudentConfig) -> None:
         super().__init__(config)
         if config.heads is None:
-            raise ValueError("StudentConfig: heads is None; a student for distillation needs {teacher_layers, ...}")
+            raise ValueError("StudentConfig: heads is None; a student for distillation needs {kind, ...}")
         self.student = StudentModel(config)
-        self.heads = PredictionHeads(config.hidden_size, **config.heads)
+        self.heads = make_heads(config)
         self.post_init()
 
     def forward(self, waveforms: Tensor, num_samples: Tensor | None = None, layers: Collection[int] = ()) -> Distilled:
-        """Predict the teacher's hidden states from the student's last one; arguments as in `StudentModel.encode`."""
-        encoded = self.student.encode(waveforms, num_samples, layers)
-        return Distilled(self.heads(encoded.last_hidden_state), encoded.hidden_states, encoded.num_frames)
+        """Predict the teacher's hidden states; arguments as in `StudentModel.encode`.
+
+        Joint heads read the last hidden state at 20 ms. Layerwise heads read theirs as a time reduction leaves them
+        and make factor frames of each, so that frames of an incomplete last group are not predicted.
+        """
+        if isinstance(self.heads, JointHeads):
+            encoded = self.student.encode(waveforms, num_samples, layers)
+            return Distilled(self.heads(encoded.last_hidden_state), encoded.hidden_states, encoded.num_frames)
+        student, heads = self.student, self.heads
+        encoded = student.encode(waveforms, num_samples, {*heads.student_layers, *layers}, upsample=False)
+        predictions = heads(encoded.hidden_states, encoded.last_hidden_state)
+        real = student._num_frames(waveforms, num_samples)
+        size = frames_of(waveforms.shape[1], self.config.conv_stack)
+        shortest = min(size, *(prediction.shape[1] for prediction in predictions.values()))
+        return Distilled(
+            {layer: prediction[:, :shortest] for layer, prediction in predictions.items()},
+            {layer: student._restore(encoded.hidden_states[layer], layer, real, size) for layer in layers},
+            # A recording that was filled up to a whole group has fewer frames than the group.
+            torch.minimum(encoded.num_frames * self.config.time_reduction_factor, real),
+        )
 
 
 def _only_where_padded(num_samples: Tensor | None, waveforms: Tensor) -> Tensor | None:

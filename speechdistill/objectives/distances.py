@@ -42,6 +42,24 @@ def l1(prediction: Tensor, target: Tensor, num_frames: Tensor | None) -> Tensor:
     return frame_mean((prediction.float() - target.float()).abs().mean(dim=-1), num_frames)
 
 
+def mse(prediction: Tensor, target: Tensor, num_frames: Tensor | None) -> Tensor:
+    """Mean squared difference over valid frames and all D features (FitHuBERT, arXiv:2207.00555).
+
+    Args:
+        prediction: (B, T, D).
+        target: (B, T, D).
+        num_frames: (B,) valid frames, or None to count padding as the released trainer does.
+
+    Returns:
+        Scalar, in squared units of the teacher's activations.
+    """
+    difference = prediction.float() - target.float()
+    if num_frames is not None:
+        # In front of the square: what is no number there would come back in the gradient, as 0 x NaN.
+        difference = difference.masked_fill(padding_mask(num_frames, difference.shape[1])[..., None], 0)
+    return frame_mean(difference.square().mean(dim=-1), num_frames)
+
+
 def log_sigmoid_cosine(prediction: Tensor, target: Tensor, num_frames: Tensor | None) -> Tensor:
     """Mean over valid frames of -log sigmoid(cos(prediction, target)) (DistilHuBERT, second term).
 
@@ -67,4 +85,4 @@ def cosine(prediction: Tensor, target: Tensor) -> Tensor:
     return F.cosine_similarity(prediction.float(), target.float(), dim=-1)
 
 
-DISTANCES: dict[str, Distance] = {"l1": l1, "log_sigmoid_cosine": log_sigmoid_cosine}
+DISTANCES: dict[str, Distance] = {"l1": l1, "mse": mse, "log_sigmoid_cosine": log_sigmoid_cosine}

@@ -31,4 +31,18 @@ def last_to_many(student_layers: int, teacher_layers: int, count: int = 3) -> li
     return [LayerMatch(student_layers, round(teacher_layers * part / count)) for part in range(1, count + 1)]
 
 
-LAYER_MAPS: dict[str, Callable[..., list[LayerMatch]]] = {"last_to_many": last_to_many}
+def one_to_one(student_layers: int, teacher_layers: int) -> list[LayerMatch]:
+    """Each student layer predicts the teacher's layer at the same share of the depth.
+
+    FitHuBERT (Lee et al., Interspeech 2022, arXiv:2207.00555) matches 12 with 12, layer by layer. Where one of the two
+    has fewer layers, all of its layers are matched with as many of the other's, spread evenly up to the top.
+    """
+    count = min(student_layers, teacher_layers)
+
+    def spread(layers: int) -> list[int]:
+        return [round(layers * part / count) for part in range(1, count + 1)]
+
+    return [LayerMatch(*pair) for pair in zip(spread(student_layers), spread(teacher_layers), strict=True)]
+
+
+LAYER_MAPS: dict[str, Callable[..., list[LayerMatch]]] = {"last_to_many": last_to_many, "one_to_one": one_to_one}

@@ -1,6 +1,7 @@
 """The objective: a weighted sum of named terms over matched layers."""
 
-from collections.abc import Callable, Mapping, Sequence
+import random
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,11 +21,29 @@ class Term:
         name: as it stands in logs: train/<name>, train/<name>/layer_04.
         distance: of (prediction, target, num_frames), to a scalar.
         weight: of (step), to a number; a term of weight 0 is only reported.
+        inner_weight: of each matched layer but the last, the highest of the teacher's.
+        last_weight: of the last.
+        reduction: "mean" divides the weighted sum over layers by the sum of their weights, "sum" does not.
     """
 
     name: str
     distance: Distance
     weight: Callable[[int], float]
+    inner_weight: float = 1.0
+    last_weight: float = 1.0
+    reduction: str = "mean"
+
+    def over_layers(self, values: Mapping[int, Tensor], drawn: Collection[int]) -> Tensor:
+        """Make one number of a distance for each teacher layer; those that are not drawn have weight 0.
+
+        They stay in the graph all the same: every head gets a gradient, if one of zeros, so that processes that train
+        together have nothing to wait for.
+        """
+        last = max(values)
+        weights = {layer: self.last_weight if layer == last else self.inner_weight for layer in values}
+        weights = {layer: weight if layer in drawn else 0.0 for layer, weight in weights.items()}
+        total = torch.stack([weight * values[layer] for layer, weight in weights.items()]).sum()
+        return total / sum(weights.values()) if self.reduction == "mean" else total
 
 
 @dataclass(frozen=True)
@@ -33,7 +52,7 @@ class Loss:
 
     Attributes:
         total: scalar with gradient.
-        parts: detached scalars by name, "<term>" (mean over layers) and "<term>/layer_<teacher layer>".
+        parts: detached scalars by name, "<term>" (mean or sum over layers) and "<term>/layer_<teacher layer>".
     """
 
     total: Tensor
@@ -41,26 +60,50 @@ class Loss:
 
 
 class Objective:
-    """Weighted sum of terms, each the mean over the matched layers.
+    """Weighted sum of terms, each the mean or the sum over the matched layers.
 
     Args:
         terms: the parts.
         matches: which student layer predicts which teacher layer.
         count_padding: let padded frames count as well, as s3prl's released DistilHuBERT trainer does.
+        random_per_epoch: so many of the matches below the last count in an epoch, drawn anew for each; the last always
+            does. None = all. FitHuBERT's released option, whose value of 11 draws 11 of 11.
+        seed: of these draws, which depend on it and the epoch alone, and so are the same on every rank.
     """
 
-    def __init__(self, terms: Sequence[Term], matches: Sequence[LayerMatch], count_padding: bool = False) -> None:
+    def __init__(
+        self,
+        terms: Sequence[Term],
+        matches: Sequence[LayerMatch],
+        count_padding: bool = False,
+        random_per_epoch: int | None = None,
+        seed: int = 0,
+    ) -> None:
         self.terms = list(terms)
         self.matches = list(matches)
         self.count_padding = count_padding
+        self.random_per_epoch = random_per_epoch
+        self.seed = seed
 
     @property
     def teacher_layers(self) -> list[int]:
         """The layers whose hidden states `__call__` wants, ascending."""
         return sorted({match.teacher_layer for match in self.matches})
 
+    def drawn_layers(self, epoch: int | None) -> list[int]:
+        """The teacher layers that count in an epoch, ascending; all of them where the epoch is None."""
+        if self.random_per_epoch is None or epoch is None:
+            return self.teacher_layers
+        *inner, last = self.teacher_layers
+        return [*sorted(random.Random(f"{self.seed} {epoch}").sample(inner, self.random_per_epoch)), last]
+
     def __call__(
-        self, predictions: Mapping[int, Tensor], targets: Mapping[int, Tensor], num_frames: Tensor, step: int
+        self,
+        predictions: Mapping[int, Tensor],
+        targets: Mapping[int, Tensor],
+        num_frames: Tensor,
+        step: int,
+        epoch: int | None = None,
     ) -> Loss:
         """Compare predictions with targets.
 
@@ -69,6 +112,7 @@ class Objective:
             targets: {teacher layer: (B, T, D)}, without gradient.
             num_frames: (B,) valid frames.
             step: optimizer steps done, for schedules.
+            epoch: passes over the data done, for draws; None = every layer counts (validation).
 
         Raises:
             ValueError: a prediction and its target differ in shape.
@@ -76,9 +120,10 @@ class Objective:
         counted = None if self.count_padding else num_frames
         parts: dict[str, Tensor] = {}
         total = torch.zeros((), device=num_frames.device)
+        drawn = self.drawn_layers(epoch)
         for term in self.terms:
             weight = term.weight(step)
-            values = []
+            values = {}
             for layer in self.teacher_layers:
                 prediction, target = predictions[layer], targets[layer]
                 if prediction.shape != target.shape:
@@ -87,9 +132,9 @@ class Objective:
                     )
                 # A reported term needs no graph.
                 with torch.set_grad_enabled(torch.is_grad_enabled() and weight != 0):
-                    values.append(term.distance(prediction, target, counted))
-                parts[f"{term.name}/layer_{layer:02d}"] = values[-1].detach()
-            value = torch.stack(values).mean()
+                    values[layer] = term.distance(prediction, target, counted)
+                parts[f"{term.name}/layer_{layer:02d}"] = values[layer].detach()
+            value = term.over_layers(values, drawn)
             parts[term.name] = value.detach()
             if weight != 0:
                 total = total + weight * value
@@ -97,36 +142,70 @@ class Objective:
 
     def formula(self) -> str:
         """The objective in one line, for logs and model cards."""
-        layers = ", ".join(str(layer) for layer in self.teacher_layers)
-        terms = " + ".join(f"{term.weight(0):g} x {term.name}" for term in self.terms if term.weight(0) != 0)
-        return f"{terms}, mean over teacher layers {layers} and {'all' if self.count_padding else 'valid'} frames"
+        terms = [term for term in self.terms if term.weight(0) != 0]
+        plain = {(term.inner_weight, term.last_weight, term.reduction) for term in terms} == {(1.0, 1.0, "mean")}
+        words = [f"{term.weight(0):g} x {term.name}" for term in terms]
+        if not plain:
+            words = [
+                f"{word} ({term.reduction} over layers, the last {term.last_weight:g}, others {term.inner_weight:g})"
+                for word, term in zip(words, terms, strict=True)
+            ]
+        same_depth = all(own == other for own, other in self.matches) or len({own for own, _ in self.matches}) == 1
+        pairs = sorted(self.matches, key=lambda match: match.teacher_layer)
+        layers = ", ".join(str(other) if same_depth else f"{own}→{other}" for own, other in pairs)
+        drawn = "" if self.random_per_epoch is None else f" ({self.random_per_epoch} and the last in each epoch)"
+        frames = "all" if self.count_padding else "valid"
+        return f"{' + '.join(words)}, {'mean over ' if plain else ''}teacher layers {layers}{drawn} and {frames} frames"
 
 
-def build_objective(config: Mapping[str, Any], student_layers: int, teacher_layers: int) -> Objective:
+def build_objective(
+    config: Mapping[str, Any], student_layers: int, teacher_layers: int, heads: str = "joint", seed: int = 0
+) -> Objective:
     """Make the objective that a configuration (configs/objective/*.yaml) describes.
 
     Args:
         config: `map` (a name of LAYER_MAPS with its arguments, or pairs [student layer, teacher layer]), `terms`
-            (name: {distance, weight}) and `count_padding`.
+            (name: {distance, weight} and, if wanted, {layer_weights: {inner, last}, reduction}), `count_padding` and,
+            if wanted, `random_per_epoch`.
         student_layers: Transformer layers of the student.
         teacher_layers: Transformer layers of the teacher.
+        heads: "joint" (all on the student's last layer) or "layerwise".
+        seed: of what is drawn.
 
     Raises:
-        UserError: an unknown map or distance, a layer that a model does not have, or no term with a weight.
+        UserError: an unknown map or distance, a layer that a model does not have or the heads cannot use, or no term
+            with a weight.
     """
     matches = _matches(config["map"], student_layers, teacher_layers)
-    terms = []
-    for name, term in config["terms"].items():
-        distance = term["distance"]
-        if distance not in DISTANCES:
-            raise UserError(f"objective.terms.{name}.distance={distance}: known are {', '.join(DISTANCES)}.")
-        weight = term["weight"]
-        if not isinstance(weight, int | float):
-            raise UserError(f"objective.terms.{name}.weight={weight}: give a number; 0 only reports the term.")
-        terms.append(Term(name, DISTANCES[distance], _constant(float(weight))))
+    _check_matches(matches, student_layers, teacher_layers, heads)
+    terms = [_term(name, term) for name, term in config["terms"].items()]
     if not any(term.weight(0) for term in terms):
         raise UserError("objective.terms: every weight is 0, so there is nothing to learn.")
-    return Objective(terms, matches, bool(config["count_padding"]))
+    count = config.get("random_per_epoch")
+    if count is not None and not (type(count) is int and 0 <= count < len(matches)):
+        raise UserError(
+            f"objective.random_per_epoch={count}: give how many of the {len(matches) - 1} matches below the last are "
+            "drawn for an epoch, or null for all."
+        )
+    return Objective(terms, matches, bool(config["count_padding"]), count, seed)
+
+
+def _term(name: str, config: Mapping[str, Any]) -> Term:
+    key = f"objective.terms.{name}"
+    if config["distance"] not in DISTANCES:
+        raise UserError(f"{key}.distance={config['distance']}: known are {', '.join(DISTANCES)}.")
+    weight = config["weight"]
+    if not isinstance(weight, int | float):
+        raise UserError(f"{key}.weight={weight}: give a number; 0 only reports the term.")
+    reduction = config.get("reduction", "mean")
+    if reduction not in ("mean", "sum"):
+        raise UserError(f"{key}.reduction={reduction}: allowed are mean, sum.")
+    by_layer = config.get("layer_weights") or {"inner": 1.0, "last": 1.0}
+    numbers = isinstance(by_layer, Mapping) and all(isinstance(value, int | float) for value in by_layer.values())
+    if not numbers or set(by_layer) != {"inner", "last"} or min(by_layer.values()) < 0 or by_layer["last"] == 0:
+        raise UserError(f"{key}.layer_weights={by_layer}: give {{inner: NUMBER, last: NUMBER}}, 0 or more, last above.")
+    inner, last = float(by_layer["inner"]), float(by_layer["last"])
+    return Term(name, DISTANCES[config["distance"]], _constant(float(weight)), inner, last, reduction)
 
 
 def _matches(layer_map: Any, student_layers: int, teacher_layers: int) -> list[LayerMatch]:
@@ -143,18 +222,31 @@ def _matches(layer_map: Any, student_layers: int, teacher_layers: int) -> list[L
         raise UserError(
             f"objective.map={layer_map}: give a name with its arguments, or pairs [student layer, teacher layer]."
         )
-    matches = [LayerMatch(*pair) for pair in layer_map]
-    for place, (student_layer, teacher_layer) in enumerate(matches):
+    return [LayerMatch(*pair) for pair in layer_map]
+
+
+def _check_matches(matches: Sequence[LayerMatch], student_layers: int, teacher_layers: int, heads: str) -> None:
+    predicted: set[int] = set()
+    for student_layer, teacher_layer in matches:
         found = f"objective.map has [{student_layer}, {teacher_layer}]"
         if not (0 <= student_layer <= student_layers and 0 <= teacher_layer <= teacher_layers):
             raise UserError(
                 f"{found}: the student has layers 0 to {student_layers}, the teacher 0 to {teacher_layers}."
             )
-        if student_layer != student_layers:
-            raise UserError(f"{found}: the heads stand on the student's last layer, so [{student_layers}, ...].")
-        if matches[place] in matches[:place]:
-            raise UserError(f"{found} twice.")
-    return matches
+        if heads == "joint" and student_layer != student_layers:
+            raise UserError(
+                f"{found}: joint heads stand on the student's last layer, so [{student_layers}, ...]. For heads on "
+                "other layers set architecture.heads=layerwise."
+            )
+        if teacher_layer in predicted:
+            raise UserError(f"{found}: teacher layer {teacher_layer} is there twice, and has one head.")
+        predicted.add(teacher_layer)
+    if student_layers not in {match.student_layer for match in matches}:
+        highest = max(match.student_layer for match in matches)
+        raise UserError(
+            f"objective.map ends with the student's layer {highest}: what is above it would learn nothing. Match its "
+            f"last layer, {student_layers}, as well, or set architecture.num_hidden_layers={highest}."
+        )
 
 
 def _are_pairs(layer_map: Any) -> bool:

@@ -1,6 +1,6 @@
 """Distil a teacher into a student: the LightningModule of the main job."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -8,6 +8,7 @@ from torch import Tensor
 
 from speechdistill.batch import WaveBatch
 from speechdistill.errors import UserError
+from speechdistill.frames import num_frames
 from speechdistill.models.student import StudentForDistillation
 from speechdistill.objectives.distances import cosine, frame_mean
 from speechdistill.objectives.objective import Objective
@@ -25,6 +26,7 @@ class DistillationModule(TrainingModule):
         optim: see TrainingModule.
         max_steps: see TrainingModule.
         seed: see TrainingModule.
+        epoch_of: of (optimizer steps done), to passes over the data done; the same on every rank.
     """
 
     def __init__(
@@ -35,9 +37,12 @@ class DistillationModule(TrainingModule):
         optim: Mapping[str, Any],
         max_steps: int,
         seed: int,
+        epoch_of: Callable[[int], int] = lambda step: 0,
     ) -> None:
         super().__init__(student, optim, max_steps, seed)
         self.objective = objective
+        self.epoch_of = epoch_of
+        self._student_config = student.config
         teacher.cut(max(objective.teacher_layers))
         if student.config.feature_grad_mult == 0:
             student.student.feature_encoder.requires_grad_(False)  # several devices wait for every gradient there is
@@ -56,20 +61,33 @@ class DistillationModule(TrainingModule):
     def loss(self, batch: WaveBatch, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor], Tensor]:
         """Objective of a batch; in validation also the cosine between prediction and target, layer by layer."""
         targets = self.teacher(batch, self.objective.teacher_layers)
-        hidden = targets.tensors["hidden"]
         output = self.model(batch.waveforms, batch.num_samples if batch.is_padded else None)
-        frames = next(iter(output.predictions.values())).shape[1]
-        teacher_frames = next(iter(hidden.values())).shape[1]
-        if frames != teacher_frames:
-            raise UserError(
-                f"the student makes {frames} frames where the teacher makes {teacher_frames}: their convolutions must "
-                "have the same strides."
-            )
-        value = self.objective(output.predictions, hidden, targets.num_frames, step)
+        hidden = self._as_long(targets.tensors["hidden"], output.predictions, batch.waveforms.shape[1])
+        # In validation every layer counts, so that its numbers compare.
+        epoch = self.epoch_of(step) if self.training else None
+        value = self.objective(output.predictions, hidden, output.num_frames, step, epoch)
         parts = value.parts
         if not self.training:
-            valid = targets.num_frames
             for layer in self.objective.teacher_layers:
                 similarity = cosine(output.predictions[layer], hidden[layer])
-                parts[f"cosine/layer_{layer:02d}"] = frame_mean(similarity, valid)
-        return value.total, parts, targets.num_frames.sum()
+                parts[f"cosine/layer_{layer:02d}"] = frame_mean(similarity, output.num_frames)
+        return value.total, parts, output.num_frames.sum()
+
+    def _as_long(
+        self, targets: Mapping[int, Tensor], predictions: Mapping[int, Tensor], num_samples: int
+    ) -> Mapping[int, Tensor]:
+        """Leave out the target frames that heads behind a time reduction do not predict: its incomplete last group.
+
+        Raises:
+            UserError: student and teacher differ in frames in any other way.
+        """
+        config = self._student_config
+        frames = next(iter(predictions.values())).shape[1]
+        teacher_frames = next(iter(targets.values())).shape[1]
+        student_frames = num_frames(num_samples, config.conv_stack)
+        if student_frames != teacher_frames or not 0 <= teacher_frames - frames < config.time_reduction_factor:
+            raise UserError(
+                f"the student makes {student_frames} frames where the teacher makes {teacher_frames}, and predicts "
+                f"{frames} of them: their convolutions must have the same strides."
+            )
+        return {layer: target[:, :frames] for layer, target in targets.items()}

@@ -88,10 +88,12 @@ def layer_similarity(
         taps = teacher(batch)
         output = student(batch.waveforms, batch.num_samples if batch.is_padded else None, layers)
         states = [*(output.hidden_states[layer] for layer in layers), *output.predictions.values()]
-        valid = ~padding_mask(taps.num_frames, states[0].shape[1])
-        ours.append([state[valid].float().cpu() for state in states])
-        theirs.append([state[valid].float().cpu() for state in taps.tensors["hidden"].values()])
-        frames += int(taps.num_frames.sum())
+        # Heads behind a time reduction leave a last frame out: what they predict is what is compared.
+        size = min(state.shape[1] for state in states)
+        valid = ~padding_mask(output.num_frames, size)
+        ours.append([state[:, :size][valid].float().cpu() for state in states])
+        theirs.append([state[:, :size][valid].float().cpu() for state in taps.tensors["hidden"].values()])
+        frames += int(output.num_frames.sum())
         if frames >= _FRAMES_TO_COMPARE:
             break
     rows = [_centred(torch.cat(parts)) for parts in zip(*ours, strict=True)]

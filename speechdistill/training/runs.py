@@ -20,7 +20,7 @@ from speechdistill.checkpoints.student_dir import load_student, save_student
 from speechdistill.errors import UserError
 from speechdistill.evaluation.cost import macs_per_second, num_params
 from speechdistill.frames import num_frames
-from speechdistill.models.derive import copy_from_teacher, derive_config
+from speechdistill.models.derive import copy_from_teacher, derive_config, student_depth
 from speechdistill.models.student import StudentForDistillation
 from speechdistill.objectives.objective import build_objective
 from speechdistill.teachers.load import Teacher, load_teacher
@@ -137,8 +137,16 @@ def distillation(config: dict[str, Any], data: SpeechData) -> Job:
         "params": teacher.num_params,
     }
     architecture = config["architecture"]
-    objective = build_objective(config["objective"], architecture["num_hidden_layers"], teacher.num_layers)
-    student_config = derive_config(architecture, teacher.config, objective.teacher_layers, provenance)
+    depth, heads = student_depth(architecture, teacher.num_layers), architecture.get("heads", "joint")
+    objective = build_objective(config["objective"], depth, teacher.num_layers, heads, config["seed"])
+    matches = sorted(objective.matches, key=lambda match: match.teacher_layer)
+    student_config = derive_config(
+        architecture,
+        teacher.config,
+        [match.teacher_layer for match in matches],
+        provenance,
+        [match.student_layer for match in matches],
+    )
     student = StudentForDistillation(student_config)
     started = _initialise(student, teacher, config["student"]["init_from"], architecture["copied_parts"])
     about: dict[str, Any] = {
@@ -157,7 +165,13 @@ def distillation(config: dict[str, Any], data: SpeechData) -> Job:
         f"loss     {objective.formula()}",
     ]
     module = DistillationModule(
-        student.train(), teacher, objective, config["optim"], config["trainer"]["max_steps"], config["seed"]
+        student.train(),
+        teacher,
+        objective,
+        config["optim"],
+        config["trainer"]["max_steps"],
+        config["seed"],
+        epoch_of=lambda step: step * data.batches_per_step // data.train_plan.per_epoch,
     )
 
     def save(out_dir: Path, summary: Mapping[str, Any]) -> None:

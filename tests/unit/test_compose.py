@@ -16,7 +16,7 @@ def choices(group: str) -> list[str]:
 
 
 def test_the_groups_hold_as_many_files_as_are_tested():
-    assert len(choices("recipe")) == 2
+    assert len(choices("recipe")) == 4
     assert len(choices("data")) == 3
     assert len(choices("teacher")) == 5
 
@@ -134,7 +134,10 @@ def test_quoted_paths_lose_their_quotes_and_null_stays_null():
         (["optm=distilhubert"], r"no key 'optm', did you mean 'optim'\?"),
         (["sed=1"], r"no key 'sed', did you mean 'seed'\?"),
         (["objective.terms.hidden_l3.weight=1"], r"did you mean 'objective\.terms\.hidden_l1\.weight'"),
-        (["recipe=nope"], r"recipe=nope does not exist.*recipe is one of distilhubert, hubert_mini"),
+        (
+            ["recipe=nope"],
+            r"recipe=nope does not exist.*recipe is one of distilhubert, fithubert, .*, hubert_mini",
+        ),
         (["recipe=distilhubrt"], r"did you mean 'distilhubert'"),
         (["teacher=hubert_bass"], r"teacher=hubert_bass does not exist, did you mean 'hubert_base'\?"),
         (["data=librispeech"], r"data\.root has to be given: add data\.root=\.\.\."),

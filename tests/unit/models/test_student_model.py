@@ -9,7 +9,7 @@ import torch
 from speechdistill.frames import num_frames
 from speechdistill.models.config import StudentConfig, uniform_layers
 from speechdistill.models.feature_encoder import normalize_waveforms, scale_gradient
-from speechdistill.models.heads import PredictionHeads
+from speechdistill.models.heads import JointHeads
 from speechdistill.models.student import StudentForDistillation, StudentModel
 
 CONV_LAYERS = [[16, 10, 5], *[[16, 3, 2]] * 4, *[[16, 2, 2]] * 2]
@@ -235,7 +235,7 @@ def test_initial_weights_are_huberts():
 
 @torch.no_grad()
 def test_heads_are_a_joint_map_and_one_map_a_teacher_layer():
-    heads = PredictionHeads(6, [3, 1], 5)
+    heads = JointHeads(6, [3, 1], 5)
     for parameter in heads.parameters():
         parameter.normal_()
     hidden = waves(2, 7, 6)
