@@ -244,7 +244,10 @@ def test_joint_heads_read_restored_frames():
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"time_reduction_factor": 0, "time_reduction_layer": None}, ["time_reduction_factor is 0", "1 (no reduction)"]),
+        (
+            {"time_reduction_factor": 0, "time_reduction_layer": None},
+            ["time_reduction_factor is 0", "1 (no reduction)"],
+        ),
         ({"time_reduction_factor": 1}, ["time_reduction_layer is 1", "None where time_reduction_factor is 1"]),
         ({"time_reduction_layer": None}, ["time_reduction_layer is None", "1 to 3"]),
         ({"time_reduction_layer": 0}, ["time_reduction_layer is 0", "1 to 3"]),
