@@ -265,10 +265,11 @@ class StudentForDistillation(StudentPreTrainedModel):
     ) -> Distilled:
         """Predict what the teacher makes of the waveforms; arguments as in `StudentModel.encode`.
 
-        Joint heads and a contextual one read the last hidden state at 20 ms. Layerwise heads read theirs as a time reduction leaves them
-        and make factor frames of each, so that frames of an incomplete last group are not predicted.
+        Joint heads and a contextual one read the last hidden state at 20 ms. Layerwise heads read theirs as a time
+        reduction leaves them and make factor frames of each, so that frames of an incomplete last group are not
+        predicted.
         """
-        given = {"masked": masked, "features": features}
+        given: dict[str, Any] = {"masked": masked, "features": features}
         if not isinstance(self.heads, LayerwiseHeads):
             encoded = self.student.encode(waveforms, num_samples, layers, **given)
             return Distilled(self.heads(encoded.last_hidden_state), encoded.hidden_states, encoded.num_frames)

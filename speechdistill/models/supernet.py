@@ -24,7 +24,7 @@ class Supernet(nn.Module):
         space: what can be chosen.
 
     Args:
-        network: becomes part of the supernet; its config gets the search space.
+        network: becomes part of the supernet.
         space: what can be chosen.
 
     Raises:
@@ -36,8 +36,6 @@ class Supernet(nn.Module):
         _check_fits(network.config, space)
         self.network = network
         self.space = space
-        network.config.search_space = space.to_dict()
-        network.student.config.search_space = space.to_dict()
         self._shells: dict[Subnet, StudentForDistillation] = {}
 
     @property
