@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 from speechdistill.errors import UserError
 
-VERBS = ("train", "probe")
+VERBS = ("train", "probe", "superb", "export")
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:

@@ -39,6 +39,14 @@ def num_frames(num_samples: int | Tensor, conv_stack: Sequence[tuple[int, int]] 
     return length.clamp(min=0) if isinstance(length, Tensor) else max(length, 0)
 
 
+def samples_for(num_frames: int, conv_stack: Sequence[tuple[int, int]] = HUBERT_CONV_STACK) -> int:
+    """Samples that a stack of unpadded convolutions needs for so many frames; for one it is the receptive field."""
+    length = num_frames
+    for kernel, stride in reversed(conv_stack):
+        length = (length - 1) * stride + kernel
+    return length
+
+
 def padding_mask(lengths: Tensor, size: int) -> Tensor:
     """Mark what lies behind the end of each row.
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from speechdistill.audio.table import Skipped, Table
 from speechdistill.errors import UserError
+from speechdistill.whole_file import whole_file
 
 
 def save_table(path: Path, table: Table) -> None:
@@ -21,8 +22,7 @@ def save_table(path: Path, table: Table) -> None:
         "skipped": [[item.path, item.reason] for item in table.skipped],
         "too_short": list(table.too_short),
     }
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("wb") as file:
+    with whole_file(path, "wb") as file:
         np.savez_compressed(
             file,
             paths=_packed(table.paths),
@@ -30,7 +30,6 @@ def save_table(path: Path, table: Table) -> None:
             splits=table.splits,
             about=_packed([json.dumps(about)]),
         )
-    os.replace(partial, path)
 
 
 def load_table(path: Path, root: Path | None = None) -> Table:
@@ -56,7 +55,10 @@ def load_table(path: Path, root: Path | None = None) -> Table:
                 too_short=tuple(about["too_short"]),
             )
     except Exception as error:  # whatever a damaged file makes numpy, zlib and json raise
-        raise UserError(f"{path} cannot be read ({type(error).__name__}: {error}).") from error
+        raise UserError(
+            f"{path} cannot be read ({type(error).__name__}: {error}). Without the file the corpus is measured anew: "
+            "delete it, if nothing in data.root has changed."
+        ) from error
     return table if root is None else replace(table, root=root)
 
 

@@ -6,9 +6,10 @@ from typing import Any, Protocol
 
 import torch
 
+from speechdistill.checkpoints.encoders import load_encoder
 from speechdistill.checkpoints.student_dir import load_student
 from speechdistill.errors import UserError
-from speechdistill.evaluation.features import Features, encoder_features, head_features, load_encoder, mfcc_features
+from speechdistill.evaluation.features import Features, encoder_features, head_features, mfcc_features
 from speechdistill.evaluation.probes import Run
 from speechdistill.models.config import StudentConfig
 from speechdistill.models.derive import copy_from_teacher

@@ -4,7 +4,6 @@ A recording goes through the encoder alone and unpadded. The group norm of HuBER
 statistics over time, padding included, so that features from a padded batch would depend on their neighbours.
 """
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,12 +14,10 @@ from torch.nn import functional as F
 
 from speechdistill.audio.reading import UnreadableAudioError, read_waveform
 from speechdistill.batch import WaveBatch
-from speechdistill.checkpoints.student_dir import load_student
 from speechdistill.errors import UserError
 from speechdistill.frames import FRAME_STRIDE_SAMPLES, FRAME_WINDOW_SAMPLES, SAMPLE_RATE_HZ
-from speechdistill.models.config import StudentConfig
 from speechdistill.models.student import StudentForDistillation, StudentModel
-from speechdistill.teachers.load import MINI, Teacher, load_teacher
+from speechdistill.teachers.load import Teacher
 
 # From a waveform (S,) to one (T, D) for each layer, 0 to L; MFCCs are a single layer.
 Features = Callable[[Tensor], list[Tensor]]
@@ -96,33 +93,6 @@ def head_features(model: StudentForDistillation) -> Features:
         return [state[0] for state in [*states, *(_held(prediction, frames) for prediction in predictions)]]
 
     return features
-
-
-def load_encoder(name: str, key: str = "upstream") -> StudentModel | Teacher:
-    """Load a student (its folder or its run's) or a teacher ("mini", folder, hub id).
-
-    Args:
-        name: what to load.
-        key: the word of the command line that it came from, for messages.
-
-    Raises:
-        UserError: it is neither.
-    """
-    folder = Path(name).expanduser()
-    if not folder.is_dir():
-        if name != MINI and (name.startswith((".", "/", "~")) or name.count("/") > 1):
-            raise UserError(f"{key}={name}: no such folder.")
-        return load_teacher(name)
-    if (folder / "student" / "config.json").is_file() and not (folder / "config.json").is_file():
-        return load_student(folder)
-    try:
-        model_type = json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{key}={name} is neither a student (a run's folder, or the student/ in it) nor an encoder in Hugging "
-            "Face's format: no config.json in it names a model_type."
-        ) from error
-    return load_student(folder) if model_type == StudentConfig.model_type else load_teacher(name)
 
 
 def read_recording(path: Path) -> Tensor:

@@ -137,6 +137,14 @@ class StudentConfig(PretrainedConfig):
         """(kernel, stride) of each convolution, as `speechdistill.frames.num_frames` reads it."""
         return tuple((kernel, stride) for _, kernel, stride in self.conv_layers)
 
+    @property
+    def predicted_layers(self) -> tuple[int, ...]:
+        """The teacher's layers under which the heads give predictions, ascending; none without heads."""
+        if self.heads is None:
+            return ()
+        layers = self.heads["teacher_layers"]
+        return (max(layers),) if self.heads["kind"] == "contextual" else tuple(sorted(layers))
+
     def reduction_of(self, layer: int) -> int:
         """Factor by which the frames of a hidden state are reduced inside the encoder, 1 = not at all."""
         first = self.time_reduction_layer

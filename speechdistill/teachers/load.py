@@ -110,6 +110,12 @@ class Teacher(nn.Module):
         Raises:
             ValueError: a layer that the teacher does not have.
         """
+        # The teacher has its own precision; the student's autocast ends here.
+        with torch.autocast(batch.waveforms.device.type, enabled=False):
+            return self.taps(batch, layers, feed_forward)
+
+    def taps(self, batch: WaveBatch, layers: Collection[int] | None = None, feed_forward: Collection[int] = ()) -> Taps:
+        """What `forward` does, with the caller's gradients and precision: for those who train the teacher's encoder."""
         wanted = range(self.num_layers + 1) if layers is None else sorted(set(layers))
         for lowest, asked in ((0, wanted), (1, feed_forward)):
             if unknown := [layer for layer in asked if not lowest <= layer <= self.num_layers]:
@@ -139,9 +145,7 @@ class Teacher(nn.Module):
             for layer in getattr(self.model.encoder.pos_conv_embed, "layers", ()):
                 hooks.append(layer.register_forward_hook(partial(_silence_padding, frames)))
         try:
-            # The teacher has its own precision; the student's autocast ends here.
-            with torch.autocast(waveforms.device.type, enabled=False):
-                self.model(waveforms.to(dtype), attention_mask=mask)
+            self.model(waveforms.to(dtype), attention_mask=mask)
         finally:
             for hook in hooks:
                 hook.remove()

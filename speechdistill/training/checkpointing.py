@@ -14,8 +14,9 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.utilities import rank_zero_info
 
 from speechdistill.errors import UserError
-from speechdistill.training.distributed import Agreement
+from speechdistill.training.distributed import Agreement, is_lost_connection
 from speechdistill.training.module import NotFiniteError, TrainingModule
+from speechdistill.whole_file import whole_file
 
 LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
 
@@ -30,17 +31,10 @@ class WholeFileCheckpointIO(TorchCheckpointIO):
         """Save to `path`; the last.ckpt that was there becomes previous.ckpt."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.partial")
-        try:
-            with partial.open("wb") as file:
-                torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
+        with whole_file(path, "wb") as file:
+            torch.save(checkpoint, file)
             if path.name == LAST and path.exists():
                 _keep_as(path, path.with_name(PREVIOUS))
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
 
 
 def _keep_as(path: Path, other: Path) -> None:
@@ -70,7 +64,9 @@ def newest_checkpoint(folder: Path) -> Path:
             rank_zero_info(f"{path} cannot be read ({type(error).__name__}); trying the one before it")
             continue
         return path
-    raise UserError(f"resume: {folder} holds no readable checkpoint ({LAST} or {PREVIOUS}).")
+    raise UserError(
+        f"resume: {folder} holds no readable checkpoint ({LAST} or {PREVIOUS}). Begin anew with the same out_dir."
+    )
 
 
 def done_steps(checkpoint: Path | None) -> int:
@@ -185,7 +181,9 @@ class Checkpoints(Callback):
 
         No checkpoint: what broke a run may have come in the middle of a step, and the last one is good.
         """
-        if trainer.is_global_zero and trainer.global_step and not isinstance(exception, NotFiniteError):
+        # Where another rank died, a GPU may wait for it without end.
+        hopeless = isinstance(exception, NotFiniteError) or is_lost_connection(exception)
+        if trainer.is_global_zero and trainer.global_step and not hopeless:
             self.save_student()
 
     def _save(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -216,7 +214,7 @@ class StopOnSignal(Callback):
     """Ctrl-C and SIGTERM end a run after the step in hand; a second one ends it at once.
 
     Attributes:
-        signal: the signal that came, or None.
+        signal: the signal that ends the run, whichever rank it came to, or None.
 
     Args:
         after_steps: stop after so many optimizer steps of the run, whatever its schedule; None runs to the end.
@@ -227,23 +225,32 @@ class StopOnSignal(Callback):
         self.signal: signal.Signals | None = None
         self.after_steps = after_steps
         self.agreement = agreement
+        self._received: signal.Signals | None = None
         self._before: dict[int, Any] = {}
+
+    def listen(self) -> None:
+        """Take over from whoever handles the two signals now."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            before = signal.signal(number, self._notice)
+            self._before.setdefault(number, before)
+
+    def __enter__(self) -> "StopOnSignal":
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        """Give the signals back as they were; not where one ends the run: it may still come to this rank, too."""
+        while self._before and self.signal is None:
+            signal.signal(*self._before.popitem())
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Listen. Not earlier: Lightning sets a handler of its own between its setup and here."""
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._before.setdefault(number, signal.signal(number, self._notice))
-
-    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Leave the handlers as they were."""
-        while self._before:
-            signal.signal(*self._before.popitem())
+        self.listen()
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         """Ask Lightning to stop in good order, behind the last micro-batch of a step."""
         if inside_step(trainer):
             return
-        if number := self.agreement.highest(self.signal or 0):
+        if number := self.agreement.highest(self._received or 0):
             self.signal = signal.Signals(number)
         if self.signal or (self.after_steps is not None and trainer.global_step >= self.after_steps):
             trainer.should_stop = True
@@ -254,6 +261,6 @@ class StopOnSignal(Callback):
 
     def _notice(self, number: int, frame: FrameType | None) -> None:
         # A second signal does not wait for the step to end.
-        if self.signal is not None:
+        if self._received is not None:
             raise KeyboardInterrupt
-        self.signal = signal.Signals(number)
+        self._received = signal.Signals(number)

@@ -9,11 +9,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from lightning.fabric.plugins.environments import ClusterEnvironment
+from lightning.pytorch.plugins.environments import LightningEnvironment, SLURMEnvironment, TorchElasticEnvironment
 from lightning.pytorch.strategies import DDPStrategy, Strategy
 
 from speechdistill.errors import UserError
+from speechdistill.training.ranks import LEADER_VARIABLE, Launch
 
-_LOST = "another process of this run ended, so this one ends too. The message of the other may say why;"
+
+def environment_of(launch: Launch) -> ClusterEnvironment:
+    """What Lightning is to take for the launcher: its own guess starts no processes inside a Slurm job."""
+    if launch.launcher == "torchrun":
+        return TorchElasticEnvironment()
+    if launch.launcher == "Slurm":
+        return SLURMEnvironment(auto_requeue=False)  # its answer to signals knows nothing of our run folder
+    return LightningEnvironment()
 
 
 def choose_strategy(num_ranks: int) -> str | Strategy:
@@ -37,6 +47,11 @@ class Agreement:
         self.num_ranks = num_ranks
         self._group: torch.distributed.ProcessGroup | None = None
 
+    @property
+    def was_asked(self) -> bool:
+        """Whether the ranks have met."""
+        return self._group is not None
+
     def highest(self, number: int) -> int:
         """The highest number that any rank has; to be called by all of them."""
         if self.num_ranks == 1:
@@ -49,30 +64,39 @@ class Agreement:
 
 
 @contextmanager
-def lost_rank_is_an_answer(num_ranks: int, go_on: str) -> Iterator[None]:
-    """Turn what a rank sees when another one dies into one message.
+def lost_rank_is_an_answer(agreement: Agreement, go_on: str) -> Iterator[None]:
+    """Turn what a rank sees when another one dies, or cannot be found, into one message.
 
     Lightning ends the leader with SIGKILL when one of its children failed; the message goes out before.
 
     Args:
-        num_ranks: processes that train together.
+        agreement: among the ranks; they have met once it was asked for.
         go_on: the command that resumes the run.
 
     Raises:
-        UserError: another rank has gone.
+        UserError: another rank has gone, or never came.
     """
-    message = f"{_LOST} go on from the last checkpoint with: {go_on}"
+    lost = (
+        "another process of this run ended, so this one ends too. The message of the other may say why; go on from the "
+        f"last checkpoint with: {go_on}"
+    )
     observer = logging.getLogger("lightning.fabric.strategies.launchers.subprocess_script")
-    handler = _Say(f"speechdistill: {message}")
+    handler = _Say(f"speechdistill: {lost}")
     before = observer.level
     observer.addHandler(handler)
     observer.setLevel(logging.INFO)
     try:
         yield
     except RuntimeError as error:
-        if num_ranks == 1 or not _is_lost_connection(error):
+        if agreement.num_ranks == 1 or not is_lost_connection(error):
             raise
-        raise UserError(message) from error
+        said = str(error).strip().partition("\n")[0]
+        if agreement.was_asked:
+            raise UserError(f"{lost} ({said})") from error
+        raise UserError(
+            f"the processes of this run could not connect: {said}. Between nodes, check MASTER_ADDR, MASTER_PORT, and "
+            "the network interfaces that GLOO_SOCKET_IFNAME and NCCL_SOCKET_IFNAME name."
+        ) from error
     finally:
         observer.removeHandler(handler)
         observer.setLevel(before)
@@ -89,20 +113,20 @@ class _Say(logging.Handler):
         print(self.line, flush=True)
 
 
-def _is_lost_connection(error: RuntimeError) -> bool:
-    text = str(error)
-    return isinstance(error, torch.distributed.DistError) or any(
-        sign in text for sign in ("Connection closed by peer", "Connection reset by peer", "Connection refused", "gloo")
-    )
+def is_lost_connection(error: BaseException) -> bool:
+    """Whether this is what torch raises when it cannot reach another rank."""
+    signs = ("Connection closed by peer", "Connection reset by peer", "Connection refused", "gloo")
+    of_torch = isinstance(error, torch.distributed.DistError)
+    return of_torch or (isinstance(error, RuntimeError) and any(sign in str(error) for sign in signs))
 
 
-def end_with_parent() -> None:
-    """End this process when the leader that started it dies: on a GPU it would wait for it for half an hour."""
-    parent = os.getppid()
+def end_with_leader() -> None:
+    """End this process, which the leader started, when the leader dies: on a GPU it would wait for it for long."""
+    leader = int(os.environ[LEADER_VARIABLE])
 
     def watch() -> None:
-        while os.getppid() == parent:
+        while os.getppid() == leader:
             time.sleep(1)
         os.kill(os.getpid(), signal.SIGKILL)
 
-    threading.Thread(target=watch, daemon=True, name="end-with-parent").start()
+    threading.Thread(target=watch, daemon=True, name="end-with-leader").start()

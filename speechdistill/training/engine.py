@@ -14,12 +14,11 @@ from typing import Any
 import lightning
 import torch
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
-from lightning.pytorch.plugins.environments import SLURMEnvironment
 
 from speechdistill.audio.datamodule import SpeechData
 from speechdistill.errors import UserError
 from speechdistill.training.checkpointing import Checkpoints, StopOnSignal, WholeFileCheckpointIO, done_steps
-from speechdistill.training.distributed import Agreement, choose_strategy, lost_rank_is_an_answer
+from speechdistill.training.distributed import Agreement, choose_strategy, environment_of, lost_rank_is_an_answer
 from speechdistill.training.metrics_csv import MetricsCsv
 from speechdistill.training.module import TrainingModule
 from speechdistill.training.progress import Progress
@@ -116,27 +115,23 @@ def fit(
         logger=_loggers(settings, out_dir, done_steps(resume_from), wandb_config),
         # Metrics are logged before a checkpoint says that their step is done.
         callbacks=[progress, stop, checkpoints],
-        plugins=[WholeFileCheckpointIO(), *_environment()],
+        plugins=[WholeFileCheckpointIO(), environment_of(find_launch())],
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
         log_every_n_steps=settings["log_every_n_steps"],
     )
     go_on = f"{Path(sys.executable).name} -m speechdistill.train resume={out_dir}"
-    with out_of_memory_is_an_answer(data), disk_full_is_an_answer(out_dir), lost_rank_is_an_answer(num_ranks, go_on):
+    with stop, out_of_memory_is_an_answer(data), lost_rank_is_an_answer(agreement, go_on):
         trainer.fit(module, datamodule=data, ckpt_path=resume_from, weights_only=True)
         done = trainer.global_step
+        stop.listen()  # Lightning has put back what it found
         # A run that was stopped early is to end at once; the next start validates.
         if validates and done == max_steps and done % min(settings["validate_every_steps"], max_steps):
             trainer.validate(module, datamodule=data, verbose=False)
     for logger in trainer.loggers:
         logger.finalize("success")
     return Outcome(done, progress.summary(), dict(module.val_metrics), stop.signal)
-
-
-def _environment() -> list[SLURMEnvironment]:
-    """Slurm without Lightning's own answer to its signals, which knows nothing of our run folder."""
-    return [SLURMEnvironment(auto_requeue=False)] if find_launch().launcher == "Slurm" else []
 
 
 def _loggers(

@@ -1,7 +1,6 @@
 """metrics.csv: one row for each logged step, also after a resume."""
 
 import csv
-import os
 from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +8,8 @@ from typing import Any
 
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
+
+from speechdistill.whole_file import whole_file
 
 _FIRST_COLUMNS = ["step", "epoch", "train/loss"]
 
@@ -86,9 +87,7 @@ class MetricsCsv(Logger):
     @rank_zero_only
     def _rewrite(self) -> None:
         """The whole file anew, because a column came or rows went."""
-        partial = self.path.with_name(f".{self.path.name}.partial")
-        with partial.open("w", newline="") as file:
+        with whole_file(self.path) as file:
             writer = csv.DictWriter(file, self.columns, restval="")
             writer.writeheader()
             writer.writerows(self.rows[step] for step in sorted(self.rows))
-        os.replace(partial, self.path)

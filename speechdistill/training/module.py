@@ -7,6 +7,7 @@ import torch
 from lightning import LightningModule
 from torch import Tensor, nn
 
+from speechdistill.audio.table_file import fingerprint
 from speechdistill.batch import WaveBatch
 from speechdistill.errors import UserError
 from speechdistill.training.schedules import linear_warmup_and_decay
@@ -49,6 +50,25 @@ class TrainingModule(LightningModule):
         self._micro_metrics: list[dict[str, Tensor]] = []
         self._val_sums: dict[str, Tensor] = {}
         self._val_frames: Tensor | float = 0.0
+
+    def on_fit_start(self) -> None:
+        """Make sure that all ranks take their batches from one plan.
+
+        Raises:
+            UserError: they found different recordings, or are not as many as the plan was made for.
+        """
+        data: Any = getattr(self.trainer, "datamodule", None)
+        if self.trainer.world_size != data.num_ranks:
+            raise UserError(
+                f"{data.num_ranks} processes were to train together, {self.trainer.world_size} do: whoever started "
+                "them disagrees with trainer.devices and trainer.num_nodes."
+            )
+        found = [of_rank["recordings"] for of_rank in self._of_all_ranks({"recordings": fingerprint(data.table)})]
+        if len(set(found)) > 1:
+            raise UserError(
+                f"the processes of this run found different recordings in data.root ({len(set(found))} versions). Is "
+                "it the same folder on every node, and does nobody change it? Begin anew."
+            )
 
     def loss(self, batch: WaveBatch, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor], Tensor]:
         """The loss of a batch.

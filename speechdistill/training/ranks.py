@@ -9,7 +9,9 @@ from lightning.pytorch.plugins.environments import SLURMEnvironment
 
 from speechdistill.errors import UserError
 
+# What the leader hands on to the processes that are started in its name.
 OUT_DIR_VARIABLE = "SPEECHDISTILL_OUT_DIR"
+LEADER_VARIABLE = "SPEECHDISTILL_LEADER_PID"
 
 
 @dataclass(frozen=True)
@@ -37,14 +39,21 @@ class Launch:
 
 
 def find_launch() -> Launch:
-    """Read from the environment how this process was started."""
+    """Read from the environment how this process was started.
+
+    Raises:
+        UserError: Slurm was not told how many tasks a node gets.
+    """
     environment = os.environ
     if torch.distributed.is_torchelastic_launched():
         world, local = int(environment["WORLD_SIZE"]), int(environment["LOCAL_WORLD_SIZE"])
         return Launch(int(environment["RANK"]), "torchrun", local, world // local)
     if SLURMEnvironment.detect() and int(environment["SLURM_NTASKS"]) > 1:
+        if "SLURM_NTASKS_PER_NODE" not in environment:
+            raise UserError("Slurm: say --ntasks-per-node=N, one task for each GPU of a node, instead of --ntasks.")
         tasks, nodes = int(environment["SLURM_NTASKS"]), int(environment.get("SLURM_NNODES", 1))
         return Launch(int(environment["SLURM_PROCID"]), "Slurm", tasks // nodes, nodes)
+    # One task of Slurm's is a process like any other, which starts the others itself.
     # On several nodes without a launcher a person starts one process on each, with NODE_RANK (see Lightning's docs).
     local, node = int(environment.get("LOCAL_RANK", 0)), int(environment.get("NODE_RANK", 0))
     return Launch(local or node, is_child=local > 0 and OUT_DIR_VARIABLE in environment)
@@ -59,7 +68,7 @@ def choose_devices(devices: Any, launch: Launch | None = None) -> int:
     found = torch.cuda.device_count()
     started = launch.devices if launch else None
     if devices == "auto":
-        return started or max(1, found)
+        devices = started or max(1, found)
     if type(devices) is not int or devices < 1:
         raise UserError(f'trainer.devices={devices}: give "auto" or a number from 1.')
     if launch and started not in (None, devices):
@@ -69,8 +78,9 @@ def choose_devices(devices: Any, launch: Launch | None = None) -> int:
         )
     if found and devices > found:
         raise UserError(
-            f"trainer.devices={devices}, but this machine has {found} GPUs. A resumed run takes fewer with "
-            "trainer.accumulate raised by as much."
+            f"trainer.devices={devices}, but this process sees {found} GPUs. A resumed run takes fewer with "
+            "trainer.accumulate raised by as much. Under Slurm, ask for --gpus-per-node, not --gpus-per-task: every "
+            "process chooses its own among all of the node's."
         )
     return devices
 

@@ -15,6 +15,7 @@ from speechdistill.audio.datamodule import SpeechData
 from speechdistill.audio.table import Table
 from speechdistill.training.engine import Outcome
 from speechdistill.training.module import TrainingModule
+from speechdistill.whole_file import whole_file
 
 _PACKAGES = ("speechdistill", "torch", "torchaudio", "transformers", "lightning", "numpy", "soundfile")
 
@@ -75,9 +76,8 @@ def git_commit() -> str | None:
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write a JSON file whole or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    with whole_file(path) as file:
+        file.write(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def model_card(summary: Mapping[str, Any], formula: str) -> str:

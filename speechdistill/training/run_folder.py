@@ -4,7 +4,6 @@ import os
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,9 @@ from speechdistill.audio.corpora import load_corpus
 from speechdistill.audio.table import Table
 from speechdistill.audio.table_file import fingerprint, load_table, save_table
 from speechdistill.errors import UserError
-from speechdistill.training.ranks import OUT_DIR_VARIABLE, Launch
+from speechdistill.training.checkpointing import LAST, PREVIOUS
+from speechdistill.training.ranks import LEADER_VARIABLE, OUT_DIR_VARIABLE, Launch
+from speechdistill.whole_file import whole_file
 
 _RECORDINGS = "recordings.npz"
 
@@ -36,9 +37,11 @@ def open_run_folder(config: dict[str, Any], launch: Launch) -> Path:
     name = config["out_dir"] or handed or f"runs/{config['recipe']}/{time.strftime('%Y-%m-%d_%H-%M-%S')}"
     folder = Path(name).expanduser().resolve()
     config["out_dir"] = os.environ[OUT_DIR_VARIABLE] = str(folder)
+    if not launch.is_child:
+        os.environ[LEADER_VARIABLE] = str(os.getpid())
     if not launch.is_leader:
         return folder
-    if not config["resume"] and (folder / "checkpoints").is_dir() and any((folder / "checkpoints").iterdir()):
+    if not config["resume"] and any((folder / "checkpoints" / name).exists() for name in (LAST, PREVIOUS)):
         raise UserError(
             f"out_dir={folder} already holds checkpoints. Go on with resume={folder}, or choose another out_dir."
         )
@@ -55,18 +58,17 @@ def open_run_folder(config: dict[str, Any], launch: Launch) -> Path:
 
 def write_config(out_dir: Path, config: Mapping[str, Any]) -> None:
     """Leave the resolved configuration, from which `resume=` starts."""
-    partial = out_dir / ".config.yaml.partial"
-    resolved = {**config, "resume": None}
-    partial.write_text(yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True), encoding="utf-8")
-    os.replace(partial, out_dir / "config.yaml")
+    with whole_file(out_dir / "config.yaml") as file:
+        yaml.safe_dump({**config, "resume": None}, file, sort_keys=False, allow_unicode=True)
 
 
 def recordings(config: Mapping[str, Any], out_dir: Path, launch: Launch) -> Table:
     """What the run trains on.
 
-    A corpus is measured once, at the run's first start. Whoever joins later (a resumed run, a process that the leader
+    A corpus is measured at the run's first start. Whoever joins later (a resumed run, a process that the leader
     started) takes the table from the run's folder: it costs nothing, and a file that has come or gone since then
-    changes no batch.
+    changes no batch. Processes that torchrun or Slurm start measure it each for themselves, the first time; before the
+    first step all ranks compare what they have (TrainingModule).
 
     Args:
         config: of the run.
@@ -77,8 +79,10 @@ def recordings(config: Mapping[str, Any], out_dir: Path, launch: Launch) -> Tabl
         UserError: what the corpus has to complain about, or it is not the one that the run began with.
     """
     path = out_dir / _RECORDINGS
-    saved = load_table(path) if path.is_file() and (config["resume"] or launch.is_child) else None
-    if saved is None or config["data"]["kind"] == "demo":  # which may have to be synthesised again
+    is_demo = config["data"]["kind"] == "demo"
+    root = None if is_demo else Path(config["data"]["root"]).expanduser().resolve()
+    saved = load_table(path, root) if path.is_file() and (config["resume"] or launch.is_child) else None
+    if saved is None or root is None:  # the demo corpus may have to be synthesised again
         table = load_corpus(config["data"], progress=launch.is_leader)
         if saved is None:
             if launch.is_leader:
@@ -86,7 +90,6 @@ def recordings(config: Mapping[str, Any], out_dir: Path, launch: Launch) -> Tabl
         elif fingerprint(table) != fingerprint(saved):
             raise UserError(f"{out_dir} was trained on another version of the demo corpus; begin a new run.")
         return table
-    root = Path(config["data"]["root"]).expanduser().resolve()
     if not root.is_dir():
         raise UserError(f"data.root={root} does not exist. If the recordings have moved, say data.root=... to where.")
-    return replace(saved, root=root)
+    return saved

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.pytorch.utilities import rank_zero_only
 from torch import nn
 
 from speechdistill.audio.datamodule import SpeechData
@@ -26,13 +27,13 @@ from speechdistill.objectives.objective import build_objective
 from speechdistill.teachers.load import Teacher, load_teacher
 from speechdistill.training.checkpointing import check_batches_per_step, done_steps, newest_checkpoint
 from speechdistill.training.distillation import DistillationModule
-from speechdistill.training.distributed import end_with_parent
-from speechdistill.training.engine import Outcome, choose_precision, fit
+from speechdistill.training.distributed import end_with_leader
+from speechdistill.training.engine import Outcome, choose_precision, disk_full_is_an_answer, fit
 from speechdistill.training.estimate import start_line
 from speechdistill.training.masked_units import MaskedUnitsModule
 from speechdistill.training.module import TrainingModule
 from speechdistill.training.plots import layer_similarity, plot_losses, plot_similarity
-from speechdistill.training.ranks import choose_devices, choose_num_nodes, find_launch
+from speechdistill.training.ranks import Launch, choose_devices, choose_num_nodes, find_launch
 from speechdistill.training.report import git_commit, model_card, summarize, write_json
 from speechdistill.training.run_folder import open_run_folder, recordings, write_config
 
@@ -68,17 +69,28 @@ def run_training(config: dict[str, Any], prepare: Callable[[dict[str, Any], Spee
         UserError: what a person can put right.
     """
     launch = find_launch()
+    # For all that Lightning does before it has found the ranks itself; an attribute that its type does not tell of.
+    setattr(rank_zero_only, "rank", launch.rank)  # noqa: B010
     if launch.is_child:
-        end_with_parent()
+        end_with_leader()
     settings = dict(config["trainer"])
     settings["devices"] = choose_devices(settings["devices"], launch)
     settings["num_nodes"] = choose_num_nodes(settings["num_nodes"], launch)
     settings["precision"] = choose_precision(settings["precision"])
     config["trainer"] = settings
     out_dir = open_run_folder(config, launch)
+    with disk_full_is_an_answer(out_dir):
+        return _run(config, prepare, launch, out_dir)
+
+
+def _run(
+    config: dict[str, Any], prepare: Callable[[dict[str, Any], SpeechData], Job], launch: Launch, out_dir: Path
+) -> int:
+    settings = config["trainer"]
     resume_from = newest_checkpoint(out_dir / "checkpoints") if config["resume"] else None
     if done_steps(resume_from) >= settings["max_steps"] and (out_dir / "summary.json").is_file():
-        print(f"{out_dir} has done all of its {settings['max_steps']} steps; there is nothing to go on with.")
+        if launch.is_leader:
+            print(f"{out_dir} has done all of its {settings['max_steps']} steps; there is nothing to go on with.")
         return 0
     check_batches_per_step(resume_from, settings["devices"], settings["num_nodes"], settings["accumulate"])
 

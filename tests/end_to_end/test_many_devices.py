@@ -9,7 +9,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 
 from tests.end_to_end.runs import losses, start, wait_for
@@ -59,6 +61,7 @@ def test_two_ranks_are_one_that_accumulates_two(
     for name in ("train/loss", "train/grad_norm", "val/loss"):
         values = [[float(value) for value in curve[name] if value] for curve in curves]
         assert values[0] == pytest.approx(values[1], abs=1e-5)
+        assert name != "train/loss" or values[0][-1] < values[0][0]  # it did learn
         assert len(values[0]) == (3 if name == "val/loss" else 20)
 
 
@@ -105,6 +108,7 @@ def test_torchrun_starts_the_ranks_and_sigterm_saves(
     wait_for(out_dir / "checkpoints" / "last.ckpt", process)
     process.send_signal(signal.SIGTERM)
     output, _ = process.communicate(timeout=60)
+    assert process.returncode == 1  # torchrun's own; docs/engine.md says so
     stopped = re.search(r"stopped by SIGTERM after step (\d+) of 100000", output)
     assert stopped, output
     saved = torch.load(out_dir / "checkpoints" / "last.ckpt", weights_only=True)
@@ -125,6 +129,43 @@ def test_slurm_starts_the_ranks(tmp_path: Path, small_run: list[str]) -> None:
     assert said_by[1][0] == ""
     saved = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
     assert (saved["global_step"], saved["batches_per_step"]) == (3, 2)
+
+
+def test_one_task_of_slurms_starts_the_other_ranks_itself(tmp_path: Path, small_run: list[str]) -> None:
+    said = {"SLURM_NTASKS": "1", "SLURM_PROCID": "0", "SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "distil"}
+    words = [*small_run, f"out_dir={tmp_path / 'run'}", "trainer.max_steps=3", "trainer.devices=2"]
+    process = start(*words, environment={**said, "SLURM_LOCALID": "0", "SLURM_NODEID": "0"})
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    saved = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
+    assert saved["batches_per_step"] == 2
+
+
+def test_ranks_that_find_different_recordings_refuse_to_train(tmp_path: Path, small_run: list[str]) -> None:
+    corpora = [tmp_path / "one", tmp_path / "other"]
+    for seed, corpus in enumerate(corpora):
+        corpus.mkdir()
+        random = np.random.default_rng(seed)
+        for number in range(12):
+            audio = random.uniform(-0.3, 0.3, int(random.uniform(1, 3) * 16_000))
+            soundfile.write(corpus / f"{number:02d}.flac", audio, 16_000)
+    said = {"SLURM_NTASKS": "2", "SLURM_NNODES": "1", "SLURM_JOB_ID": "8", "SLURM_NODELIST": "localhost"}
+    said |= {"SLURM_NODEID": "0", "SLURM_NTASKS_PER_NODE": "2", "SLURM_JOB_NAME": "distil", "MASTER_ADDR": "127.0.0.1"}
+    rest = [word for word in small_run if not word.startswith("data.hours")]
+    words = [*rest, "data=folder", f"out_dir={tmp_path / 'run'}", "trainer.max_steps=3"]
+    tasks = [
+        start(
+            *words,
+            f"data.root={corpora[rank]}",
+            environment={**said, "SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank)},
+        )
+        for rank in (0, 1)
+    ]
+    for task in tasks:
+        _, errors = task.communicate(timeout=120)
+        assert task.returncode == 2
+        assert "found different recordings" in errors
+        assert "Traceback" not in errors
 
 
 def test_torchrun_and_the_configuration_have_to_agree(tmp_path: Path, small_run: list[str]) -> None:

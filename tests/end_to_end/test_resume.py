@@ -79,6 +79,20 @@ def test_a_truncated_last_checkpoint_is_passed_over(
     assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
 
 
+def test_a_kill_before_the_first_checkpoint_leaves_a_folder_to_begin_in(
+    tmp_path: Path, small_run: list[str], command: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    # A validation came first: there is a best.ckpt, a part of last.ckpt, and nothing to go on from.
+    folder = tmp_path / "run" / "checkpoints"
+    folder.mkdir(parents=True)
+    for name in ("best.ckpt", ".last.ckpt.partial"):
+        (folder / name).write_bytes(b"PK")
+    words = [*small_run, f"out_dir={tmp_path / 'run'}", "trainer.max_steps=2", "trainer.validate_every_steps=2"]
+    assert command(*words) == 0
+    assert torch.load(folder / "best.ckpt", weights_only=True)["global_step"] == 2
+    assert not list(folder.glob(".*"))
+
+
 def test_a_corpus_that_changed_meanwhile_changes_no_batch(
     tmp_path: Path, small_run: list[str], command: Callable[..., int]
 ) -> None:

@@ -91,10 +91,68 @@ def test_lighthubert_has_the_papers_sizes_and_says_what_is_ours(recipe, share, s
 
 
 def test_the_demo_has_a_space_scaled_to_its_teacher():
-    for recipe in ("lighthubert", "lighthubert_stage_1", "lighthubert_stage_2"):
+    for recipe, share in (("lighthubert", 0.3), ("lighthubert_stage_1", 1), ("lighthubert_stage_2", 0)):
         config = configure("train", [f"recipe={recipe}"])
+        assert config["once_for_all"]["stage_1_share"] == share
         assert config["search_space"] == yaml.safe_load((CONFIGS / "search_space" / "mini.yaml").read_text())
         assert config["trainer"]["max_steps"] < 10_000
+
+
+@pytest.mark.parametrize("recipe", ["fithubert", "fitwav2vec2"])
+def test_fithubert_has_the_papers_figures(recipe):
+    words = [f"recipe={recipe}", "data=librispeech", "data.root=/x", "teacher=wav2vec2_base"]
+    config = configure("train", words)
+    assert config["recipe"] == recipe
+    assert config["teacher"]["name"] == "facebook/wav2vec2-base"
+    assert config["optim"] == {
+        "lr": 5e-4,
+        "betas": [0.9, 0.98],
+        "eps": 1e-6,
+        "weight_decay": 0.01,
+        "warmup_share": 0.05,
+    }
+    assert config["trainer"]["max_steps"] == 1_171_825
+    assert config["trainer"]["gradient_clip"] == 0  # none
+    assert config["trainer"]["accumulate"] == 1
+    assert config["data"]["max_utterances"] == 24
+    assert config["data"]["max_seconds"] > 35  # LibriSpeech's longest
+    # Utterances limit the batch, not seconds.
+    assert config["data"]["batch_seconds"] == 24 * config["data"]["max_seconds"]
+    assert config["objective"] == {
+        "map": {"name": "one_to_one"},
+        "random_per_epoch": None,
+        "count_padding": False,
+        "terms": {
+            "hidden_mse": {
+                "distance": "mse",
+                "weight": 1.0,
+                "reduction": "sum",
+                "layer_weights": {"inner": 0.1, "last": 1.0},
+            }
+        },
+    }
+    assert config["student"]["init_from"] is None
+    assert config["architecture"]["heads"] == "layerwise"
+
+
+def test_the_switches_to_fithuberts_released_behaviour_compose():
+    released = ["data.batching=pad", "objective.count_padding=true", "objective.random_per_epoch=11"]
+    config = configure("train", ["recipe=fithubert", *released, "optim.weight_decay=1e-6"])
+    assert config["data"]["batching"] == "pad"
+    assert config["objective"]["count_padding"] is True
+    assert config["objective"]["random_per_epoch"] == 11
+    assert config["optim"]["weight_decay"] == 1e-6
+
+
+@pytest.mark.parametrize("recipe", ["fithubert", "fitwav2vec2"])
+def test_fithuberts_demo_is_small_and_for_the_demo_corpus_only(recipe):
+    overlay = yaml.safe_load((CONFIGS / "demo" / "fithubert_demo.yaml").read_text())
+    demo = configure("train", [f"recipe={recipe}"])
+    assert demo["teacher"]["name"] == "mini"
+    assert demo["trainer"]["max_steps"] == overlay["trainer"]["max_steps"] < 10_000
+    assert demo["optim"]["lr"] == overlay["optim"]["lr"] != 5e-4
+    given = configure("train", [f"recipe={recipe}", "optim.lr=3e-5"])
+    assert given["optim"]["lr"] == 3e-5
 
 
 def test_demo_sizes_are_for_the_demo_corpus_only_and_the_command_line_beats_them():

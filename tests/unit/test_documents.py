@@ -6,12 +6,28 @@ from pathlib import Path
 
 import pytest
 
-from speechdistill import probe
+from speechdistill import export, probe, superb
 from speechdistill.cli import VERBS
 from speechdistill.compose import configure
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted(ROOT.glob("recipes/*/*.md")), *sorted(ROOT.glob("docs/*.md"))]
+
+
+# Of s3prl 0.4.18, those that the documents show.
+S3PRL_OPTIONS = {
+    "run_downstream": {"-m", "-d", "-c", "-p", "-u", "-k", "-e"},
+    "main": {
+        "--target_dir",
+        "--prepare_data.dataset_root",
+        "--build_upstream.name",
+        "--build_upstream.path_or_url",
+    },
+}
+
+
+def words_of_options(words: list[str]) -> list[str]:
+    return [word for word in words if word.startswith("-")]
 
 
 def commands() -> list[tuple[str, str]]:
@@ -36,21 +52,39 @@ def test_command_is_understood(verb: str, words: str, tmp_path: Path) -> None:
         assert probe._settings(shlex.split(words))
         return
     given = shlex.split(words)
+    if verb == "export":
+        assert export.read_settings(given)
+        return
+    if verb == "superb":
+        program, rest = superb.read_program(given)
+        assert set(words_of_options(rest)) <= S3PRL_OPTIONS[program]
+        return
     if any(word.startswith("resume=") for word in given):
         return  # needs a run; tests/end_to_end/test_resume.py has one
     assert configure("train", given)["method"]
 
 
-def test_run_script_hands_over_the_papers_command() -> None:
-    script = (ROOT / "recipes/distilhubert/run.sh").read_text()
+@pytest.mark.parametrize(
+    ("recipe", "teacher", "steps"),
+    [
+        ("distilhubert", "facebook/hubert-base-ls960", 200_000),
+        ("fithubert", "facebook/hubert-base-ls960", 1_171_825),
+        ("fitwav2vec2", "facebook/wav2vec2-base", 1_171_825),
+    ],
+)
+def test_run_script_hands_over_the_papers_command(recipe: str, teacher: str, steps: int) -> None:
+    folder = "distilhubert" if recipe == "distilhubert" else "fithubert"
+    script = (ROOT / f"recipes/{folder}/run.sh").read_text()
     script = re.sub(r"`#[^`]*`", "", script)
     shown = script.rpartition("exec python -m speechdistill.train")[2].replace("\\\n", " ")
-    words = shlex.split(
-        shown.replace("$root", "/corpora/LibriSpeech").replace("$out_dir", "/runs/x").replace('"$@"', "")
-    )
-    config = configure("train", words)
-    assert config["teacher"]["name"] == "facebook/hubert-base-ls960"
-    assert config["trainer"]["max_steps"] == 200_000
+    values = {"root": "/corpora/LibriSpeech", "out_dir": "/runs/x", "recipe": recipe}
+    values["teacher"] = "wav2vec2_base" if recipe == "fitwav2vec2" else "hubert_base"
+    for name, value in values.items():
+        shown = shown.replace(f"${name}", value)
+    config = configure("train", shlex.split(shown.replace('"$@"', "")))
+    assert config["recipe"] == recipe
+    assert config["teacher"]["name"] == teacher
+    assert config["trainer"]["max_steps"] == steps
     assert config["data"]["max_utterances"] == 24
     assert config["data"]["parts"] == ["train-clean-100", "train-clean-360", "train-other-500", "dev-clean"]
 

@@ -12,11 +12,12 @@ from transformers import HubertConfig, HubertModel
 
 from speechdistill import probe
 from speechdistill.audio.demo import demo_corpus
+from speechdistill.checkpoints.encoders import load_encoder
 from speechdistill.checkpoints.student_dir import save_student
 from speechdistill.errors import UserError
 from speechdistill.evaluation import probes
 from speechdistill.evaluation.comparison import untrained_student
-from speechdistill.evaluation.features import encoder_features, load_encoder, mfcc_features
+from speechdistill.evaluation.features import encoder_features, mfcc_features
 from speechdistill.evaluation.probe_report import share_of_gain
 from speechdistill.evaluation.probe_tables import csv_probe
 from speechdistill.evaluation.probes import (

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from speechdistill.objectives.distances import DISTANCES, cosine, frame_mean, l1, log_sigmoid_cosine
+from speechdistill.objectives.distances import DISTANCES, cosine, frame_mean, l1, log_sigmoid_cosine, mse
 
 
 def softplus(x: float) -> float:
@@ -24,6 +24,13 @@ def test_l1_by_hand():
     assert l1(prediction, target, torch.tensor([1])).item() == pytest.approx(1.5)
 
 
+def test_mse_by_hand():
+    prediction = torch.tensor([[[1.0, 2.0], [0.0, 0.0]]])
+    target = torch.tensor([[[0.0, 4.0], [-1.0, 1.0]]])
+    assert mse(prediction, target, None).item() == pytest.approx((1 + 4 + 1 + 1) / 4)
+    assert mse(prediction, target, torch.tensor([1])).item() == pytest.approx(2.5)
+
+
 def test_log_sigmoid_cosine_by_hand():
     prediction = torch.tensor([[[3.0, 0.0], [1.0, 0.0], [0.0, 2.0]]])
     target = torch.tensor([[[5.0, 0.0], [-2.0, 0.0], [7.0, 0.0]]])
@@ -36,6 +43,7 @@ def test_log_sigmoid_cosine_by_hand():
 def test_equality_gives_zero_or_the_known_minimum():
     target = random_pair()[1]
     assert l1(target, target, None).item() == 0
+    assert mse(target, target, None).item() == 0
     assert log_sigmoid_cosine(target, target, None).item() == pytest.approx(softplus(-1))
     assert log_sigmoid_cosine(3 * target, target, None).item() == pytest.approx(softplus(-1))
     assert log_sigmoid_cosine(-target, target, None).item() == pytest.approx(softplus(1))

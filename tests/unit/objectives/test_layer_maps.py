@@ -1,9 +1,9 @@
-"""Which teacher layers the last student layer predicts."""
+"""Which student layer predicts which teacher layer."""
 
 import pytest
 
 from speechdistill.errors import UserError
-from speechdistill.objectives.layer_maps import LayerMatch, last_to_many
+from speechdistill.objectives.layer_maps import LayerMatch, last_to_many, one_to_one
 
 
 @pytest.mark.parametrize(
@@ -34,3 +34,30 @@ def test_a_count_that_the_teacher_does_not_have_is_named(count):
 
 def test_a_match_reads_student_then_teacher():
     assert LayerMatch(2, 8) == LayerMatch(student_layer=2, teacher_layer=8)
+
+
+@pytest.mark.parametrize(
+    ("student_layers", "teacher_layers", "expected"),
+    [
+        (12, 12, [(layer, layer) for layer in range(1, 13)]),
+        (6, 6, [(layer, layer) for layer in range(1, 7)]),
+        (6, 12, [(1, 2), (2, 4), (3, 6), (4, 8), (5, 10), (6, 12)]),
+        (3, 8, [(1, 3), (2, 5), (3, 8)]),
+        (12, 6, [(2, 1), (4, 2), (6, 3), (8, 4), (10, 5), (12, 6)]),
+        (1, 12, [(1, 12)]),
+    ],
+)
+def test_one_to_one_matches_equal_depths(student_layers, teacher_layers, expected):
+    assert one_to_one(student_layers, teacher_layers) == expected
+
+
+def test_one_to_one_uses_every_layer_of_the_shallower_once_and_ends_at_both_tops():
+    for student_layers in range(1, 26):
+        for teacher_layers in range(1, 26):
+            matches = one_to_one(student_layers, teacher_layers)
+            assert len(matches) == min(student_layers, teacher_layers)
+            assert matches[-1] == LayerMatch(student_layers, teacher_layers)
+            for place in (0, 1):
+                layers = [match[place] for match in matches]
+                assert layers == sorted(set(layers))
+                assert layers[0] >= 1

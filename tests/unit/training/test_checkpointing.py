@@ -142,21 +142,58 @@ def test_who_stops_does_not_wait_for_a_validation_that_is_not_due(step, validate
     assert bool(trainer.limit_val_batches) == validates
 
 
+class Ranks(Agreement):
+    """What this rank says, or another one."""
+
+    other = 0
+
+    def highest(self, number: int) -> int:
+        return max(number, self.other)
+
+
+@pytest.fixture
+def _handlers():
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("_handlers")
 def test_a_signal_stops_after_the_step_in_hand_and_a_second_one_at_once():
-    before = signal.getsignal(signal.SIGTERM)
-    stop, trainer = StopOnSignal(None, Agreement(1)), trainer_at(3)
-    stop.on_train_start(trainer, None)
-    try:
+    trainer = trainer_at(3)
+    with StopOnSignal(None, Agreement(1)) as stop:
+        stop.on_train_start(trainer, None)
         stop.on_train_batch_end(trainer, None)
         assert not trainer.should_stop
         signal.raise_signal(signal.SIGTERM)
-        assert stop.signal == signal.SIGTERM
         stop.on_train_batch_end(trainer, None)
+        assert stop.signal == signal.SIGTERM
         assert trainer.should_stop
-        with pytest.raises(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGINT)
-    finally:
-        stop.teardown(trainer, None, "fit")
+    with pytest.raises(KeyboardInterrupt):  # also while the run is being written up
+        signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.usefixtures("_handlers")
+def test_a_ranks_own_signal_behind_that_of_another_is_no_second_one():
+    trainer, ranks = trainer_at(3), Ranks(2)
+    with StopOnSignal(None, ranks) as stop:
+        stop.on_train_start(trainer, None)
+        ranks.other = signal.SIGTERM
+        stop.on_train_batch_end(trainer, None)
+        assert stop.signal == signal.SIGTERM
+        assert trainer.should_stop
+        signal.raise_signal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGTERM)
+
+
+def test_a_run_that_nobody_stopped_gives_the_signals_back():
+    before = signal.getsignal(signal.SIGTERM)
+    with StopOnSignal(None, Agreement(1)) as stop:
+        stop.on_train_start(trainer_at(1), None)
+        assert signal.getsignal(signal.SIGTERM) != before
+        stop.listen()
     assert signal.getsignal(signal.SIGTERM) == before
 
 
@@ -173,7 +210,7 @@ def test_a_signal_waits_for_the_last_micro_batch_of_a_step(micro_batches_done, s
     trainer.accumulate_grad_batches = 4
     trainer.fit_loop.batch_idx = micro_batches_done - 1
     stop = StopOnSignal(None, Agreement(1))
-    stop.signal = signal.SIGTERM
+    stop._received = signal.SIGTERM
     stop.on_train_batch_end(trainer, None)
     assert trainer.should_stop == stops
 

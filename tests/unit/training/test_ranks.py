@@ -6,7 +6,7 @@ from speechdistill.errors import UserError
 from speechdistill.training.ranks import Launch, choose_devices, choose_num_nodes, find_launch
 
 VARIABLES = ("RANK", "LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "TORCHELASTIC_RUN_ID")
-SLURM = ("SLURM_NTASKS", "SLURM_NNODES", "SLURM_PROCID", "SLURM_JOB_NAME")
+SLURM = ("SLURM_NTASKS", "SLURM_NTASKS_PER_NODE", "SLURM_NNODES", "SLURM_PROCID", "SLURM_JOB_NAME")
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "none", "WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": "4"}
 
 
@@ -22,7 +22,10 @@ def _no_launcher(monkeypatch):
         ({}, Launch(0)),
         ({**TORCHRUN, "RANK": "0", "LOCAL_RANK": "0"}, Launch(0, "torchrun", 4, 2)),
         ({**TORCHRUN, "RANK": "4", "LOCAL_RANK": "0"}, Launch(4, "torchrun", 4, 2)),
-        ({"SLURM_NTASKS": "8", "SLURM_NNODES": "2", "SLURM_PROCID": "5"}, Launch(5, "Slurm", 4, 2)),
+        (
+            {"SLURM_NTASKS": "8", "SLURM_NTASKS_PER_NODE": "4", "SLURM_NNODES": "2", "SLURM_PROCID": "5"},
+            Launch(5, "Slurm", 4, 2),
+        ),
         # One process of a batch script, and an interactive shell: nothing but a process alone.
         ({"SLURM_NTASKS": "1", "SLURM_PROCID": "0"}, Launch(0)),
         ({"SLURM_NTASKS": "4", "SLURM_PROCID": "0", "SLURM_JOB_NAME": "bash"}, Launch(0)),
@@ -58,3 +61,9 @@ def test_what_the_launcher_did_not_start_is_refused():
         choose_devices(2, launch)
     with pytest.raises(UserError, match=r"trainer\.num_nodes=1, but Slurm started the run on 2"):
         choose_num_nodes(1, launch)
+
+
+def test_slurm_has_to_be_told_the_tasks_of_a_node(monkeypatch):
+    monkeypatch.setenv("SLURM_NTASKS", "2")
+    with pytest.raises(UserError, match="--ntasks-per-node"):
+        find_launch()

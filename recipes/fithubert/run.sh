@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# The paper's runs: FitHuBERT of HuBERT Base, or FitW2V2 of wav2vec 2.0 Base, from LibriSpeech 960 h.
+#   recipes/fithubert/run.sh LIBRISPEECH_ROOT [OUT_DIR] [KEY=VALUE ...]
+#   RECIPE=fitwav2vec2 recipes/fithubert/run.sh LIBRISPEECH_ROOT [OUT_DIR] [KEY=VALUE ...]
+# LIBRISPEECH_ROOT holds train-clean-100, train-clean-360, train-other-500 and dev-clean (https://www.openslr.org/12).
+# Started again with the same OUT_DIR, it goes on where it stopped.
+set -euo pipefail
+root=${1:?usage: run.sh LIBRISPEECH_ROOT [OUT_DIR] [KEY=VALUE ...]}
+recipe=${RECIPE:-fithubert}
+case $recipe in
+fithubert) teacher=hubert_base ;;
+fitwav2vec2) teacher=wav2vec2_base ;;
+*) echo "RECIPE=$recipe: fithubert or fitwav2vec2" >&2 && exit 2 ;;
+esac
+out_dir=${2:-runs/$recipe/librispeech-960}
+shift $(($# < 2 ? $# : 2))
+
+if [ -e "$out_dir/checkpoints/last.ckpt" ] || [ -e "$out_dir/checkpoints/previous.ckpt" ]; then
+    exec python -m speechdistill.train "resume=$out_dir" "$@"
+fi
+exec python -m speechdistill.train \
+    "recipe=$recipe" \
+    "teacher=$teacher" `# pin a revision with teacher.name=ID@COMMIT` \
+    data=librispeech "data.root=$root" \
+    trainer.max_steps=1171825 `# optimizer steps: 100 epochs` \
+    trainer.accumulate=1 `# micro-batches of 24 utterances for one step; the release: 3 on each of 2 GPUs, 4 times` \
+    trainer.devices=1 \
+    trainer.checkpoint_every_steps=1000 \
+    trainer.validate_every_steps=10000 \
+    "out_dir=$out_dir" "$@"
