@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers
 
 import speechdistill
 from speechdistill import Subnet, UserError
+from speechdistill.upstream.expert import UpstreamExpert
 from tests.end_to_end.conftest import SMALL_RUN
 from tests.end_to_end.runs import losses, start
 from tests.supernets import TINY_SPACE
@@ -211,3 +213,18 @@ def test_another_supernets_weights_are_one_message(
     assert f"student.init_from={other}" in said
     assert "size mismatch" in said
     assert "Traceback" not in said
+
+
+@torch.no_grad()
+def test_a_subnet_is_an_upstream_and_a_transformers_model_like_any_student(chained: Path) -> None:
+    waveforms = 0.1 * torch.randn(8000, generator=torch.Generator().manual_seed(0))
+    student = speechdistill.load_student(chained)
+    expected = student(waveforms[None], output_hidden_states=True).hidden_states
+    got = UpstreamExpert(str(chained)).eval()([waveforms])["hidden_states"]
+    assert len(got) == len(expected) == 7
+    for ours, theirs in zip(got, expected, strict=True):
+        torch.testing.assert_close(ours[:, : theirs.shape[1]], theirs, atol=1e-6, rtol=0)
+    (predicted,) = UpstreamExpert(str(chained), states="predicted").eval()([waveforms])["hidden_states"]
+    assert predicted.shape[-1] == 32
+    auto = transformers.AutoModel.from_pretrained(chained / "student").eval()
+    torch.testing.assert_close(auto(waveforms[None]).last_hidden_state, expected[-1], atol=0, rtol=0)
