@@ -120,6 +120,10 @@ class TrainingModule(LightningModule):
         """The part of the run that a validation after so many steps belongs to: losses of two parts do not compare."""
         return 0
 
+    def typical_steps(self) -> dict[int, float]:
+        """Steps from whose time that of the run is estimated: {step: part of the run that is like it}."""
+        return {0: 1.0}
+
     def learning_rate_factor(self) -> Callable[[int], float]:
         """Of (steps done), to a factor on the learning rate of the step that follows."""
         return linear_warmup_and_decay(self.max_steps, self.optim["warmup_share"])

@@ -59,6 +59,12 @@ class OnceForAllModule(ContextualModule):
         """1 or 2: the stage that the last of these steps belongs to."""
         return 2 if steps_done > self.stage_1_steps or self.stage_1_steps == 0 else 1
 
+    def typical_steps(self) -> dict[int, float]:
+        """The first step of each stage."""
+        share = self.stage_1_steps / self.max_steps
+        both = {0: share, self.stage_1_steps: 1 - share}
+        return {step: part for step, part in both.items() if part > 0}
+
     def learning_rate_factor(self) -> Callable[[int], float]:
         """Each stage has its own rise and decay."""
         share = self.optim["warmup_share"]

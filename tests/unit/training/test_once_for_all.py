@@ -164,7 +164,10 @@ def test_each_stage_has_a_schedule_and_a_rate_of_its_own():
     assert [factor(step) for step in range(10)] == [first(step) for step in range(10)]
     assert [factor(step) for step in range(10, 30)] == [0.5 * second(step) for step in range(20)]
     assert [training.stage(steps) for steps in (0, 1, 10, 11, 30)] == [1, 1, 1, 2, 2]
+    assert training.typical_steps() == pytest.approx({0: 1 / 3, 10: 2 / 3})
     alone = module(stage_1_steps=0)
+    assert alone.typical_steps() == {0: 1.0}
     assert [alone.stage(steps) for steps in (0, 1, 30)] == [2, 2, 2]
     assert alone.learning_rate_factor()(2) == 0.5 * linear_warmup_and_decay(30, 0.1)(2)
     assert module(stage_1_steps=30).stage(30) == 1
+    assert module(stage_1_steps=30).typical_steps() == {0: 1.0}
