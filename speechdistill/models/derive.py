@@ -40,7 +40,8 @@ def derive_config(
         architecture: `num_hidden_layers`, `hidden_size`, `num_attention_heads`, `intermediate_size`,
             `projection_layer_norm`, dropouts, `feature_grad_mult`. It may also have `heads`, `time_reduction_factor`,
             `time_reduction_layer`, `hidden_share` and `intermediate_share` (of the teacher's width, where the
-            student's is open), `conv_layers` ([share of the teacher's channels, kernel, stride]).
+            student's is open), `conv_layers` ([share of the teacher's channels, kernel, stride]), `feature_norm`
+            (null = the teacher's), `mask_embedding`.
         teacher_config: of a Hugging Face speech encoder.
         predicted_layers: teacher layers that get a head.
         provenance: what the student's config.json says about its teacher.
@@ -64,13 +65,14 @@ def derive_config(
     }
     if heads["kind"] == "layerwise":
         heads["student_layers"] = list(read_layers)
+    norm = architecture.get("feature_norm") or feature_norm(teacher_config)
     try:
         return StudentConfig(
             conv_layers=_conv_layers(architecture, teacher_config),
             conv_bias=teacher_config.conv_bias,
-            feature_norm=feature_norm(teacher_config),
+            feature_norm=norm,
             feature_grad_mult=architecture["feature_grad_mult"],
-            normalize_waveforms=feature_norm(teacher_config) == "layer",
+            normalize_waveforms=norm == "layer",
             projection_layer_norm=architecture["projection_layer_norm"],
             hidden_size=hidden_size,
             layers=uniform_layers(
@@ -93,6 +95,7 @@ def derive_config(
             time_reduction_factor=architecture.get("time_reduction_factor", 1),
             time_reduction_layer=architecture.get("time_reduction_layer"),
             heads=heads,
+            mask_embedding=architecture.get("mask_embedding", False),
             teacher=dict(provenance or {}),
         )
     except ValueError as error:
@@ -154,10 +157,18 @@ def copy_from_teacher(
         has no place for (WavLM's position bias, data2vec's stack of positional convolutions, higher layers).
 
     Raises:
-        UserError: an unknown part, or a weight of another shape (a thinner student cannot start from its teacher).
+        UserError: an unknown part, a weight of another shape (a thinner student cannot start from its teacher), or
+            convolutions with another norm.
     """
     if unknown := sorted(set(parts) - set(COPYABLE_PARTS)):
         raise UserError(f"architecture.copied_parts has {unknown}: known are {', '.join(COPYABLE_PARTS)}.")
+    norm = "layer" if "feature_extractor.conv_layers.1.layer_norm.weight" in teacher_weights else "group"
+    if "feature_encoder" in parts and student.config.feature_norm != norm:
+        raise UserError(
+            f"the student cannot start from its teacher: its convolutions have {student.config.feature_norm} norm, the "
+            f"teacher's {norm} norm. Set architecture.feature_norm=null (the teacher's), student.init_from=null "
+            "(random weights), or architecture.copied_parts without feature_encoder."
+        )
     prefixes = tuple(prefix for part in parts for prefix in COPYABLE_PARTS[part])
     own = student.state_dict()
     copied, left = [], []

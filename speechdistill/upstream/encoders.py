@@ -58,7 +58,7 @@ class StudentEncoder(nn.Module):
         self.hidden_layers = tuple(range(config.num_hidden_layers + 1))
         self.hidden_size: int = config.hidden_size
         with_heads = isinstance(model, StudentForDistillation)
-        self.predicted_layers = tuple(sorted(config.heads["teacher_layers"])) if with_heads else ()
+        self.predicted_layers = config.predicted_layers if with_heads else ()
         self.predicted_size: int = config.heads["teacher_hidden_size"] if with_heads else 0
 
     def forward(self, waveforms: Tensor, num_samples: Tensor) -> States:

@@ -16,7 +16,7 @@ def choices(group: str) -> list[str]:
 
 
 def test_the_groups_hold_as_many_files_as_are_tested():
-    assert len(choices("recipe")) == 4
+    assert len(choices("recipe")) == 7
     assert len(choices("data")) == 3
     assert len(choices("teacher")) == 5
 
@@ -71,6 +71,31 @@ def test_distilhubert_has_the_papers_figures():
     assert config["objective"]["map"] == {"name": "last_to_many", "count": 3}
     assert {term["weight"] for term in config["objective"]["terms"].values()} == {1.0}
     assert config["student"]["init_from"] == "teacher"
+
+
+@pytest.mark.parametrize(
+    ("recipe", "share", "steps"), [("", 0.5, 800_000), ("_stage_1", 1, 400_000), ("_stage_2", 0, 400_000)]
+)
+def test_lighthubert_has_the_papers_sizes_and_says_what_is_ours(recipe, share, steps):
+    words = [f"recipe=lighthubert{recipe}", "data=librispeech", "data.root=/x", "teacher=hubert_base"]
+    config = configure("train", words)
+    assert config["search_space"]["hidden_size"] == [512, 640, 768]
+    assert configure("train", [*words, "search_space=small"])["search_space"]["depth"] == [10, 11, 12]
+    assert config["once_for_all"]["stage_1_share"] == share
+    assert not config["once_for_all"]["sandwich"]
+    assert config["trainer"]["max_steps"] == steps
+    objective = {"tap": "feed_forward", "top_layers": None, "probability": 0.65, "length": 10}
+    assert objective.items() <= config["objective"].items()
+    assert config["architecture"]["feature_norm"] == "layer"
+    assert config["student"]["init_from"] is None
+
+
+def test_the_demo_has_a_space_scaled_to_its_teacher():
+    for recipe, share in (("lighthubert", 0.3), ("lighthubert_stage_1", 1), ("lighthubert_stage_2", 0)):
+        config = configure("train", [f"recipe={recipe}"])
+        assert config["once_for_all"]["stage_1_share"] == share
+        assert config["search_space"] == yaml.safe_load((CONFIGS / "search_space" / "mini.yaml").read_text())
+        assert config["trainer"]["max_steps"] < 10_000
 
 
 @pytest.mark.parametrize("recipe", ["fithubert", "fitwav2vec2"])
