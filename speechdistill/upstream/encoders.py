@@ -2,6 +2,7 @@
 
 import math
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, NamedTuple
@@ -11,9 +12,11 @@ from torch import Tensor, nn
 
 from speechdistill.batch import WaveBatch
 from speechdistill.checkpoints.encoders import load_encoder
+from speechdistill.checkpoints.student_dir import load_student
 from speechdistill.errors import UserError
 from speechdistill.frames import num_frames, samples_for
 from speechdistill.models.config import StudentConfig
+from speechdistill.models.search_space import Subnet
 from speechdistill.models.student import StudentForDistillation, StudentModel
 from speechdistill.teachers.load import Teacher
 
@@ -113,16 +116,23 @@ class TeacherEncoder(nn.Module):
         return States(hidden, last, taps.num_frames, {}, taps.num_frames)
 
 
-def open_encoder(ckpt: str, heads: bool) -> StudentEncoder | TeacherEncoder:
-    """Open what a person named: a student folder, a run's folder, a teacher, or an exported model.pt.
+def open_encoder(
+    ckpt: str, heads: bool, subnet: str | Mapping[str, Any] | None = None
+) -> StudentEncoder | TeacherEncoder:
+    """Open what a person named: a student folder, a run's folder, a teacher, a supernet, or an exported model.pt.
 
     Args:
         ckpt: path, hub id or "mini".
         heads: with prediction heads.
+        subnet: which student of a supernet: its name, or its sizes.
 
     Raises:
         UserError: nothing of the kind there.
     """
+    if subnet is not None:
+        sizes = subnet if isinstance(subnet, str) else Subnet.from_dict(subnet)
+        of_supernet = load_student(ckpt, heads=True, subnet=sizes) if heads else load_student(ckpt, subnet=sizes)
+        return StudentEncoder(of_supernet)
     path = Path(ckpt).expanduser()
     model = _from_file(path, heads) if path.is_file() else load_encoder(ckpt, key="ckpt", heads=heads)
     return TeacherEncoder(model) if isinstance(model, Teacher) else StudentEncoder(model)

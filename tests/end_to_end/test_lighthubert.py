@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -63,6 +64,18 @@ def test_the_run_leaves_supernet_published_student_and_stage_1(chained: Path) ->
     full = speechdistill.load_student(chained / "stage_1")
     assert (student.config.hidden_size, full.config.hidden_size) == (24, 32)
     assert {path.name for path in (chained / "plots").iterdir()} == {"loss.png", "layer_similarity.png"}
+
+
+@pytest.mark.parametrize("name", ["smallest", "published", "largest", "sizes"])
+def test_any_subnet_is_an_upstream(chained: Path, name: str) -> None:
+    sizes: Any = TINY_SPACE.smallest().to_dict() if name == "sizes" else name
+    expert = UpstreamExpert(str(chained), subnet=sizes).eval()
+    student = speechdistill.load_student(chained, subnet="smallest" if name == "sizes" else name)
+    waveform = torch.randn(8000)
+    states = expert([waveform])["hidden_states"]
+    assert len(states) == student.config.num_hidden_layers + 1
+    expected = student(waveform[None]).last_hidden_state[0]
+    assert torch.allclose(states[-1][0, : len(expected)], expected, atol=1e-5)
 
 
 def test_best_is_the_best_of_the_second_stage(chained: Path) -> None:
