@@ -113,6 +113,12 @@ def _compose(name: str, words: Sequence[str]) -> Any:
     config = compose(name, overrides=[word for word in words if word not in whole])
     for override in _parsed(whole):
         OmegaConf.update(config, override.key_or_group, override.value(), merge=False)
+    # The demo's own search space stands behind the choice that the command line makes, and must not beat it.
+    if chosen := [word for word in words if word.startswith("search_space=")]:
+        space = compose(f"search_space/{chosen[-1].partition('=')[2]}").search_space
+        OmegaConf.update(config, "search_space", space, merge=False)
+        for override in _parsed([word for word in words if word.startswith("search_space.")]):
+            OmegaConf.update(config, override.key_or_group, override.value(), merge=False)
     return config
 
 

@@ -1,6 +1,6 @@
 """What can be chosen in a supernet: subnets, and the space that they come from."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, cast
 
@@ -26,6 +26,8 @@ class Subnet:
     ffn_ratios: tuple[float, ...]
 
     def __post_init__(self) -> None:
+        for name in ("num_attention_heads", "ffn_ratios"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))  # lists are no part of a frozen record
         if not self.num_attention_heads or len(self.num_attention_heads) != len(self.ffn_ratios):
             raise ValueError(
                 f"Subnet: {len(self.num_attention_heads)} num_attention_heads and {len(self.ffn_ratios)} ffn_ratios; "
@@ -58,6 +60,10 @@ class Subnet:
         if set(sizes) != set(names):
             raise UserError(f"subnet={dict(sizes)}: give exactly {', '.join(names)}.")
         depth = sizes["depth"]
+        for name in names:
+            _check_numbers(f"subnet.{name}", sizes[name], whole=name != "ffn_ratio")
+        if not isinstance(depth, int):
+            raise UserError(f"subnet.depth={depth}: give one number.")
         heads, ratios = (
             tuple(value) if isinstance(value, list | tuple) else (value,) * depth
             for value in (sizes["num_attention_heads"], sizes["ffn_ratio"])
@@ -77,6 +83,13 @@ class Subnet:
             "ffn_ratio": list(self.ffn_ratios),
             "depth": self.depth,
         }
+
+
+def _check_numbers(name: str, value: Any, whole: bool) -> None:
+    """Refuse what is no number above 0, or no whole one."""
+    for number in value if isinstance(value, list | tuple) else [value]:
+        if type(number) not in ((int,) if whole else (int, float)) or number <= 0:
+            raise UserError(f"{name}={value}: give {'whole ' if whole else ''}numbers above 0.")
 
 
 @dataclass(frozen=True)
@@ -118,6 +131,12 @@ class SearchSpace:
         names = [field.name for field in fields(cls)]
         if set(space) != set(names):
             raise UserError(f"search_space={dict(space)}: give exactly {', '.join(names)}.")
+        for name in names[:-1]:
+            if not isinstance(space[name], Sequence) or isinstance(space[name], str):
+                raise UserError(f"search_space.{name}={space[name]}: give a list, [{space[name]}].")
+            _check_numbers(f"search_space.{name}", space[name], whole=name != "ffn_ratio")
+        if not isinstance(space["published"], Mapping):
+            raise UserError(f"search_space.published={space['published']}: give the sizes of a subnet by name.")
         choices = {name: tuple(space[name]) for name in names if name != "published"}
         choices["ffn_ratio"] = tuple(float(ratio) for ratio in choices["ffn_ratio"])
         return cls(**choices, published=Subnet.from_dict(space["published"]))

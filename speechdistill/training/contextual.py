@@ -84,24 +84,27 @@ class ContextualModule(TrainingModule):
         Raises:
             UserError: student and teacher differ in frames.
         """
+        device = batch.waveforms.device
+        size = num_frames(batch.waveforms.shape[1], self._config.conv_stack)
+        frames = num_frames(batch.num_samples, self._config.conv_stack)
+        masked = None
+        if self.training and self.masking["probability"] > 0:
+            # In front of the teacher: what is copied to a GPU waits for what it has been given to do.
+            own = frames.cpu() if batch.is_padded else torch.full(batch.waveforms.shape[:1], size)
+            masked = span_mask(own, size, self.masking["probability"], self.masking["length"], generator).to(device)
         layers = self.target.layers
         asked = {"layers": layers} if self.target.tap == "hidden" else {"layers": (), "feed_forward": layers}
         taps = self.teacher(batch, **asked)
         target = self.target(taps.tensors, taps.num_frames if batch.is_padded else None)
-        size = num_frames(batch.waveforms.shape[1], self._config.conv_stack)
         if size != target.shape[1]:
             raise UserError(
                 f"the student makes {size} frames where the teacher makes {target.shape[1]}: their convolutions must "
                 "have the same strides."
             )
-        device = target.device
-        frames = num_frames(batch.num_samples, self._config.conv_stack)
-        counted = ~padding_mask(frames, size) if batch.is_padded else torch.ones(target.shape[:2], dtype=torch.bool)
-        if not self.training or self.masking["probability"] == 0:
-            return target, None, counted.to(device)
-        lengths = frames.cpu() if batch.is_padded else torch.full(target.shape[:1], size)
-        masked = span_mask(lengths, size, self.masking["probability"], self.masking["length"], generator).to(device)
-        return target, masked, masked if self.masking["frames"] == "masked" else counted.to(device)
+        if masked is not None and self.masking["frames"] == "masked":
+            return target, masked, masked
+        counted = torch.ones(target.shape[:2], dtype=torch.bool, device=device)
+        return target, masked, ~padding_mask(frames, size) if batch.is_padded else counted
 
     @staticmethod
     def lengths(batch: WaveBatch) -> Tensor | None:

@@ -95,7 +95,7 @@ def once_for_all(config: dict[str, Any], data: SpeechData) -> Job:
 
     def draw(out_dir: Path) -> None:
         if data.val_plan is not None:
-            student = _final_student(module, max_steps).eval().cpu()
+            student = _final_student(module, module.trainer.global_step).eval().cpu()
             similarity, names = layer_similarity(student, teacher.float().cpu(), data.val_dataloader())
             plot_similarity(similarity, names, out_dir / "plots" / "layer_similarity.png")
 

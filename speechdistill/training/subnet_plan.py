@@ -54,6 +54,8 @@ class SubnetPlan:
     @classmethod
     def from_config(cls, space: SearchSpace, steps: int, config: Mapping[str, Any]) -> "SubnetPlan":
         """Read the keys of `once_for_all`."""
+        if not isinstance(config["shrink"], list | tuple):
+            raise UserError(f"once_for_all.shrink={config['shrink']}: give a list of sizes, or [] for no shrinking.")
         return cls(
             space, steps, config["sandwich"], config["in_place"], tuple(config["shrink"]), config["shrink_share"]
         )
@@ -64,7 +66,7 @@ class SubnetPlan:
             return self.space
         # At step 0 the first size is open already: a space of one subnet would be the first stage once more.
         part = step / max(1.0, self.steps * self.shrink_share)
-        return self.space.narrowed(self.shrink[: 1 + int(part * len(self.shrink))])
+        return self.space.narrowed(self.shrink[: 1 + int(part * (len(self.shrink) - 1))])
 
     def subnets(self, seed: int, step: int) -> dict[str, Subnet]:
         """The subnets of a step, the same for every rank and micro-batch.

@@ -314,3 +314,21 @@ def test_time_reduction_can_be_switched_off():
     words = ["architecture.time_reduction_factor=1", "architecture.time_reduction_layer=null"]
     architecture = configure("train", ["recipe=fithubert", *words])["architecture"]
     assert (architecture["time_reduction_factor"], architecture["time_reduction_layer"]) == (1, None)
+
+
+@pytest.mark.parametrize(
+    ("words", "width"),
+    [
+        ([], [96, 128, 192]),
+        (["search_space=small"], [256, 384, 512]),
+        (["search_space=small", "search_space.hidden_size=[128,256]"], [128, 256]),
+        (["search_space.hidden_size=[96]"], [96]),
+    ],
+)
+def test_a_chosen_search_space_beats_the_demos(words, width):
+    assert configure("train", ["recipe=lighthubert", *words])["search_space"]["hidden_size"] == width
+
+
+def test_the_second_stage_alone_has_one_learning_rate():
+    config = configure("train", ["recipe=lighthubert_stage_2", "data=folder", "data.root=/x", "optim.lr=1e-4"])
+    assert config["optim"]["stage_2_lr"] == config["optim"]["lr"] == 1e-4

@@ -120,3 +120,45 @@ def test_names_and_lists_that_do_not_fit_are_refused():
         Subnet.from_dict({"hidden_size": 16, "num_attention_heads": [2, 2, 3], "ffn_ratio": 1.0, "depth": 4})
     with pytest.raises(ValueError, match="one of each for each layer"):
         Subnet(16, (2, 2), (1.0,))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"hidden_size": 256}, r"search_space\.hidden_size=256: give a list"),
+        ({"published": "smallest"}, r"search_space\.published=smallest: give the sizes"),
+        ({"ffn_ratio": ["a"]}, r"search_space\.ffn_ratio=\['a'\]: give numbers above 0"),
+        ({"depth": [10.5, 12]}, r"search_space\.depth=\[10\.5, 12\]: give whole numbers"),
+    ],
+)
+def test_what_is_no_choice_of_numbers_is_refused_by_name(changes, message):
+    space = {
+        "hidden_size": [256],
+        "num_attention_heads": [4],
+        "ffn_ratio": [3.0],
+        "depth": [12],
+        "published": {"hidden_size": 256, "num_attention_heads": 4, "ffn_ratio": 3.0, "depth": 12},
+    }
+    assert SearchSpace.from_dict(space).count() == 1
+    with pytest.raises(UserError, match=message):
+        SearchSpace.from_dict({**space, **changes})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"depth": 12.0}, r"subnet\.depth=12\.0: give whole numbers"),
+        ({"depth": 0}, r"subnet\.depth=0"),
+        ({"depth": [12]}, r"subnet\.depth=\[12\]: give one number"),
+        ({"hidden_size": "384"}, r"subnet\.hidden_size=384: give whole numbers"),
+    ],
+)
+def test_a_subnet_of_no_numbers_is_refused_by_name(changes, message):
+    sizes = {"hidden_size": 256, "num_attention_heads": 4, "ffn_ratio": 3, "depth": 12}
+    assert Subnet.from_dict(sizes).depth == 12
+    with pytest.raises(UserError, match=message):
+        Subnet.from_dict({**sizes, **changes})
+
+
+def test_lists_make_the_same_record_as_tuples():
+    assert hash(Subnet(256, [4, 4], [3.0, 3.0])) == hash(Subnet(256, (4, 4), (3.0, 3.0)))
