@@ -84,7 +84,8 @@ def once_for_all(config: dict[str, Any], data: SpeechData) -> Job:
     def save(out_dir: Path, summary: Mapping[str, Any]) -> None:
         done = module.trainer.global_step
         student = _final_student(module, done)
-        card = model_card({**summary, "student": _figures(student)}, formula)
+        about["student"].update(_figures(student))  # also for summary.json: a run stopped in stage 1 leaves another one
+        card = model_card({**summary, "student": about["student"]}, formula)
         save_student(out_dir / "student", student, card)
         if not isinstance(module, OnceForAllModule):
             return
