@@ -9,10 +9,23 @@ __version__ = "0.1.0"
 
 # The demo corpus's synthesiser needs no torch, and forks, which a process that has loaded torch should not.
 if "SPEECHDISTILL_SYNTHESISER" not in os.environ:
-    from speechdistill.checkpoints.student_dir import load_student
+    from speechdistill.checkpoints.student_dir import load_student, load_supernet
     from speechdistill.errors import UserError
     from speechdistill.models.config import StudentConfig
+    from speechdistill.models.search_space import SearchSpace, Subnet
     from speechdistill.models.student import StudentModel
+    from speechdistill.models.supernet import Supernet
     from speechdistill.teachers.load import Teacher, load_teacher
 
-    __all__ = ["StudentConfig", "StudentModel", "Teacher", "UserError", "load_student", "load_teacher"]
+    __all__ = [
+        "SearchSpace",
+        "StudentConfig",
+        "StudentModel",
+        "Subnet",
+        "Supernet",
+        "Teacher",
+        "UserError",
+        "load_student",
+        "load_supernet",
+        "load_teacher",
+    ]

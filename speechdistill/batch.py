@@ -33,7 +33,8 @@ class Taps(NamedTuple):
 
     Attributes:
         tensors: {tap: {layer: tensor}}; "hidden" is (B, T, D) and its layer 0 is the input of the first Transformer
-            layer (after the positional convolution), layer i the output of Transformer layer i.
+            layer (after the positional convolution), layer i the output of Transformer layer i; "feed_forward" is
+            (B, T, D) as well, what the feed-forward network of layer i makes, in front of residual and norm.
         num_frames: (B,) int64, valid frames in each row.
     """
 

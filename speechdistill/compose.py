@@ -48,7 +48,14 @@ _MINIMUMS = {
     "trainer.stop_after_steps": 1,
 }
 _WHOLE_KEYS = {key for key in _MINIMUMS if key.endswith(("steps", "seed", "utterances", "workers", "accumulate"))}
-_NULLABLE_KEYS = ("trainer.checkpoint_every_minutes", "trainer.checkpoint_every_steps", "trainer.stop_after_steps")
+_NULLABLE_KEYS = (
+    "architecture.time_reduction_layer",
+    "trainer.checkpoint_every_minutes",
+    "trainer.checkpoint_every_steps",
+    "trainer.stop_after_steps",
+)
+# A list of pairs may stand in the place of a name with its arguments.
+_WHOLE_VALUES = ("objective.map",)
 # Their values are taken verbatim: to Hydra's grammar "=", "~", "(" and letters beyond ASCII are no part of a word.
 _PATH_KEYS = ("data.root", "data.manifest", "data.val_manifest", "out_dir", "student.init_from", "teacher.name")
 
@@ -113,7 +120,7 @@ def _quoted(value: str) -> str:
 def _composed(name: str, words: Sequence[str], own: Sequence[str]) -> dict[str, Any]:
     with initialize_config_module("speechdistill.configs", version_base="1.3"):
         try:
-            config = compose(name, overrides=[*words, *own])
+            config = _compose(name, words, own)
         except MissingConfigException as error:
             raise UserError(_unknown_choice(error)) from error
         except OverrideParseException as error:
@@ -124,6 +131,21 @@ def _composed(name: str, words: Sequence[str], own: Sequence[str]) -> dict[str, 
             raise UserError(" ".join(str(error).split())) from error
         _check_kinds(config, compose(name, overrides=[*_choices(words), *own]), words)
     return _resolved(config)
+
+
+def _compose(name: str, words: Sequence[str], own: Sequence[str]) -> Any:
+    """Hydra's composition; but a value of _WHOLE_VALUES replaces what is there, where Hydra would merge the two."""
+    whole = [word for word in words if word.partition("=")[0] in _WHOLE_VALUES]
+    config = compose(name, overrides=[*(word for word in words if word not in whole), *own])
+    for override in _parsed(whole):
+        OmegaConf.update(config, override.key_or_group, override.value(), merge=False)
+    # The demo's own search space stands behind the choice that the command line makes, and must not beat it.
+    if chosen := [word for word in words if word.startswith("search_space=")]:
+        space = compose(f"search_space/{chosen[-1].partition('=')[2]}", overrides=list(own)).search_space
+        OmegaConf.update(config, "search_space", space, merge=False)
+        for override in _parsed([word for word in words if word.startswith("search_space.")]):
+            OmegaConf.update(config, override.key_or_group, override.value(), merge=False)
+    return config
 
 
 def _check_kinds(config: Any, defaults: Any, words: Sequence[str]) -> None:

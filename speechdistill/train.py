@@ -14,7 +14,8 @@ def main(words: list[str]) -> int:
     """
     # Words are checked before the libraries that take seconds to load.
     config = configure("train", words)
-    from speechdistill.training.runs import METHODS, run_training
+    from speechdistill.training.methods import METHODS
+    from speechdistill.training.runs import run_training
 
     return run_training(config, METHODS[config["method"]])
 

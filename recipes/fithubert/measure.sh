@@ -38,19 +38,17 @@ probe phone-long student="$out/long/fithubert" data=demo
 
 if [ -n "$speech" ]; then
     speech=$(cd "$speech" && pwd)
-    real=(data=folder "data.root=$speech/wakewords" "${sizes[@]}" data.max_seconds=4 trainer.gradient_clip=5
+    real=(data=folder "data.root=$speech/wakewords" "${sizes[@]:1}" trainer.max_steps=1500 data.max_seconds=4
+        trainer.gradient_clip=5
         architecture.hidden_dropout=0 architecture.attention_dropout=0
         architecture.activation_dropout=0 architecture.feat_proj_dropout=0)
-    for seed in 0 1 2; do
-        train "$out/wakewords/fithubert-$seed" "${fit[@]}" "${real[@]}" optim.lr=3.0e-3 "seed=$seed"
-        train "$out/wakewords/distilhubert-$seed" "${same_size[@]}" "${real[@]}" optim.lr=2.0e-3 "seed=$seed"
-    done
+    train "$out/wakewords/fithubert-0" "${fit[@]}" "${real[@]}" optim.lr=3.0e-3
+    train "$out/wakewords/distilhubert-0" "${same_size[@]}" "${real[@]}" optim.lr=2.0e-3
     # What the table calls dev is what chooses the layer, val to the probe; paths become absolute.
     sed "1!{s/,dev,/,val,/;s#^#$speech/#}" "$speech/wakewords.csv" > "$out/wakewords.csv"
     for recipe in fithubert distilhubert; do
-        students=("student=$out/wakewords/$recipe-"{0,1,2})
-        probe "digit-$recipe" "${students[@]}" "table=$speech/digits.csv" label=digit group=speaker
-        probe "keyword-$recipe" "${students[@]}" "table=$out/wakewords.csv" label=keyword
+        probe "digit-$recipe" "student=$out/wakewords/$recipe-0" "table=$speech/digits.csv" label=digit group=speaker
+        probe "keyword-$recipe" "student=$out/wakewords/$recipe-0" "table=$out/wakewords.csv" label=keyword
     done
 fi
 python "$here/../../benchmarks/inference.py" | tee "$out/inference.md"

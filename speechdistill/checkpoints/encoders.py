@@ -57,4 +57,7 @@ def _student(folder: Path, heads: bool) -> StudentModel | StudentForDistillation
 def _teacher(name: str, key: str, heads: bool) -> Teacher:
     if heads:
         raise UserError(f"{key}={name} is a teacher, or any other encoder without prediction heads: states=hidden.")
-    return load_teacher(name)
+    try:
+        return load_teacher(name)
+    except UserError as error:
+        raise UserError(f"{key}={name}: no such folder, and no encoder on the hub: {error}") from error

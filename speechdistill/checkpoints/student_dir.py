@@ -1,9 +1,9 @@
-"""The student folder: config.json, model.safetensors, preprocessor_config.json and a model card."""
+"""The folder of a student or a supernet: config.json, model.safetensors, preprocessor_config.json, a model card."""
 
 import os
 import shutil
 from pathlib import Path
-from typing import Literal, overload
+from typing import Any, Literal, TypeVar, overload
 
 import torch
 from safetensors import SafetensorError
@@ -13,7 +13,11 @@ from transformers.utils import logging as transformers_logging
 from speechdistill.errors import UserError
 from speechdistill.frames import SAMPLE_RATE_HZ
 from speechdistill.models.config import StudentConfig
+from speechdistill.models.search_space import SearchSpace, Subnet
 from speechdistill.models.student import StudentForDistillation, StudentModel
+from speechdistill.models.supernet import Supernet
+
+_Student = TypeVar("_Student", StudentModel, StudentForDistillation)
 
 
 def save_student(folder: Path, student: PreTrainedModel, model_card: str) -> None:
@@ -49,33 +53,109 @@ def replace_folder(partial: Path, folder: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
+def save_supernet(folder: Path, supernet: Supernet, model_card: str) -> None:
+    """Write a supernet folder: that of its full-size student with head, the search space in config.json.
+
+    Args:
+        folder: where.
+        supernet: what is saved.
+        model_card: text of README.md.
+    """
+    config = supernet.config
+    config.search_space = supernet.space.to_dict()
+    try:
+        save_student(folder, supernet.network, model_card)
+    finally:
+        config.search_space = None  # the network alone is a plain student
+
+
 @overload
-def load_student(folder: str | Path, heads: Literal[False] = False) -> StudentModel: ...
+def load_student(
+    folder: str | Path, heads: Literal[False] = False, subnet: Subnet | str | None = None
+) -> StudentModel: ...
 @overload
-def load_student(folder: str | Path, heads: Literal[True]) -> StudentForDistillation: ...
-def load_student(folder: str | Path, heads: bool = False) -> StudentModel | StudentForDistillation:
+def load_student(
+    folder: str | Path, heads: Literal[True], subnet: Subnet | str | None = None
+) -> StudentForDistillation: ...
+def load_student(
+    folder: str | Path, heads: bool = False, subnet: Subnet | str | None = None
+) -> StudentModel | StudentForDistillation:
     """Load a student, in evaluation mode and float32.
 
     Args:
-        folder: a student folder, or a run's folder that holds one in student/.
+        folder: a student folder, or a run's folder that holds one in student/; with `subnet` a supernet folder, or a
+            run's that holds one in supernet/.
         heads: with the prediction heads, as it was trained.
+        subnet: which student to take out of a supernet: "smallest", "published", "largest" or any sizes of its space.
 
     Raises:
-        UserError: no student there, weights missing, or no heads in it.
+        UserError: no student there, weights missing, no heads in it, or a subnet that is not to be had there.
     """
+    if subnet is not None:
+        supernet = load_supernet(folder)
+        sizes = supernet.space.named(subnet) if isinstance(subnet, str) else subnet
+        return supernet.extract_with_head(sizes) if heads else supernet.extract(sizes)
+    folder = _inside(folder, "student")
+    student = _load(folder, StudentForDistillation if heads else StudentModel)
+    if student.config.search_space is not None:
+        raise UserError(
+            f"{folder} is a supernet: say which student of it, subnet='smallest', 'published', 'largest' or a Subnet; "
+            "or load_supernet for all of it."
+        )
+    return student
+
+
+def load_supernet(folder: str | Path) -> Supernet:
+    """Load a supernet, in evaluation mode and float32.
+
+    Args:
+        folder: a supernet folder, or a run's folder that holds one in supernet/.
+
+    Raises:
+        UserError: no supernet there, or weights missing.
+    """
+    folder = _inside(folder, "supernet")
+    network = _load(folder, StudentForDistillation)
+    if network.config.search_space is None:
+        raise UserError(f"{folder} is no supernet but a plain student, which has no subnets: load_student without one.")
+    space, network.config.search_space = SearchSpace.from_dict(network.config.search_space), None
+    return Supernet(network, space).eval()
+
+
+def load_network(folder: str | Path) -> StudentForDistillation:
+    """Load what a training can start from: a student with its heads, or the full-size one of a supernet.
+
+    Args:
+        folder: of a student, of a supernet, or of a run, from which its supernet is taken if it has one.
+
+    Raises:
+        UserError: neither is there, weights are missing, or there are no heads.
+    """
+    has_supernet = (Path(folder).expanduser() / "supernet" / "config.json").is_file()
+    network = _load(_inside(folder, "supernet" if has_supernet else "student"), StudentForDistillation)
+    network.config.search_space = None
+    return network
+
+
+def _inside(folder: str | Path, name: str) -> Path:
+    """The folder itself, or the one of that name in the folder of a run."""
     folder = Path(folder).expanduser()
-    if not (folder / "config.json").is_file() and (folder / "student" / "config.json").is_file():
-        folder = folder / "student"
-    for name in ("config.json", "model.safetensors"):
-        if not (folder / name).is_file():
-            raise UserError(f"{folder} is no student folder: {name} is missing. A run leaves one in <out_dir>/student.")
-    kind = StudentForDistillation if heads else StudentModel
+    if not (folder / "config.json").is_file() and (folder / name / "config.json").is_file():
+        folder = folder / name
+    for file in ("config.json", "model.safetensors"):
+        if not (folder / file).is_file():
+            raise UserError(f"{folder} is no {name} folder: {file} is missing. A run leaves one in <out_dir>/{name}.")
+    return folder
+
+
+def _load(folder: Path, kind: type[_Student]) -> _Student:
     verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
+    info: dict[str, Any]
     try:
         config = StudentConfig.from_pretrained(folder)
-        if heads and config.heads is None:
+        if kind is StudentForDistillation and config.heads is None:
             raise UserError(f"{folder} has no prediction heads: they were left out when it was saved.")
         student, info = kind.from_pretrained(folder, config=config, dtype=torch.float32, output_loading_info=True)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:

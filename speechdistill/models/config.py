@@ -14,6 +14,7 @@ LAYER_KEYS = ("num_attention_heads", "head_size", "intermediate_size", "attentio
 HEAD_KEYS = {
     "joint": ("kind", "teacher_layers", "teacher_hidden_size"),
     "layerwise": ("kind", "student_layers", "teacher_layers", "teacher_hidden_size"),
+    "contextual": ("kind", "teacher_layers", "teacher_hidden_size"),
 }
 
 
@@ -64,8 +65,12 @@ class StudentConfig(PretrainedConfig):
         time_reduction_layer: the Transformer layer in front of which that convolution stands, 1 = the first; None =
             no reduction.
         heads: the prediction heads in the student's training, or None: {kind, teacher_layers, teacher_hidden_size},
-            kind "joint" (DistilHuBERT's, on the last layer; also where a file names none) or "layerwise" (one for
-            each of `student_layers`, FitHuBERT's).
+            kind "joint" (DistilHuBERT's, on the last layer; also where a file names none), "layerwise" (one for each
+            of `student_layers`, FitHuBERT's) or "contextual" (one for the mean of `teacher_layers`, LightHuBERT's).
+        mask_embedding: whether there is a learned frame in whose place masked frames come, for training on masked
+            input.
+        search_space: of a supernet, the choices for each size of its subnets (`SearchSpace.to_dict`); None = a plain
+            student.
         teacher: where the student comes from; free.
 
     Raises:
@@ -96,6 +101,8 @@ class StudentConfig(PretrainedConfig):
     time_reduction_factor: int = 1
     time_reduction_layer: int | None = None
     heads: dict[str, Any] | None = None
+    mask_embedding: bool = False
+    search_space: dict[str, Any] | None = None
     teacher: dict[str, Any] | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
@@ -129,6 +136,14 @@ class StudentConfig(PretrainedConfig):
     def conv_stack(self) -> tuple[tuple[int, int], ...]:
         """(kernel, stride) of each convolution, as `speechdistill.frames.num_frames` reads it."""
         return tuple((kernel, stride) for _, kernel, stride in self.conv_layers)
+
+    @property
+    def predicted_layers(self) -> tuple[int, ...]:
+        """The teacher's layers under which the heads give predictions, ascending; none without heads."""
+        if self.heads is None:
+            return ()
+        layers = self.heads["teacher_layers"]
+        return (max(layers),) if self.heads["kind"] == "contextual" else tuple(sorted(layers))
 
     def reduction_of(self, layer: int) -> int:
         """Factor by which the frames of a hidden state are reduced inside the encoder, 1 = not at all."""

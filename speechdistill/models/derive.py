@@ -40,7 +40,8 @@ def derive_config(
         architecture: `num_hidden_layers`, `hidden_size`, `num_attention_heads`, `intermediate_size`,
             `projection_layer_norm`, dropouts, `feature_grad_mult`. It may also have `heads`, `time_reduction_factor`,
             `time_reduction_layer`, `hidden_share` and `intermediate_share` (of the teacher's width, where the
-            student's is open), `conv_layers` ([share of the teacher's channels, kernel, stride]).
+            student's is open), `conv_layers` ([share of the teacher's channels, kernel, stride]), `feature_norm`
+            (null = the teacher's), `mask_embedding`.
         teacher_config: of a Hugging Face speech encoder.
         predicted_layers: teacher layers that get a head.
         provenance: what the student's config.json says about its teacher.
@@ -49,9 +50,9 @@ def derive_config(
     Raises:
         UserError: sizes that cannot be built.
     """
-    num_heads = architecture["num_attention_heads"] or teacher_config.num_attention_heads
-    hidden_size = architecture["hidden_size"] or _share(
-        teacher_config.hidden_size, architecture, "hidden_share", num_heads
+    num_heads = _size(architecture, "num_attention_heads", teacher_config.num_attention_heads)
+    hidden_size = _size(
+        architecture, "hidden_size", _share(teacher_config.hidden_size, architecture, "hidden_share", num_heads)
     )
     if hidden_size % num_heads:
         raise UserError(
@@ -64,21 +65,25 @@ def derive_config(
     }
     if heads["kind"] == "layerwise":
         heads["student_layers"] = list(read_layers)
+    norm = architecture.get("feature_norm") or feature_norm(teacher_config)
     try:
         return StudentConfig(
             conv_layers=_conv_layers(architecture, teacher_config),
             conv_bias=teacher_config.conv_bias,
-            feature_norm=feature_norm(teacher_config),
+            feature_norm=norm,
             feature_grad_mult=architecture["feature_grad_mult"],
-            normalize_waveforms=feature_norm(teacher_config) == "layer",
+            normalize_waveforms=norm == "layer",
             projection_layer_norm=architecture["projection_layer_norm"],
             hidden_size=hidden_size,
             layers=uniform_layers(
                 student_depth(architecture, teacher_config.num_hidden_layers),
                 num_heads,
                 hidden_size // num_heads,
-                architecture["intermediate_size"]
-                or _share(teacher_config.intermediate_size, architecture, "intermediate_share"),
+                _size(
+                    architecture,
+                    "intermediate_size",
+                    _share(teacher_config.intermediate_size, architecture, "intermediate_share"),
+                ),
             ),
             norm_placement="pre" if getattr(teacher_config, "do_stable_layer_norm", False) else "post",
             positional_convolution=_positional_convolution(teacher_config, hidden_size),
@@ -90,6 +95,7 @@ def derive_config(
             time_reduction_factor=architecture.get("time_reduction_factor", 1),
             time_reduction_layer=architecture.get("time_reduction_layer"),
             heads=heads,
+            mask_embedding=architecture.get("mask_embedding", False),
             teacher=dict(provenance or {}),
         )
     except ValueError as error:
@@ -98,8 +104,17 @@ def derive_config(
 
 def student_depth(architecture: Mapping[str, Any], teacher_layers: int) -> int:
     """Transformer layers of the student: the architecture's number, or as many as its teacher has (null)."""
-    depth = architecture["num_hidden_layers"]
-    return teacher_layers if depth is None else int(depth)
+    return _size(architecture, "num_hidden_layers", teacher_layers)
+
+
+def _size(architecture: Mapping[str, Any], name: str, of_teacher: int) -> int:
+    """The architecture's own number, or what the teacher makes of it (null)."""
+    size = architecture[name]
+    if size is None:
+        return of_teacher
+    if type(size) is not int or size < 1:
+        raise UserError(f"architecture.{name}={size}: give a whole number from 1 up, or null to derive it.")
+    return size
 
 
 def _share(teacher_size: int, architecture: Mapping[str, Any], name: str, multiple_of: int = 1) -> int:
@@ -116,7 +131,10 @@ def _conv_layers(architecture: Mapping[str, Any], teacher_config: Any) -> list[l
     if table is None:
         own = zip(teacher_config.conv_dim, teacher_config.conv_kernel, teacher_config.conv_stride, strict=True)
         return [list(layer) for layer in own]
-    if not all(isinstance(layer, list | tuple) and len(layer) == 3 and layer[0] > 0 for layer in table):
+    if not all(
+        isinstance(layer, list | tuple) and len(layer) == 3 and layer[0] > 0 and {*map(type, layer[1:])} == {int}
+        for layer in table
+    ):
         raise UserError(
             f"architecture.conv_layers={table}: give [share of the teacher's channels, kernel, stride] of each."
         )
@@ -139,10 +157,18 @@ def copy_from_teacher(
         has no place for (WavLM's position bias, data2vec's stack of positional convolutions, higher layers).
 
     Raises:
-        UserError: an unknown part, or a weight of another shape (a thinner student cannot start from its teacher).
+        UserError: an unknown part, a weight of another shape (a thinner student cannot start from its teacher), or
+            convolutions with another norm.
     """
     if unknown := sorted(set(parts) - set(COPYABLE_PARTS)):
         raise UserError(f"architecture.copied_parts has {unknown}: known are {', '.join(COPYABLE_PARTS)}.")
+    norm = "layer" if "feature_extractor.conv_layers.1.layer_norm.weight" in teacher_weights else "group"
+    if "feature_encoder" in parts and student.config.feature_norm != norm:
+        raise UserError(
+            f"the student cannot start from its teacher: its convolutions have {student.config.feature_norm} norm, the "
+            f"teacher's {norm} norm. Set architecture.feature_norm=null (the teacher's), student.init_from=null "
+            "(random weights), or architecture.copied_parts without feature_encoder."
+        )
     prefixes = tuple(prefix for part in parts for prefix in COPYABLE_PARTS[part])
     own = student.state_dict()
     copied, left = [], []

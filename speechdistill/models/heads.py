@@ -107,10 +107,39 @@ class LayerwiseHeads(nn.Module):
         }
 
 
-def make_heads(config: StudentConfig) -> JointHeads | LayerwiseHeads:
+class ContextualHead(nn.Module):
+    """LightHuBERT's head (Wang et al., Interspeech 2022, arXiv:2203.15610): the last layer predicts a mean of layers.
+
+    A linear map without bias, as in the released model.
+
+    Args:
+        hidden_size: the student's width D.
+        teacher_layers: those whose mean is predicted.
+        teacher_hidden_size: the teacher's width D'.
+    """
+
+    def __init__(self, hidden_size: int, teacher_layers: Sequence[int], teacher_hidden_size: int) -> None:
+        super().__init__()
+        self.teacher_layers = tuple(teacher_layers)
+        self.projection = nn.Linear(hidden_size, teacher_hidden_size, bias=False)
+
+    def forward(self, hidden: Tensor) -> dict[int, Tensor]:
+        """Predict the mean of the teacher's layers.
+
+        Args:
+            hidden: (B, T, D).
+
+        Returns:
+            One prediction (B, T, D'), under the highest of the layers.
+        """
+        return {max(self.teacher_layers): self.projection(hidden)}
+
+
+def make_heads(config: StudentConfig) -> JointHeads | LayerwiseHeads | ContextualHead:
     """Build the heads that a config describes; it must have some."""
     assert config.heads is not None
     if config.heads["kind"] == "layerwise":
         return LayerwiseHeads(config)
     sizes: dict[str, Any] = {key: value for key, value in config.heads.items() if key != "kind"}
-    return JointHeads(config.hidden_size, **sizes)
+    kind = ContextualHead if config.heads["kind"] == "contextual" else JointHeads
+    return kind(config.hidden_size, **sizes)

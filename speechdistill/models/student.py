@@ -11,10 +11,11 @@ from transformers import AutoConfig, AutoModel, PreTrainedModel, initialization
 from transformers.modeling_outputs import BaseModelOutput
 
 from speechdistill.frames import num_frames as frames_of
+from speechdistill.frames import samples_for
 from speechdistill.models.config import StudentConfig
 from speechdistill.models.encoder import Encoder
 from speechdistill.models.feature_encoder import FeatureEncoder, FeatureProjection, normalize_waveforms
-from speechdistill.models.heads import JointHeads, make_heads
+from speechdistill.models.heads import JointHeads, LayerwiseHeads, make_heads
 from speechdistill.models.time_reduction import reduced_frames, restore_frames
 
 
@@ -66,7 +67,8 @@ class StudentPreTrainedModel(PreTrainedModel):
                 initialization.uniform_(parameter, -bound, bound)
         elif isinstance(module, nn.Linear):
             initialization.normal_(module.weight, std=0.02)
-            initialization.zeros_(module.bias)
+            if module.bias is not None:
+                initialization.zeros_(module.bias)
         elif isinstance(module, nn.Conv1d):
             if parametrize.is_parametrized(module):
                 parametrizations: Any = module.parametrizations
@@ -88,13 +90,16 @@ class StudentPreTrainedModel(PreTrainedModel):
         elif isinstance(module, nn.LayerNorm | nn.GroupNorm):
             initialization.ones_(module.weight)
             initialization.zeros_(module.bias)
+        elif isinstance(module, StudentModel) and module.masked_spec_embed is not None:
+            initialization.uniform_(module.masked_spec_embed)
 
 
 class StudentModel(StudentPreTrainedModel):
     """The one student: convolutional feature encoder, Transformer with a record for each layer.
 
     Modules and parameters are named as in transformers' HubertModel, so that weights copy one to one; only its
-    `feature_extractor` is `feature_encoder` here, and there is no `masked_spec_embed`.
+    `feature_extractor` is `feature_encoder` here, and `masked_spec_embed` is there only if the config says
+    `mask_embedding`.
     """
 
     # The file of a student that was saved together with its heads holds them as well; they are left out on purpose.
@@ -105,7 +110,22 @@ class StudentModel(StudentPreTrainedModel):
         self.feature_encoder = FeatureEncoder(config)
         self.feature_projection = FeatureProjection(config)
         self.encoder = Encoder(config)
+        self.masked_spec_embed = nn.Parameter(torch.empty(config.hidden_size)) if config.mask_embedding else None
         self.post_init()
+
+    def convolve(self, waveforms: Tensor, num_samples: Tensor | None = None) -> Tensor:
+        """Run the front end alone: normalisation, if the config says so, and convolutions.
+
+        Args:
+            waveforms: (B, S) float at 16 kHz in [-1, 1].
+            num_samples: (B,) real samples in each row; None = no row is padded.
+
+        Returns:
+            (B, T, C) conv features.
+        """
+        if self.config.normalize_waveforms:
+            waveforms = normalize_waveforms(waveforms, _only_where_padded(num_samples, waveforms))
+        return self.feature_encoder(waveforms)
 
     def encode(
         self,
@@ -113,6 +133,8 @@ class StudentModel(StudentPreTrainedModel):
         num_samples: Tensor | None = None,
         layers: Collection[int] = (),
         upsample: bool = True,
+        masked: Tensor | None = None,
+        features: Tensor | None = None,
     ) -> Encoded:
         """Encode a batch; the entry for everything inside this package.
 
@@ -123,19 +145,25 @@ class StudentModel(StudentPreTrainedModel):
             upsample: bring what a time reduction made shorter back to T frames of 20 ms, by repetition. If not, it
                 comes with its T' = `reduced_frames(T)` frames (layers in front of the reduction still have T), and
                 `num_frames` counts those of the last hidden state.
+            masked: (B, T) bool, frames that the Transformer does not get to see: `masked_spec_embed` stands in their
+                place, behind the projection and in front of the positional convolution.
+            features: (B, T, C) what `convolve` makes of the waveforms, where it is known already.
 
         Returns:
             The last hidden state, the chosen ones and the real frames of each row; what stands behind a row's last
             real frame has no meaning.
 
         Raises:
-            ValueError: the waveforms are shorter than one frame, not (B, S), or a layer does not exist.
+            ValueError: the waveforms are shorter than one frame, not (B, S), a layer does not exist, or frames are to
+                be masked by a student that has no mask embedding.
         """
         self._check(waveforms, layers)
         num_samples = _only_where_padded(num_samples, waveforms)
-        if self.config.normalize_waveforms:
-            waveforms = normalize_waveforms(waveforms, num_samples)
-        features = self.feature_projection(self.feature_encoder(waveforms))
+        features = self.feature_projection(self.convolve(waveforms, num_samples) if features is None else features)
+        if masked is not None:
+            if self.masked_spec_embed is None:
+                raise ValueError("masked is given, but StudentConfig.mask_embedding is False: nothing to mask with")
+            features = torch.where(masked[..., None], self.masked_spec_embed.to(features.dtype), features)
         num_frames = None if num_samples is None else frames_of(num_samples, self.config.conv_stack)
         last, kept = self.encoder(features, num_frames, layers)
         real, size = self._num_frames(waveforms, num_samples), features.shape[1]
@@ -203,9 +231,7 @@ class StudentModel(StudentPreTrainedModel):
         if waveforms.ndim != 2:
             raise ValueError(f"waveforms have the shape {tuple(waveforms.shape)}; allowed: (batch, samples)")
         if frames_of(waveforms.shape[1], self.config.conv_stack) < 1:
-            window = 1
-            for kernel, stride in reversed(self.config.conv_stack):
-                window = (window - 1) * stride + kernel
+            window = samples_for(1, self.config.conv_stack)
             raise ValueError(
                 f"the waveforms are too short: {waveforms.shape[1]} samples, one frame takes {window}; pad or leave out"
             )
@@ -228,17 +254,27 @@ class StudentForDistillation(StudentPreTrainedModel):
         self.heads = make_heads(config)
         self.post_init()
 
-    def forward(self, waveforms: Tensor, num_samples: Tensor | None = None, layers: Collection[int] = ()) -> Distilled:
-        """Predict the teacher's hidden states; arguments as in `StudentModel.encode`.
+    def forward(
+        self,
+        waveforms: Tensor,
+        num_samples: Tensor | None = None,
+        layers: Collection[int] = (),
+        masked: Tensor | None = None,
+        features: Tensor | None = None,
+    ) -> Distilled:
+        """Predict what the teacher makes of the waveforms; arguments as in `StudentModel.encode`.
 
-        Joint heads read the last hidden state at 20 ms. Layerwise heads read theirs as a time reduction leaves them
-        and make factor frames of each, so that frames of an incomplete last group are not predicted.
+        Joint heads and a contextual one read the last hidden state at 20 ms. Layerwise heads read theirs as a time
+        reduction leaves them and make factor frames of each, so that frames of an incomplete last group are not
+        predicted.
         """
-        if isinstance(self.heads, JointHeads):
-            encoded = self.student.encode(waveforms, num_samples, layers)
+        given: dict[str, Any] = {"masked": masked, "features": features}
+        if not isinstance(self.heads, LayerwiseHeads):
+            encoded = self.student.encode(waveforms, num_samples, layers, **given)
             return Distilled(self.heads(encoded.last_hidden_state), encoded.hidden_states, encoded.num_frames)
         student, heads = self.student, self.heads
-        encoded = student.encode(waveforms, num_samples, {*heads.student_layers, *layers}, upsample=False)
+        wanted = {*heads.student_layers, *layers}
+        encoded = student.encode(waveforms, num_samples, wanted, upsample=False, **given)
         predictions = heads(encoded.hidden_states, encoded.last_hidden_state)
         real = student._num_frames(waveforms, num_samples)
         size = frames_of(waveforms.shape[1], self.config.conv_stack)

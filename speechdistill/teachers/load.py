@@ -94,30 +94,39 @@ class Teacher(nn.Module):
         self.model.encoder.layers = self.model.encoder.layers[: max(1, highest_layer)]
 
     @torch.no_grad()
-    def forward(self, batch: WaveBatch, layers: Collection[int] | None = None) -> Taps:
-        """Compute hidden states.
+    def forward(
+        self, batch: WaveBatch, layers: Collection[int] | None = None, feed_forward: Collection[int] = ()
+    ) -> Taps:
+        """Compute hidden states, and outputs of feed-forward networks.
 
         Args:
             batch: waveforms (B, S) with their lengths.
             layers: which hidden states to return, 0 .. num_layers; None returns all.
+            feed_forward: of which layers, 1 .. num_layers, to return what the second linear map of the feed-forward
+                network makes, in front of dropout, residual and norm (fairseq's `layer_result`).
 
         Returns:
-            Taps with "hidden": {layer: (B, T, D)} in the teacher's own dtype.
+            Taps with "hidden" and "feed_forward": {layer: (B, T, D)} in the teacher's own dtype.
 
         Raises:
             ValueError: a layer that the teacher does not have.
         """
         # The teacher has its own precision; the student's autocast ends here.
         with torch.autocast(batch.waveforms.device.type, enabled=False):
-            return self.taps(batch, layers)
+            return self.taps(batch, layers, feed_forward)
 
-    def taps(self, batch: WaveBatch, layers: Collection[int] | None = None) -> Taps:
+    def taps(self, batch: WaveBatch, layers: Collection[int] | None = None, feed_forward: Collection[int] = ()) -> Taps:
         """What `forward` does, with the caller's gradients and precision: for those who train the teacher's encoder."""
         wanted = range(self.num_layers + 1) if layers is None else sorted(set(layers))
-        if unknown := [layer for layer in wanted if not 0 <= layer <= self.num_layers]:
-            raise ValueError(f"teacher layers {unknown}: {self.source.name} has 0 to {self.num_layers}")
+        for lowest, asked in ((0, wanted), (1, feed_forward)):
+            if unknown := [layer for layer in asked if not lowest <= layer <= self.num_layers]:
+                raise ValueError(f"teacher layers {unknown}: {self.source.name} has {lowest} to {self.num_layers}")
         hidden: dict[int, Tensor] = {}
+        inner: dict[int, Tensor] = {}
         hooks = []
+        for layer in sorted(set(feed_forward)):
+            module = self.model.encoder.layers[layer - 1].feed_forward.output_dense
+            hooks.append(module.register_forward_hook(partial(_keep_output, inner, layer)))
         if 0 in wanted:
             hooks.append(self.model.encoder.layers[0].register_forward_pre_hook(partial(_keep_input, hidden)))
         for layer in wanted:
@@ -141,7 +150,7 @@ class Teacher(nn.Module):
         finally:
             for hook in hooks:
                 hook.remove()
-        return Taps({"hidden": hidden}, frames)
+        return Taps({"hidden": hidden, "feed_forward": inner}, frames)
 
     def describe(self) -> str:
         """One line: what was loaded."""

@@ -123,17 +123,19 @@ class Checkpoints(Callback):
         self.save_student = save_student
         self.agreement = agreement
         self.best_loss = float("inf")
+        self.best_stage = 0
         self._saved_step = -1
         self._saved_at = time.monotonic()
         self._wanted = False
 
     def state_dict(self) -> dict[str, float]:
         """The best validation loss goes into the checkpoint."""
-        return {"best_loss": self.best_loss}
+        return {"best_loss": self.best_loss, "best_stage": self.best_stage}
 
     def load_state_dict(self, state: dict[str, float]) -> None:
         """Counterpart of `state_dict`."""
         self.best_loss = state["best_loss"]
+        self.best_stage = int(state.get("best_stage", 0))
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The clock starts now."""
@@ -157,7 +159,9 @@ class Checkpoints(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep the best by validation loss."""
         assert isinstance(pl_module, TrainingModule)
-        loss = pl_module.val_metrics.get("val/loss")
+        loss, stage = pl_module.val_metrics.get("val/loss"), pl_module.stage(trainer.global_step)
+        if stage != self.best_stage:
+            self.best_loss, self.best_stage = float("inf"), stage
         if trainer.state.fn == "fit" and loss is not None and loss < self.best_loss:
             self.best_loss = loss
             pl_module.check_finite()

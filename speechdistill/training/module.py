@@ -1,6 +1,6 @@
 """What every training shares: seeding, optimizer, schedule, and where its numbers go."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -25,6 +25,7 @@ class TrainingModule(LightningModule):
         val_metrics: of the last validation, mean over frames and all ranks.
         failed_recordings: {row of the training table: reason} of what could not be read.
         max_failed: more of these end the run, and so do MAX_FAILED_IN_A_ROW.
+        leave_model: writes the models that the run leaves, as they are; for the leader.
 
     Args:
         model: the network.
@@ -44,6 +45,7 @@ class TrainingModule(LightningModule):
         self.val_metrics: dict[str, float] = {}
         self.failed_recordings: dict[int, str] = {}
         self.max_failed = float("inf")
+        self.leave_model: Callable[[], None] = lambda: None
         self._failed_in_a_row = 0
         self._micro_metrics: list[dict[str, Tensor]] = []
         self._val_sums: dict[str, Tensor] = {}
@@ -114,6 +116,18 @@ class TrainingModule(LightningModule):
             "Is the folder data.root still there, and whole?"
         )
 
+    def stage(self, steps_done: int) -> int:
+        """The part of the run that a validation after so many steps belongs to: losses of two parts do not compare."""
+        return 0
+
+    def typical_steps(self) -> dict[int, float]:
+        """Steps from whose time that of the run is estimated: {step: part of the run that is like it}."""
+        return {0: 1.0}
+
+    def learning_rate_factor(self) -> Callable[[int], float]:
+        """Of (steps done), to a factor on the learning rate of the step that follows."""
+        return linear_warmup_and_decay(self.max_steps, self.optim["warmup_share"])
+
     def configure_gradient_clipping(
         self,
         optimizer: Any,
@@ -133,7 +147,7 @@ class TrainingModule(LightningModule):
         """Add a batch to the means, each frame with the same weight."""
         if batch.weight == 0:
             return
-        loss, parts, frames = self.loss(batch, 0, _generator(self.seed, *batch.rows.tolist()))
+        loss, parts, frames = self.loss(batch, 0, numbered_generator(self.seed, *batch.rows.tolist()))
         for name, value in {"loss": loss, **parts}.items():
             self._val_sums[name] = self._val_sums.get(name, 0.0) + value.detach().double() * frames
         self._val_frames = self._val_frames + frames
@@ -189,8 +203,7 @@ class TrainingModule(LightningModule):
         optimizer = torch.optim.AdamW(
             groups, lr=optim["lr"], betas=tuple(optim["betas"]), eps=optim["eps"], fused=fused
         )
-        schedule = linear_warmup_and_decay(self.max_steps, optim["warmup_share"])
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self.learning_rate_factor())
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def check_finite(self) -> None:
@@ -225,7 +238,7 @@ class NotFiniteError(UserError):
     """The loss became NaN or infinite; the present weights must not be saved."""
 
 
-def _generator(*numbers: int) -> torch.Generator:
+def numbered_generator(*numbers: int) -> torch.Generator:
     """A CPU generator whose state depends on all the numbers, each with full weight."""
     mixed = 0
     for number in numbers:
@@ -235,6 +248,6 @@ def _generator(*numbers: int) -> torch.Generator:
 
 def _seed_everything(*numbers: int) -> torch.Generator:
     """Seed torch's global generators (dropout) and return another one (masks)."""
-    generator = _generator(*numbers)
+    generator = numbered_generator(*numbers)
     torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
     return generator

@@ -82,11 +82,13 @@ def layer_similarity(
     layers = range(student.config.num_hidden_layers + 1)
     ours: list[list[Tensor]] = []
     theirs: list[list[Tensor]] = []
+    predicted: list[int] = []
     frames = 0
     for whole_batch in batches:
         batch = _first_rows(whole_batch)
         taps = teacher(batch)
         output = student(batch.waveforms, batch.num_samples if batch.is_padded else None, layers)
+        predicted = list(output.predictions)
         states = [*(output.hidden_states[layer] for layer in layers), *output.predictions.values()]
         # Heads behind a time reduction leave a last frame out: what they predict is what is compared.
         size = min(state.shape[1] for state in states)
@@ -105,7 +107,7 @@ def layer_similarity(
             for row, a in zip(rows, own, strict=True)
         ]
     )
-    heads = [f"head for {layer}" for layer in student.config.heads["teacher_layers"]]
+    heads = [f"head for {layer}" for layer in predicted]
     return similarity, [*(f"layer {layer}" for layer in layers), *heads]
 
 

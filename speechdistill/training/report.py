@@ -126,3 +126,38 @@ where the teacher wants them so; do not normalise them yourself.
 | speechdistill | {versions()["speechdistill"]}{f", commit `{commit}`" if commit else ""} |
 {table}
 """
+
+
+def supernet_card(summary: Mapping[str, Any], formula: str) -> str:
+    """README.md of a supernet folder; arguments as in `model_card`."""
+    teacher, supernet = summary["teacher"], summary["supernet"]
+    space = dict(supernet["search_space"])
+    published = space.pop("published")
+    choices = "; ".join(f"{name} {values}" for name, values in space.items())
+    return f"""---
+library_name: speechdistill
+tags: [speech, self-supervised, distillation, once-for-all, {summary["recipe"]}]
+---
+
+# {summary["recipe"]} supernet of {teacher["name"]}
+
+One network of {supernet["params"]:,} parameters with {supernet["subnets"]:,} students in it. Any of them can be taken
+out and used as it is:
+
+```python
+import speechdistill
+from speechdistill import Subnet
+
+student = speechdistill.load_student("PATH_OF_THIS_FOLDER", subnet="published")  # or "smallest", "largest"
+supernet = speechdistill.load_supernet("PATH_OF_THIS_FOLDER")
+supernet.space  # the choices
+student = supernet.extract(Subnet.uniform(hidden_size, num_attention_heads, ffn_ratio, depth))
+```
+
+| | |
+| --- | --- |
+| teacher | {teacher["name"]}, {teacher["params"]:,} parameters |
+| objective | {formula} |
+| choices | {choices} |
+| published | {published} |
+"""

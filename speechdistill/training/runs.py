@@ -18,7 +18,7 @@ from speechdistill.audio.corpora import load_corpus
 from speechdistill.audio.datamodule import SpeechData
 from speechdistill.audio.demo import PHONES, phone_frames
 from speechdistill.audio.table import Table
-from speechdistill.checkpoints.student_dir import load_student, save_student
+from speechdistill.checkpoints.student_dir import load_network, save_student
 from speechdistill.errors import UserError
 from speechdistill.evaluation.cost import macs_per_second, num_params
 from speechdistill.frames import num_frames
@@ -115,13 +115,14 @@ def _run(
             print(line)
         print(start_line(job.module, data, settings, out_dir, done_steps(resume_from)), flush=True)
     begun = time.monotonic()
+    job.module.leave_model = lambda: job.save_model(out_dir, about)
     outcome = fit(
         job.module,
         data,
         settings,
         out_dir,
         resume_from,
-        save_model=lambda: job.save_model(out_dir, about),
+        save_model=job.module.leave_model,
         wandb_config=config,
     )
     if launch.is_leader:
@@ -155,19 +156,8 @@ def _dry_run(config: dict[str, Any], prepare: Callable[[dict[str, Any], SpeechDa
 
 def distillation(config: dict[str, Any], data: SpeechData) -> Job:
     """Teacher, student and objective of a distillation."""
-    teacher = load_teacher(
-        config["teacher"]["name"], config["teacher"]["revision"], _teacher_dtype(config["teacher"], config["trainer"])
-    )
+    teacher, provenance = prepare_teacher(config)
     described = teacher.describe()
-    if teacher.source.revision:
-        # A resumed run takes the same commit, wherever the branch has gone by then.
-        config["teacher"] |= {"name": teacher.source.name.partition("@")[0], "revision": teacher.source.revision}
-    provenance = {
-        "name": teacher.source.name,
-        "revision": teacher.source.revision,
-        "sha256": teacher.source.sha256,
-        "params": teacher.num_params,
-    }
     architecture = config["architecture"]
     depth, heads = student_depth(architecture, teacher.num_layers), architecture.get("heads", "joint")
     objective = build_objective(config["objective"], depth, teacher.num_layers, heads, config["seed"])
@@ -180,7 +170,7 @@ def distillation(config: dict[str, Any], data: SpeechData) -> Job:
         [match.student_layer for match in matches],
     )
     student = StudentForDistillation(student_config)
-    started = _initialise(student, teacher, config["student"]["init_from"], architecture["copied_parts"])
+    started = initialise(student, teacher, config["student"]["init_from"], architecture["copied_parts"])
     about: dict[str, Any] = {
         "teacher": provenance,
         "student": {
@@ -267,13 +257,31 @@ def masked_units(config: dict[str, Any], data: SpeechData) -> Job:
     return Job(module, about, lines, save)
 
 
-METHODS: dict[str, Callable[[dict[str, Any], SpeechData], Job]] = {
-    "distillation": distillation,
-    "masked_units": masked_units,
-}
+def prepare_teacher(config: dict[str, Any]) -> tuple[Teacher, dict[str, Any]]:
+    """Load a run's teacher.
+
+    Args:
+        config: of the run; the teacher's revision is filled in.
+
+    Returns:
+        The teacher; what summary.json and the student's config.json say of it.
+    """
+    teacher = load_teacher(
+        config["teacher"]["name"], config["teacher"]["revision"], _teacher_dtype(config["teacher"], config["trainer"])
+    )
+    if teacher.source.revision:
+        # A resumed run takes the same commit, wherever the branch has gone by then.
+        config["teacher"] |= {"name": teacher.source.name.partition("@")[0], "revision": teacher.source.revision}
+    provenance = {
+        "name": teacher.source.name,
+        "revision": teacher.source.revision,
+        "sha256": teacher.source.sha256,
+        "params": teacher.num_params,
+    }
+    return teacher, provenance
 
 
-def _initialise(student: StudentForDistillation, teacher: Teacher, init_from: str | None, parts: list[str]) -> str:
+def initialise(student: StudentForDistillation, teacher: Teacher, init_from: str | None, parts: list[str]) -> str:
     """Give the student its first weights; says from where."""
     if init_from in (None, "random"):
         return "starts from random weights"
@@ -285,7 +293,7 @@ def _initialise(student: StudentForDistillation, teacher: Teacher, init_from: st
         own = [name for name in left if not name.startswith("encoder.layers.") or higher.match(name)]
         without_place = f"; no place for {', '.join(own)}" if own else ""
         return f"{len(copied)} weights start from the teacher{without_place}"
-    earlier = load_student(str(init_from), heads=True)
+    earlier = load_network(str(init_from))
     if earlier.config.to_dict().get("heads") != student.config.to_dict().get("heads"):
         raise UserError(f"student.init_from={init_from}: its heads are {earlier.config.heads}, not this run's.")
     _load_strictly(student, earlier, str(init_from))

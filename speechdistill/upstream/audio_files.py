@@ -4,7 +4,10 @@ torchaudio 2.11 has no info, and its load and save need torchcodec and FFmpeg's 
 still goes to torchaudio's own functions.
 """
 
+import errno
+import os
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 import soundfile
@@ -100,7 +103,9 @@ def load(
         The waveform and its rate in Hz.
 
     Raises:
-        Exception: whatever torchaudio's own function raises for a file that libsndfile cannot open.
+        FileNotFoundError: there is no such file.
+        Exception: for a file that libsndfile cannot open: its error, or what torchaudio's own function raises where
+            torchcodec is installed.
     """
     try:
         with soundfile.SoundFile(_source(uri)) as file:
@@ -110,7 +115,11 @@ def load(
             file.seek(min(frame_offset, file.frames))
             samples = torch.from_numpy(file.read(num_frames, dtype=dtype, always_2d=True))
             return (samples.T.contiguous() if channels_first else samples), file.samplerate
-    except soundfile.LibsndfileError:
+    except soundfile.LibsndfileError as error:
+        if isinstance(uri, str | os.PathLike) and not os.path.exists(uri):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), os.fspath(uri)) from error
+        if find_spec("torchcodec") is None:  # then torchaudio's own function would only ask for it
+            raise
         return _stock_load(uri, frame_offset, num_frames, normalize, channels_first, format, buffer_size, backend)
 
 

@@ -1,6 +1,7 @@
 """What can become an upstream, each behind one small module: a new kind of encoder gets its class here."""
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,9 +10,11 @@ from torch import Tensor, nn
 
 from speechdistill.batch import WaveBatch
 from speechdistill.checkpoints.encoders import load_encoder
+from speechdistill.checkpoints.student_dir import load_student
 from speechdistill.errors import UserError
 from speechdistill.frames import num_frames, samples_for
 from speechdistill.models.config import StudentConfig
+from speechdistill.models.search_space import Subnet
 from speechdistill.models.student import StudentForDistillation, StudentModel
 from speechdistill.safe_pickle import UnsafePickleError, fields, load_pickle
 from speechdistill.teachers.load import Teacher
@@ -57,7 +60,7 @@ class StudentEncoder(nn.Module):
         self.hidden_layers = tuple(range(config.num_hidden_layers + 1))
         self.hidden_size: int = config.hidden_size
         with_heads = isinstance(model, StudentForDistillation)
-        self.predicted_layers = tuple(sorted(config.heads["teacher_layers"])) if with_heads else ()
+        self.predicted_layers = config.predicted_layers if with_heads else ()
         self.predicted_size: int = config.heads["teacher_hidden_size"] if with_heads else 0
 
     def forward(self, waveforms: Tensor, num_samples: Tensor) -> States:
@@ -112,16 +115,23 @@ class TeacherEncoder(nn.Module):
         return States(hidden, last, taps.num_frames, {}, taps.num_frames)
 
 
-def open_encoder(ckpt: str, heads: bool) -> StudentEncoder | TeacherEncoder:
-    """Open what a person named: a student folder, a run's folder, a teacher, or an exported model.pt.
+def open_encoder(
+    ckpt: str, heads: bool, subnet: str | Mapping[str, Any] | None = None
+) -> StudentEncoder | TeacherEncoder:
+    """Open what a person named: a student folder, a run's folder, a teacher, a supernet, or an exported model.pt.
 
     Args:
         ckpt: path, hub id or "mini".
         heads: with prediction heads.
+        subnet: which student of a supernet: its name, or its sizes.
 
     Raises:
         UserError: nothing of the kind there.
     """
+    if subnet is not None:
+        sizes = subnet if isinstance(subnet, str) else Subnet.from_dict(subnet)
+        of_supernet = load_student(ckpt, heads=True, subnet=sizes) if heads else load_student(ckpt, subnet=sizes)
+        return StudentEncoder(of_supernet)
     path = Path(ckpt).expanduser()
     model = _from_file(path, heads) if path.is_file() else load_encoder(ckpt, key="ckpt", heads=heads)
     return TeacherEncoder(model) if isinstance(model, Teacher) else StudentEncoder(model)

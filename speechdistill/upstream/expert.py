@@ -16,7 +16,7 @@ from speechdistill.upstream.encoders import States, open_encoder
 from speechdistill.upstream.random_state import unchanged_random_state
 
 STATES = ("hidden", "predicted", "both")
-DEFAULTS: dict[str, Any] = {"layers": "all", "states": "hidden", "upsample": True}
+DEFAULTS: dict[str, Any] = {"layers": "all", "states": "hidden", "upsample": True, "subnet": None}
 
 
 class UpstreamExpert(nn.Module):
@@ -39,6 +39,8 @@ class UpstreamExpert(nn.Module):
             `layers`: "all", "last", or the ones to return, by the student's index for hidden states, by the
             teacher's for predicted ones. s3prl's own selection cannot take a single layer.
             `upsample`: False = a time-reduced student's own rate (40 ms); others ignore it.
+            `subnet`: of a supernet: "smallest", "published", "largest", or {hidden_size, num_attention_heads,
+            ffn_ratio, depth}.
 
     Raises:
         UserError: no such encoder, or an option or a value that does not exist.
@@ -54,7 +56,7 @@ class UpstreamExpert(nn.Module):
             raise UserError("what to load? Name a student's folder: path_or_url=DIR, or -k DIR on a command line.")
         self.states: str = chosen["states"]
         with unchanged_random_state():
-            self.encoder = open_encoder(str(ckpt), heads=self.states != "hidden")
+            self.encoder = open_encoder(str(ckpt), heads=self.states != "hidden", subnet=chosen["subnet"])
         # Frames at 20 ms that make one of ours.
         self.group = 1 if chosen["upsample"] else self.encoder.reduction
         if self.states == "both" and self.encoder.hidden_size != self.encoder.predicted_size:
@@ -115,6 +117,8 @@ class UpstreamExpert(nn.Module):
         places = torch.arange(size * self.group, device=num_frames.device)
         places = torch.minimum(places, num_frames[:, None] - 1)
         rows = torch.arange(len(num_frames), device=num_frames.device)[:, None]
+        if self.group == 1:
+            return lambda state: state[rows, places]
         return lambda state: state[rows, places].unflatten(1, (size, self.group)).mean(2)
 
 
@@ -131,15 +135,15 @@ def _options(model_config: Any) -> Mapping[str, Any]:
 
 
 def _check(options: Mapping[str, Any]) -> None:
-    for name, value in options.items():
-        if name == "subnet":
-            raise UserError(f"subnet={value}: supernets are not upstreams yet; give the folder of an exported subnet.")
+    for name in options:
         if name not in DEFAULTS:
             near = difflib.get_close_matches(name, DEFAULTS, n=1)
             hint = f", did you mean {near[0]!r}?" if near else ""
             raise UserError(f"the upstream has no option {name!r}{hint}; options are {', '.join(DEFAULTS)}.")
     if options["states"] not in STATES:
         raise UserError(f"states={options['states']}: allowed are {', '.join(STATES)}.")
+    if not isinstance(options["subnet"], str | Mapping | None):
+        raise UserError(f"subnet={options['subnet']}: give a name, or the sizes by name.")
     if not isinstance(options["upsample"], bool):
         raise UserError(f"upsample={options['upsample']}: allowed are true and false.")
 

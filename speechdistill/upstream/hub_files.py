@@ -1,6 +1,5 @@
 """What a student's folder needs to be loaded by torch.hub and by s3prl's `--hub huggingface`."""
 
-import os
 from pathlib import Path
 
 import torch
@@ -8,6 +7,7 @@ import torch
 from speechdistill.checkpoints.student_dir import load_student
 from speechdistill.errors import UserError
 from speechdistill.models.student import StudentForDistillation, StudentModel
+from speechdistill.whole_file import whole_file
 
 MODEL = "model.pt"
 
@@ -59,9 +59,8 @@ def write_hub_files(student: str | Path, out: str | Path | None = None) -> list[
     texts = {"hubconf.py": _HUBCONF, "expert.py": _EXPERT, "requirements.txt": _REQUIREMENTS}
     try:
         folder.mkdir(exist_ok=True)
-        partial = folder / f".{MODEL}.partial"
-        torch.save({"config": model.config.to_dict(), "weights": model.state_dict()}, partial)
-        os.replace(partial, folder / MODEL)
+        with whole_file(folder / MODEL, "wb") as file:
+            torch.save({"config": model.config.to_dict(), "weights": model.state_dict()}, file)
         for name, text in texts.items():
             (folder / name).write_text(text, encoding="utf-8")
     except OSError as error:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from speechdistill.errors import UserError
-from speechdistill.upstream.audio_files import info, load
+from speechdistill.upstream.audio_files import AudioMetaData, info, load
 from speechdistill.upstream.silence import Stretch, cut_silence
 
 # What sox holds a sample in, what a 16-bit file carries of it, and what a file of floats does.
@@ -78,7 +78,12 @@ def apply_effects_file(
     if not normalize:
         raise UserError("sox effects: normalize=False is not known here; waveforms are floating point in [-1, 1].")
     waveform, sample_rate = load(path, channels_first=channels_first, format=format)
-    return _apply(waveform, sample_rate, effects, channels_first, info(path).bits_per_sample or _FLOAT_BITS)
+    return _apply(waveform, sample_rate, effects, channels_first, _precision(info(path)))
+
+
+def _precision(about: AudioMetaData) -> int:
+    """Bits of a file's samples that say something, which for some encodings are not those that they are stored in."""
+    return {"PCM_F": _FLOAT_BITS, "ULAW": 14, "ALAW": 13}.get(about.encoding, about.bits_per_sample or _FLOAT_BITS)
 
 
 def effect_names() -> list[str]:

@@ -61,6 +61,8 @@ CASES = [
     Case("noise", 16000, [["trim", "100s", "=0:0.08"]], EXACT),
     Case("stereo", 16000, [["trim", "0.01", "-0.03"]], EXACT),
     *(Case("noise", rate, [["rate", "16000"]], RESAMPLED) for rate in (8000, 11025, 22050, 44100, 48000)),
+    # Recordings do not set in at full level; noise that does brings out how the two filters begin.
+    Case("sudden", 44100, [["rate", "16000"]], 3e-3),
     Case("sweep", 16000, [["rate", "8k"]], RESAMPLED),
     Case("stereo", 44100, [["channels", "1"], ["rate", "16000"], ["gain", "-3.0"]], RESAMPLED),
     Case("pauses", 8000, [["silence", "1", "0.1", "0.1%", "-1", "0.1", "0.1%"]], 0),
@@ -72,6 +74,7 @@ CASES = [
     Case("quiet", 8000, [["silence", "1", "0.1", "0.1%"]], 0),
     Case("pauses", 16000, _SPEAKER_CHAIN, EXACT),
     Case("pauses", 16000, _SPEAKER_CHAIN, EXACT, "PCM_16"),
+    *(Case("swell", 8000, [["silence", "1", "0.1", "0.1%", "-1", "0.1", "0.1%"]], 0, law) for law in ("ULAW", "ALAW")),
     Case("swell", 8000, [["silence", "1", "0.1", "0.1%", "-1", "0.1", "0.1%"]], 0, "PCM_16"),
     Case("swell", 8000, [["silence", "1", "0.1", "0.1%", "-1", "0.1", "0.1%"]], 0),
 ]
@@ -90,11 +93,11 @@ def make_signal(name: str, sample_rate: int, seed: int = 0) -> np.ndarray:
     elif name in ("pauses", "quiet"):
         samples = _pauses(generator, sample_rate, loud=name == "pauses")[None]
     else:
-        channels = {"noise": 1, "stereo": 2, "five channels": 5}[name]
+        channels = {"noise": 1, "sudden": 1, "stereo": 2, "five channels": 5}[name]
         samples = generator.normal(0, 0.2, (channels, sample_rate // 10)).clip(-0.95, 0.95)
-        # Recordings do not set in at full level; noise that does brings out how filters begin (2e-3 in two samples).
-        fade = np.linspace(0, 1, sample_rate // 500)
-        samples[:, : len(fade)] *= fade
+        if name != "sudden":
+            fade = np.linspace(0, 1, sample_rate // 500)
+            samples[:, : len(fade)] *= fade
     # In steps of 16 bits: the program's integers hold them exactly.
     return (np.round(samples * 2**15) / 2**15).astype(np.float32)
 

@@ -16,10 +16,12 @@ needs_sox = pytest.mark.skipif(shutil.which("sox") is None, reason="the sox prog
 
 
 def ours(samples: np.ndarray, case: Case, folder: Path) -> np.ndarray:
-    if case.subtype == "FLOAT":
-        return apply_effects_tensor(torch.from_numpy(samples), case.sample_rate, case.effects)[0].numpy()
     soundfile.write(folder / "in.wav", samples.T, case.sample_rate, case.subtype)
-    return apply_effects_file(folder / "in.wav", case.effects)[0].numpy()
+    from_file = apply_effects_file(folder / "in.wav", case.effects)[0].numpy()
+    if case.subtype == "FLOAT":
+        of_tensor = apply_effects_tensor(torch.from_numpy(samples), case.sample_rate, case.effects)[0].numpy()
+        assert np.array_equal(from_file, of_tensor)
+    return from_file
 
 
 def assert_agree(got: np.ndarray, expected: np.ndarray, tolerance: float) -> None:

@@ -17,7 +17,7 @@ def choices(group: str) -> list[str]:
 
 
 def test_the_groups_hold_as_many_files_as_are_tested():
-    assert len(choices("recipe")) == 4
+    assert len(choices("recipe")) == 7
     assert len(choices("data")) == 6
     assert len(choices("teacher")) == 10
 
@@ -74,6 +74,31 @@ def test_distilhubert_has_the_papers_figures():
     assert config["objective"]["map"] == {"name": "last_to_many", "count": 3}
     assert {term["weight"] for term in config["objective"]["terms"].values()} == {1.0}
     assert config["student"]["init_from"] == "teacher"
+
+
+@pytest.mark.parametrize(
+    ("recipe", "share", "steps"), [("", 0.5, 800_000), ("_stage_1", 1, 400_000), ("_stage_2", 0, 400_000)]
+)
+def test_lighthubert_has_the_papers_sizes_and_says_what_is_ours(recipe, share, steps):
+    words = [f"recipe=lighthubert{recipe}", "data=librispeech", "data.root=/x", "teacher=hubert_base"]
+    config = configure("train", words)
+    assert config["search_space"]["hidden_size"] == [512, 640, 768]
+    assert configure("train", [*words, "search_space=small"])["search_space"]["depth"] == [10, 11, 12]
+    assert config["once_for_all"]["stage_1_share"] == share
+    assert not config["once_for_all"]["sandwich"]
+    assert config["trainer"]["max_steps"] == steps
+    objective = {"tap": "feed_forward", "top_layers": None, "probability": 0.65, "length": 10}
+    assert objective.items() <= config["objective"].items()
+    assert config["architecture"]["feature_norm"] == "layer"
+    assert config["student"]["init_from"] is None
+
+
+def test_the_demo_has_a_space_scaled_to_its_teacher():
+    for recipe, share in (("lighthubert", 0.3), ("lighthubert_stage_1", 1), ("lighthubert_stage_2", 0)):
+        config = configure("train", [f"recipe={recipe}"])
+        assert config["once_for_all"]["stage_1_share"] == share
+        assert config["search_space"] == yaml.safe_load((CONFIGS / "search_space" / "mini.yaml").read_text())
+        assert config["trainer"]["max_steps"] < 10_000
 
 
 @pytest.mark.parametrize("recipe", ["fithubert", "fitwav2vec2"])
@@ -318,3 +343,40 @@ def test_a_mistake_with_own_files_is_one_message(own_configs, words, message):
 def test_a_folder_of_configs_that_is_not_there_is_named(words):
     with pytest.raises(UserError, match=r"--config-dir .*: no such folder"):
         configure("train", words)
+
+
+@pytest.mark.parametrize("recipe", ["distilhubert", "fithubert"])
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        ("objective.map=[[2,4],[2,12]]", [[2, 4], [2, 12]]),
+        ("objective.map={name: one_to_one}", {"name": "one_to_one"}),
+        ("objective.map={name: last_to_many, count: 2}", {"name": "last_to_many", "count": 2}),
+    ],
+)
+def test_a_layer_map_is_replaced_as_a_whole(recipe, word, expected):
+    assert configure("train", [f"recipe={recipe}", word])["objective"]["map"] == expected
+
+
+def test_time_reduction_can_be_switched_off():
+    words = ["architecture.time_reduction_factor=1", "architecture.time_reduction_layer=null"]
+    architecture = configure("train", ["recipe=fithubert", *words])["architecture"]
+    assert (architecture["time_reduction_factor"], architecture["time_reduction_layer"]) == (1, None)
+
+
+@pytest.mark.parametrize(
+    ("words", "width"),
+    [
+        ([], [96, 128, 192]),
+        (["search_space=small"], [256, 384, 512]),
+        (["search_space=small", "search_space.hidden_size=[128,256]"], [128, 256]),
+        (["search_space.hidden_size=[96]"], [96]),
+    ],
+)
+def test_a_chosen_search_space_beats_the_demos(words, width):
+    assert configure("train", ["recipe=lighthubert", *words])["search_space"]["hidden_size"] == width
+
+
+def test_the_second_stage_alone_has_one_learning_rate():
+    config = configure("train", ["recipe=lighthubert_stage_2", "data=folder", "data.root=/x", "optim.lr=1e-4"])
+    assert config["optim"]["stage_2_lr"] == config["optim"]["lr"] == 1e-4

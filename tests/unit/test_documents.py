@@ -99,3 +99,16 @@ def test_run_script_hands_over_the_papers_command(recipe: str, teacher: str, ste
     assert config["trainer"]["max_steps"] == steps
     assert config["data"]["max_utterances"] == 24
     assert config["data"]["parts"] == ["train-clean-100", "train-clean-360", "train-other-500", "dev-clean"]
+
+
+@pytest.mark.parametrize("space", ["base", "small"])
+def test_lighthuberts_run_script_hands_over_both_stages(space: str) -> None:
+    script = re.sub(r"`#[^`]*`", "", (ROOT / "recipes/lighthubert/run.sh").read_text())
+    shown = script.rpartition("exec python -m speechdistill.train")[2].replace("\\\n", " ")
+    for name, value in {"$root": "/corpora/LibriSpeech", "$out_dir": "/runs/x", "$space": space, '"$@"': ""}.items():
+        shown = shown.replace(name, value)
+    config = configure("train", shlex.split(shown))
+    assert config["teacher"]["name"] == "facebook/hubert-base-ls960"
+    assert config["trainer"]["max_steps"] == 800_000
+    assert max(config["search_space"]["hidden_size"]) == {"base": 768, "small": 512}[space]
+    assert config["once_for_all"]["stage_1_share"] == 0.5

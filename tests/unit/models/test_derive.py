@@ -165,7 +165,12 @@ def test_own_sizes_beat_the_teachers():
     ("changes", "message"),
     [
         ({"hidden_size": 30}, r"architecture\.hidden_size=30 is not a multiple.*num_attention_heads=4"),
-        ({"num_hidden_layers": 0}, r"architecture: .*layers"),
+        ({"num_hidden_layers": 0}, r"architecture\.num_hidden_layers=0: give a whole number from 1 up"),
+        ({"num_hidden_layers": "two"}, r"architecture\.num_hidden_layers=two: give"),
+        ({"hidden_size": "a"}, r"architecture\.hidden_size=a: give"),
+        ({"intermediate_size": 0}, r"architecture\.intermediate_size=0: give"),
+        ({"num_attention_heads": 2.5}, r"architecture\.num_attention_heads=2\.5: give"),
+        ({"conv_layers": [[1, 10.5, 5]]}, r"architecture\.conv_layers="),
         ({"hidden_dropout": 1.5}, r"architecture: .*hidden_dropout is 1\.5"),
         ({"hidden_size": 20, "num_attention_heads": 2}, None),
     ],

@@ -7,7 +7,7 @@ import torch
 
 from speechdistill.models.config import StudentConfig, uniform_layers
 from speechdistill.models.student import StudentForDistillation
-from speechdistill.training.module import NotFiniteError, TrainingModule, _generator, _seed_everything
+from speechdistill.training.module import NotFiniteError, TrainingModule, _seed_everything, numbered_generator
 
 OPTIM = {"lr": 2e-4, "betas": [0.9, 0.98], "eps": 1e-6, "weight_decay": 0.01, "warmup_share": 0.07}
 
@@ -76,7 +76,7 @@ def test_the_optimizer_has_the_configured_figures_and_steps_with_the_schedule():
 
 def test_every_number_of_a_seed_matters():
     def draw(*numbers):
-        return torch.randint(2**62, (4,), generator=_generator(*numbers)).tolist()
+        return torch.randint(2**62, (4,), generator=numbered_generator(*numbers)).tolist()
 
     assert draw(3, 1, 0, 0) == draw(3, 1, 0, 0)
     seeds = [

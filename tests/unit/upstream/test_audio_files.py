@@ -1,5 +1,6 @@
 """load, info and save in place of torchaudio's."""
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -54,9 +55,16 @@ def test_other_formats_and_encodings(stereo: torch.Tensor, tmp_path: Path) -> No
 
 def test_what_libsndfile_cannot_open_goes_to_torchaudios_own(tmp_path: Path, stereo: torch.Tensor) -> None:
     (tmp_path / "a.wav").write_text("this is not audio\n")
-    stock = torchaudio.load_with_torchcodec
     with pytest.raises(Exception) as ours:  # noqa: PT011 (torchcodec may be there or not)
         load(tmp_path / "a.wav")
+    if find_spec("torchcodec") is None:
+        assert isinstance(ours.value, soundfile.LibsndfileError)
+        return
     with pytest.raises(Exception) as theirs:  # noqa: PT011
-        stock(tmp_path / "a.wav")
+        torchaudio.load_with_torchcodec(tmp_path / "a.wav")
     assert type(ours.value) is type(theirs.value)
+
+
+def test_a_file_that_is_not_there_is_said_to_be_missing(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"nope\.wav"):
+        load(tmp_path / "nope.wav")

@@ -1,0 +1,131 @@
+"""LightHuBERT's target: the mean of the teacher's top layers, of what stands in front of their last sum."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from speechdistill.errors import UserError
+from speechdistill.frames import padding_mask
+
+TAPS = ("feed_forward", "hidden")
+FRAMES = ("all", "masked")
+
+
+@dataclass(frozen=True)
+class ContextualTarget:
+    """What the student predicts (LightHuBERT, Wang et al., Interspeech 2022, arXiv:2203.15610).
+
+    After data2vec (arXiv:2202.03555): the mean over the top 8 of 12 layers of what the second linear map of the
+    feed-forward network makes, in front of residual and norm; fairseq's `layer_result`.
+
+    Attributes:
+        layers: the teacher's layers that are averaged, 1 = the lowest.
+        tap: "feed_forward", or "hidden" for the outputs of whole layers.
+        instance_norm: bring each layer's channels to zero mean and unit variance over the recording first, as data2vec
+            does. It takes the recording's mean away, and with it much of what tells speakers apart.
+    """
+
+    layers: tuple[int, ...]
+    tap: str = "feed_forward"
+    instance_norm: bool = False
+
+    @torch.no_grad()
+    def __call__(self, taps: Mapping[str, Mapping[int, Tensor]], num_frames: Tensor | None) -> Tensor:
+        """Make the target.
+
+        Args:
+            taps: of the teacher, (B, T, D) by tap and layer.
+            num_frames: (B,) valid frames; None = all of them. Only instance norm needs it.
+
+        Returns:
+            (B, T, D) float32.
+        """
+        total: Tensor | None = None
+        for layer in self.layers:
+            value = taps[self.tap][layer].float()
+            value = instance_norm(value, num_frames) if self.instance_norm else value
+            total = value if total is None else total + value
+        assert total is not None
+        return total / len(self.layers)
+
+    def formula(self) -> str:
+        """The target in words, for logs and model cards."""
+        what = "feed-forward outputs" if self.tap == "feed_forward" else "outputs"
+        norm = ", each with instance norm" if self.instance_norm else ""
+        return f"mean of the {what} of teacher layers {', '.join(map(str, self.layers))}{norm}"
+
+
+def instance_norm(states: Tensor, num_frames: Tensor | None, eps: float = 1e-5) -> Tensor:
+    """Bring each channel of a recording to zero mean and unit variance over its valid frames.
+
+    Args:
+        states: (B, T, D).
+        num_frames: (B,) valid frames; None = all of them.
+        eps: added to the variance.
+
+    Returns:
+        (B, T, D), zero in padding.
+    """
+    if num_frames is None:
+        num_frames = torch.full(states.shape[:1], states.shape[1], device=states.device)
+    padded = padding_mask(num_frames, states.shape[1])[..., None]
+    count = num_frames.clamp(min=1)[:, None, None]
+    centred = states - states.masked_fill(padded, 0).sum(1, keepdim=True) / count
+    centred = centred.masked_fill(padded, 0)
+    return centred * torch.rsqrt(centred.square().sum(1, keepdim=True) / count + eps)
+
+
+def counted_l1(prediction: Tensor, target: Tensor, counted: Tensor) -> Tensor:
+    """Mean absolute difference over the frames that count and all D features.
+
+    Args:
+        prediction: (B, T, D).
+        target: (B, T, D).
+        counted: (B, T) bool.
+
+    Returns:
+        Scalar, in units of the target; 0 where no frame counts.
+
+    Raises:
+        ValueError: shapes differ.
+    """
+    if prediction.shape != target.shape:
+        raise ValueError(f"prediction {tuple(prediction.shape)}, target {tuple(target.shape)}")
+    per_frame = (prediction.float() - target.float()).abs().mean(dim=-1)
+    # where, not a product: what stands in padding may be anything, also not a number.
+    return torch.where(counted, per_frame, 0.0).sum() / counted.sum().clamp(min=1)
+
+
+def contextual_target(config: Mapping[str, Any], teacher_layers: int) -> ContextualTarget:
+    """Make the target that a configuration (configs/objective/lighthubert.yaml) describes.
+
+    Args:
+        config: `tap`, `top_layers`, `instance_norm`; `frames`, `probability` and `length` are checked as well.
+        teacher_layers: Transformer layers of the teacher.
+
+    Raises:
+        UserError: a value that is not allowed.
+    """
+    for name, known in (("tap", TAPS), ("frames", FRAMES)):
+        if config[name] not in known:
+            raise UserError(f"objective.{name}={config[name]}: allowed are {', '.join(known)}.")
+    count = round(teacher_layers * 2 / 3) if config["top_layers"] is None else config["top_layers"]
+    if type(count) is not int or not 1 <= count <= teacher_layers:
+        raise UserError(
+            f"objective.top_layers={count}: the teacher has {teacher_layers} layers, so 1 to {teacher_layers}, or null "
+            "for two thirds of them."
+        )
+    if not 0 <= config["probability"] <= 1 or type(config["length"]) is not int or config["length"] < 1:
+        raise UserError(
+            f"objective.probability={config['probability']}, objective.length={config['length']}: give a share of 0 to "
+            "1, and a number of frames of 1 or more."
+        )
+    if config["frames"] == "masked" and config["probability"] == 0:
+        raise UserError(
+            "objective.frames=masked with objective.probability=0: no frame is masked, so none would count."
+        )
+    layers = tuple(range(teacher_layers - count + 1, teacher_layers + 1))
+    return ContextualTarget(layers, config["tap"], bool(config["instance_norm"]))

@@ -1,0 +1,173 @@
+"""The two stages: which weights a step trains, towards what, and how fast."""
+
+import pytest
+import torch
+
+from speechdistill.models.search_space import NAMED
+from speechdistill.objectives.contextual import ContextualTarget
+from speechdistill.teachers.load import Teacher, TeacherSource
+from speechdistill.training.once_for_all import OnceForAllModule
+from speechdistill.training.schedules import linear_warmup_and_decay
+from speechdistill.training.subnet_plan import SubnetPlan
+from tests.supernets import TINY_SPACE, tiny_supernet
+from tests.unit.teachers.tiny_teachers import make, wave_batch
+
+OPTIM = {
+    "lr": 1e-3,
+    "stage_2_lr": 5e-4,
+    "betas": [0.9, 0.98],
+    "eps": 1e-6,
+    "weight_decay": 0.01,
+    "warmup_share": 0.1,
+}
+MASKING = {"frames": "all", "probability": 0.65, "length": 3}
+
+
+def module(masking=MASKING, stage_1_steps: int = 10, kind: str = "hubert", **options) -> OnceForAllModule:
+    plan = SubnetPlan(TINY_SPACE, 30 - stage_1_steps, **options)
+    teacher = Teacher(make(kind), TeacherSource("tiny", None, ""))
+    heads = {"kind": "contextual", "teacher_layers": [2, 3, 4], "teacher_hidden_size": 32}
+    supernet = tiny_supernet(heads=heads, feature_norm="group" if kind == "hubert" else "layer")
+    target = ContextualTarget((2, 3, 4))
+    return OnceForAllModule(supernet.train(), teacher, target, masking, plan, OPTIM, 30, seed=3)
+
+
+def run(training: OnceForAllModule, step: int, batch=None, seed: int = 0):
+    batch = wave_batch([6000, 6000]) if batch is None else batch
+    training.zero_grad()
+    torch.manual_seed(0)
+    loss, parts, frames = training.loss(batch, step, torch.Generator().manual_seed(seed))
+    if training.training:
+        loss.backward()
+    return loss, parts, frames
+
+
+def gradients(training: OnceForAllModule) -> dict[str, torch.Tensor]:
+    return {name: parameter.grad for name, parameter in training.model.named_parameters()}
+
+
+def test_stage_1_trains_every_weight_and_stage_2_a_part():
+    training = module()
+    run(training, 9)
+    full = gradients(training)
+    assert all(gradient is not None for gradient in full.values())
+    width = full["network.student.encoder.layers.0.final_layer_norm.weight"]
+    assert width.abs().min() > 0
+    narrow = next(step for step in range(10, 30) if training.subnets(step)["random"].hidden_size == 16)
+    run(training, narrow)
+    part = gradients(training)
+    # Of every weight there is a gradient, so that several devices wait for the same ones.
+    assert all(gradient is not None for gradient in part.values())
+    width = part["network.student.encoder.layers.0.final_layer_norm.weight"]
+    assert width[:16].abs().min() > 0
+    assert not width[16:].any()
+
+
+def test_layers_that_a_subnet_has_not_get_zeros():
+    training = module()
+    shallow = next(step for step in range(10, 30) if training.subnets(step)["random"].depth == 4)
+    run(training, shallow)
+    for name, gradient in gradients(training).items():
+        if ".layers.5." in name or ".layers.3." in name:
+            assert torch.equal(gradient, torch.zeros_like(gradient)), name
+
+
+def test_the_loss_is_the_l1_of_the_masked_subnet():
+    training = module()
+    batch = wave_batch([6000, 6000])
+    target, masked, counted = training.prepared(batch, torch.Generator().manual_seed(5))
+    assert 0.2 < masked.float().mean() < 0.8
+    assert counted.all()
+    loss, parts, frames = run(training, 12, batch, seed=5)
+    torch.manual_seed(0)
+    output = training.model(batch.waveforms, subnet=training.subnets(12)["random"], masked=masked)
+    (prediction,) = output.predictions.values()
+    assert loss.item() == pytest.approx((prediction - target).abs().mean().item(), abs=1e-6)
+    assert parts == {}
+    assert frames == counted.numel() == 2 * 18
+
+
+def test_masked_frames_alone_can_count():
+    training = module({**MASKING, "frames": "masked"})
+    batch = wave_batch([6000, 6000])
+    _, masked, counted = training.prepared(batch, torch.Generator().manual_seed(5))
+    assert torch.equal(masked, counted)
+    assert not masked.all()
+    training.eval()
+    _, masked, counted = training.prepared(batch, torch.Generator().manual_seed(5))
+    assert masked is None
+    assert counted.all()
+
+
+def test_padding_is_neither_masked_nor_counted():
+    # With group norm padding would be part of the statistics, in the teacher and in the student.
+    training = module({**MASKING, "probability": 1.0}, kind="hubert-large")
+    batch = wave_batch([6000, 3000])
+    _, masked, counted = training.prepared(batch, torch.Generator().manual_seed(0))
+    assert counted.sum(1).tolist() == [18, 9]
+    assert not masked[1, 9:].any()
+    first = run(training, 12, batch)[0].item()
+    batch.waveforms[1, 3000:] = 0.5
+    assert run(training, 12, batch)[0].item() == pytest.approx(first, abs=1e-5)
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+def test_the_sandwich_is_the_mean_of_three(in_place):
+    training = module({**MASKING, "probability": 0.0}, sandwich=True, in_place=in_place)
+    for drop in (m for m in training.modules() if isinstance(m, torch.nn.Dropout)):
+        drop.p = 0.0
+    training.model.config.hidden_dropout = training.model.config.attention_dropout = 0.0
+    training.model.config.activation_dropout = 0.0
+    batch = wave_batch([6000, 6000])
+    for layer in training.model.network.student.encoder.layers:
+        layer.attention.dropout = 0.0
+    target, masked, _ = training.prepared(batch, torch.Generator())
+    assert masked is None
+    loss, parts, _ = run(training, 12, batch)
+    predictions = {}
+    for name, subnet in training.subnets(12).items():
+        (predictions[name],) = training.model(batch.waveforms, subnet=subnet).predictions.values()
+    expected = {"largest": (predictions["largest"] - target).abs().mean()}
+    learned = predictions["largest"].detach() if in_place else target
+    expected |= {name: (predictions[name] - learned).abs().mean() for name in ("smallest", "random")}
+    assert {name: value.item() for name, value in parts.items()} == pytest.approx(
+        {name: value.item() for name, value in expected.items()}, abs=1e-5
+    )
+    assert loss.item() == pytest.approx(sum(value.item() for value in expected.values()) / 3, abs=1e-5)
+    whole = gradients(training)["network.heads.projection.weight"].clone()
+    training.zero_grad()
+    torch.stack(list(expected.values())).mean().backward()
+    torch.testing.assert_close(whole, gradients(training)["network.heads.projection.weight"], atol=1e-6, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_validation_is_of_fixed_subnets_without_masks():
+    training = module().eval()
+    training._validated_stage = 2
+    batch = wave_batch([6000, 6000])
+    first, second = (run(training, 0, batch, seed) for seed in (0, 1))
+    assert first[0] == second[0]
+    assert set(first[1]) == set(NAMED)
+    for name, value in first[1].items():
+        student = training.model.extract_with_head(TINY_SPACE.named(name))
+        (prediction,) = student(batch.waveforms).predictions.values()
+        target, _, _ = training.prepared(batch, torch.Generator())
+        assert value.item() == pytest.approx((prediction - target).abs().mean().item(), abs=1e-6)
+    training._validated_stage = 1
+    assert run(training, 0, batch)[1] == {}
+
+
+def test_each_stage_has_a_schedule_and_a_rate_of_its_own():
+    training = module()
+    factor = training.learning_rate_factor()
+    first, second = linear_warmup_and_decay(10, 0.1), linear_warmup_and_decay(20, 0.1)
+    assert [factor(step) for step in range(10)] == [first(step) for step in range(10)]
+    assert [factor(step) for step in range(10, 30)] == [0.5 * second(step) for step in range(20)]
+    assert [training.stage(steps) for steps in (0, 1, 10, 11, 30)] == [1, 1, 1, 2, 2]
+    assert training.typical_steps() == pytest.approx({0: 1 / 3, 10: 2 / 3})
+    alone = module(stage_1_steps=0)
+    assert alone.typical_steps() == {0: 1.0}
+    assert [alone.stage(steps) for steps in (0, 1, 30)] == [2, 2, 2]
+    assert alone.learning_rate_factor()(2) == 0.5 * linear_warmup_and_decay(30, 0.1)(2)
+    assert module(stage_1_steps=30).stage(30) == 1
+    assert module(stage_1_steps=30).typical_steps() == {0: 1.0}

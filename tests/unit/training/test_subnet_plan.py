@@ -1,0 +1,56 @@
+"""Which subnets a step trains: seeded by the step, and the options."""
+
+import pytest
+import torch
+
+from speechdistill.errors import UserError
+from speechdistill.models.search_space import Subnet
+from speechdistill.training.subnet_plan import SIZES, SubnetPlan
+from tests.supernets import TINY_SPACE
+
+
+def test_seed_and_step_alone_decide():
+    plan = SubnetPlan(TINY_SPACE, 100)
+    torch.manual_seed(1)
+    first = [plan.subnets(7, step) for step in range(50)]
+    torch.manual_seed(2)
+    assert [SubnetPlan(TINY_SPACE, 100).subnets(7, step) for step in reversed(range(50))] == first[::-1]
+    assert all(list(drawn) == ["random"] for drawn in first)
+    assert len({drawn["random"] for drawn in first}) == 50
+    assert plan.subnets(8, 0) != first[0]
+
+
+def test_the_sandwich_has_the_same_random_subnet_between_the_two_ends():
+    plain, sandwich = SubnetPlan(TINY_SPACE, 100), SubnetPlan(TINY_SPACE, 100, sandwich=True)
+    drawn = sandwich.subnets(0, 3)
+    assert list(drawn) == ["largest", "smallest", "random"]
+    assert drawn["largest"] == TINY_SPACE.largest()
+    assert drawn["smallest"] == TINY_SPACE.smallest()
+    assert drawn["random"] == plain.subnets(0, 3)["random"]
+
+
+def test_shrinking_opens_one_size_after_another():
+    plan = SubnetPlan(TINY_SPACE, 60, shrink=SIZES, shrink_share=0.5)  # all are open from step 30 on
+    for step in range(60):
+        subnet = plan.subnets(0, step)["random"]
+        closed = SIZES[1 + step // 10 :]
+        assert "hidden_size" not in closed or subnet.hidden_size == 32
+        assert "num_attention_heads" not in closed or set(subnet.num_attention_heads) == {4}
+        assert "ffn_ratio" not in closed or set(subnet.ffn_ratios) == {2.0}
+        assert plan.open_space(step).count() == TINY_SPACE.narrowed(SIZES[: 1 + step // 10]).count()
+    smallest = SubnetPlan(TINY_SPACE, 80, sandwich=True, shrink=SIZES).subnets(0, 0)["smallest"]
+    assert smallest == Subnet.uniform(32, 4, 2.0, 4)
+    assert SubnetPlan(TINY_SPACE, 80, shrink=SIZES, shrink_share=0.0).open_space(4).count() == TINY_SPACE.count()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"in_place": True}, r"once_for_all\.in_place=true needs .*once_for_all\.sandwich=true"),
+        ({"shrink": ("depth", "width")}, r"once_for_all\.shrink=\['depth', 'width'\]: give all of"),
+        ({"shrink_share": 2}, r"once_for_all\.shrink_share=2: give a share"),
+    ],
+)
+def test_options_that_do_not_go_together_are_one_message(options, message):
+    with pytest.raises(UserError, match=message):
+        SubnetPlan(TINY_SPACE, 10, **options)
