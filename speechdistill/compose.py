@@ -57,7 +57,7 @@ _NULLABLE_KEYS = (
 # A list of pairs may stand in the place of a name with its arguments.
 _WHOLE_VALUES = ("objective.map",)
 # Their values are taken verbatim: to Hydra's grammar "=", "~", "(" and letters beyond ASCII are no part of a word.
-_PATH_KEYS = ("data.root", "out_dir", "student.init_from", "teacher.name")
+_PATH_KEYS = ("data.root", "data.manifest", "data.val_manifest", "out_dir", "student.init_from", "teacher.name")
 
 
 def configure(name: str, words: Sequence[str]) -> dict[str, Any]:
@@ -65,7 +65,8 @@ def configure(name: str, words: Sequence[str]) -> dict[str, Any]:
 
     Args:
         name: of the root file.
-        words: KEY=VALUE, in Hydra's grammar; paths may hold any sign.
+        words: KEY=VALUE, in Hydra's grammar; paths may hold any sign. `--config-dir DIR` adds a person's own files:
+            DIR/recipe/mine.yaml is recipe=mine, DIR/data/mine.yaml is data=mine.
 
     Returns:
         Plain nested dictionaries, everything resolved.
@@ -73,12 +74,33 @@ def configure(name: str, words: Sequence[str]) -> dict[str, Any]:
     Raises:
         UserError: an unknown key or choice, a value that must be given, or a key that a resumed run cannot change.
     """
+    words, own = _without_config_dir(words)
     words = [_verbatim(word) for word in words]
     resumed = [word.partition("=")[2] for word in words if word.startswith("resume=")]
     if resumed and resumed[-1] not in ("", "null"):
         rest = [word for word in words if not word.startswith("resume=")]
         return _earlier(Path(resumed[-1]).expanduser(), rest)
-    return _composed(name, words)
+    return _composed(name, words, own)
+
+
+def _without_config_dir(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The other words, and the override that makes Hydra look into the folder."""
+    rest: list[str] = []
+    own: list[str] = []
+    remaining = iter(words)
+    for word in remaining:
+        option, equals, value = word.partition("=")
+        if option != "--config-dir":
+            rest.append(word)
+            continue
+        given = value if equals else next(remaining, "")
+        folder = Path(given).expanduser().absolute()
+        if not given or not folder.is_dir():
+            raise UserError(
+                f"--config-dir {given}: no such folder. It holds recipe/NAME.yaml, data/NAME.yaml and such."
+            )
+        own = [f"hydra.searchpath=[{_quoted(f'file://{folder}')}]"]
+    return rest, own
 
 
 def _verbatim(word: str) -> str:
@@ -86,36 +108,40 @@ def _verbatim(word: str) -> str:
     key, _, value = word.partition("=")
     if key not in _PATH_KEYS or value in ("", "null") or (value[0] in "'\"" and value[0] == value[-1]):
         return word
+    return f"{key}={_quoted(value)}"
+
+
+def _quoted(value: str) -> str:
     # In Hydra's quotes a backslash counts only in front of a quote, also of the closing one.
     escaped = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), value)
-    return f"{key}='{escaped}'"
+    return f"'{escaped}'"
 
 
-def _composed(name: str, words: Sequence[str]) -> dict[str, Any]:
+def _composed(name: str, words: Sequence[str], own: Sequence[str]) -> dict[str, Any]:
     with initialize_config_module("speechdistill.configs", version_base="1.3"):
         try:
-            config = _compose(name, words)
+            config = _compose(name, words, own)
         except MissingConfigException as error:
             raise UserError(_unknown_choice(error)) from error
         except OverrideParseException as error:
             raise UserError(f"{error.override!r} cannot be read; words are KEY=VALUE.") from error
         except (ConfigCompositionException, OmegaConfBaseException) as error:
-            raise UserError(_unknown_key(words, _known_keys(name, words), error)) from error
-        except HydraException as error:
-            raise UserError(str(error).strip().splitlines()[0]) from error
-        _check_kinds(config, compose(name, overrides=_choices(words)), words)
+            raise UserError(_unknown_key(words, _known_keys(name, words, own), error)) from error
+        except (HydraException, YAMLError) as error:
+            raise UserError(" ".join(str(error).split())) from error
+        _check_kinds(config, compose(name, overrides=[*_choices(words), *own]), words)
     return _resolved(config)
 
 
-def _compose(name: str, words: Sequence[str]) -> Any:
+def _compose(name: str, words: Sequence[str], own: Sequence[str]) -> Any:
     """Hydra's composition; but a value of _WHOLE_VALUES replaces what is there, where Hydra would merge the two."""
     whole = [word for word in words if word.partition("=")[0] in _WHOLE_VALUES]
-    config = compose(name, overrides=[word for word in words if word not in whole])
+    config = compose(name, overrides=[*(word for word in words if word not in whole), *own])
     for override in _parsed(whole):
         OmegaConf.update(config, override.key_or_group, override.value(), merge=False)
     # The demo's own search space stands behind the choice that the command line makes, and must not beat it.
     if chosen := [word for word in words if word.startswith("search_space=")]:
-        space = compose(f"search_space/{chosen[-1].partition('=')[2]}").search_space
+        space = compose(f"search_space/{chosen[-1].partition('=')[2]}", overrides=list(own)).search_space
         OmegaConf.update(config, "search_space", space, merge=False)
         for override in _parsed([word for word in words if word.startswith("search_space.")]):
             OmegaConf.update(config, override.key_or_group, override.value(), merge=False)
@@ -195,10 +221,10 @@ def _parsed(words: Sequence[str]) -> list[Any]:
         raise UserError(f"{error.override!r} cannot be read; words are KEY=VALUE.") from error
 
 
-def _known_keys(name: str, words: Sequence[str]) -> list[str] | None:
+def _known_keys(name: str, words: Sequence[str], own: Sequence[str]) -> list[str] | None:
     """The keys that can be set with these choices; None where the choices themselves do not compose."""
     try:
-        return _paths(OmegaConf.to_container(compose(name, overrides=_choices(words)), resolve=False))
+        return _paths(OmegaConf.to_container(compose(name, overrides=[*_choices(words), *own]), resolve=False))
     except (HydraException, OmegaConfBaseException):
         return None
 

@@ -2,7 +2,8 @@
 # The paper's runs: FitHuBERT of HuBERT Base, or FitW2V2 of wav2vec 2.0 Base, from LibriSpeech 960 h.
 #   recipes/fithubert/run.sh LIBRISPEECH_ROOT [OUT_DIR] [KEY=VALUE ...]
 #   RECIPE=fitwav2vec2 recipes/fithubert/run.sh LIBRISPEECH_ROOT [OUT_DIR] [KEY=VALUE ...]
-# LIBRISPEECH_ROOT holds train-clean-100, train-clean-360, train-other-500 and dev-clean (https://www.openslr.org/12).
+# LIBRISPEECH_ROOT holds train-clean-100, train-clean-360, train-other-500 and dev-clean (https://www.openslr.org/12);
+# what is missing is fetched into it. dry_run=true says what the run would take, and stops.
 # Started again with the same OUT_DIR, it goes on where it stopped.
 set -euo pipefail
 root=${1:?usage: run.sh LIBRISPEECH_ROOT [OUT_DIR] [KEY=VALUE ...]}
@@ -21,7 +22,7 @@ fi
 exec python -m speechdistill.train \
     "recipe=$recipe" \
     "teacher=$teacher" `# pin a revision with teacher.name=ID@COMMIT` \
-    data=librispeech "data.root=$root" \
+    data=librispeech "data.root=$root" data.download=true \
     trainer.max_steps=1171825 `# optimizer steps: 100 epochs` \
     trainer.accumulate=1 `# micro-batches of 24 utterances for one step; the release: 3 on each of 2 GPUs, 4 times` \
     trainer.devices=1 \

@@ -1,30 +1,23 @@
 """Corpora: each a function that returns one Table."""
 
-import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from speechdistill.audio.demo import demo_corpus
-from speechdistill.audio.reading import (
-    AUDIO_SUFFIXES,
-    UnreadableAudioError,
-    length_by_decoding,
-    length_by_header,
-)
-from speechdistill.audio.table import Skipped, Table
+from speechdistill.audio.download import LIBRISPEECH_URL, download_librispeech, wait_for_parts
+from speechdistill.audio.hashing import place, validation_by_hash
+from speechdistill.audio.manifest import manifest_corpus, manifest_root
+from speechdistill.audio.measuring import Limits, Piece, measured_table
+from speechdistill.audio.mixture import mixed_corpus
+from speechdistill.audio.reading import AUDIO_SUFFIXES
+from speechdistill.audio.table import Table
 from speechdistill.errors import UserError
 from speechdistill.frames import SAMPLE_RATE_HZ
-
-# Up to here a corpus is decoded whole before it is used: about a minute for 50 hours and core.
-DECODE_UP_TO_HOURS = 100.0
-VALIDATION_SHARE = 0.02
 
 LIBRISPEECH_SPLITS = {
     "train-clean-100": "train",
@@ -32,6 +25,21 @@ LIBRISPEECH_SPLITS = {
     "train-other-500": "train",
     "dev-clean": "val",
     "test-clean": "test",
+}
+
+# Kinds of corpora with the keys that are their own; "???" has to be given.
+KINDS: dict[str, dict[str, Any]] = {
+    "demo": {"root": None, "hours": 0.5},
+    "folder": {"root": "???", "hours": None},
+    "librispeech": {
+        "root": "???",
+        "hours": None,
+        "parts": ["train-clean-100", "train-clean-360", "train-other-500", "dev-clean"],
+        "download": False,
+        "download_url": LIBRISPEECH_URL,
+    },
+    "manifest": {"root": None, "hours": None, "manifest": "???", "val_manifest": None},
+    "mix": {"corpora": "???", "hours": None},
 }
 
 
@@ -58,7 +66,8 @@ def folder_corpus(
     """
     root = _existing_folder(root)
     paths = _audio_files(root)
-    return _measured(root, paths, _validation_by_hash, min_seconds, max_skipped_share, num_workers, progress)
+    limits = Limits(min_seconds, max_skipped_share, num_workers, progress)
+    return _whole_files(root, paths, validation_by_hash, limits)
 
 
 def librispeech_corpus(
@@ -90,15 +99,27 @@ def librispeech_corpus(
             raise UserError(f"data.parts has {part!r}; LibriSpeech's parts here are {', '.join(LIBRISPEECH_SPLITS)}.")
         if not (root / part).is_dir():
             raise UserError(
-                f"data.root={root} has no folder {part!r}. Download it from https://www.openslr.org/12 and unpack it "
-                f"there, or choose other parts, for example data.parts=[train-clean-100,dev-clean]."
+                f"data.root={root} has no folder {part!r}. Let data.download=true fetch it, unpack it there yourself "
+                "(https://www.openslr.org/12), or choose other parts: data.parts=[train-clean-100,dev-clean]."
             )
     paths = sorted(f"{part}/{path}" for part in parts for path in _audio_files(root / part))
 
     def by_part(names: Sequence[str]) -> np.ndarray:
         return np.array([LIBRISPEECH_SPLITS[name.split("/", 1)[0]] for name in names])
 
-    return _measured(root, paths, by_part, min_seconds, max_skipped_share, num_workers, progress)
+    return _whole_files(root, paths, by_part, Limits(min_seconds, max_skipped_share, num_workers, progress))
+
+
+def _whole_files(
+    root: Path, paths: Sequence[str], split_of: Callable[[Sequence[str]], np.ndarray], limits: Limits
+) -> Table:
+    if not paths:
+        raise UserError(
+            f"data.root={root} holds no audio: looked for {', '.join(AUDIO_SUFFIXES)} in it and its subfolders. "
+            "Point data.root at the folder with your recordings."
+        )
+    pieces = [Piece(path) for path in paths]
+    return measured_table(root, pieces, lambda kept: split_of([paths[row] for row in kept]), limits)
 
 
 def _existing_folder(root: str | Path) -> Path:
@@ -128,84 +149,6 @@ def _audio_files(root: Path) -> list[str]:
     return sorted(found)
 
 
-def _validation_by_hash(paths: Sequence[str]) -> np.ndarray:
-    """ "val" for the files whose hash falls into the lowest 2 %, at least for one of two files or more."""
-    places = np.array([_place(path) for path in paths])
-    held_out = places < VALIDATION_SHARE
-    if len(paths) > 1 and not held_out.any():
-        held_out[places.argmin()] = True
-    return np.where(held_out, "val", "train")
-
-
-def _place(path: str) -> float:
-    """A number from 0 to 1 that depends on a path alone."""
-    return int(hashlib.sha256(os.fsencode(path)).hexdigest()[:12], 16) / 16**12
-
-
-def _measured(
-    root: Path,
-    paths: list[str],
-    split_of: Callable[[Sequence[str]], np.ndarray],
-    min_seconds: float,
-    max_skipped_share: float,
-    num_workers: int | None,
-    progress: bool,
-) -> Table:
-    """Measure every file and keep what can be used."""
-    if not paths:
-        raise UserError(
-            f"data.root={root} holds no audio: looked for {', '.join(AUDIO_SUFFIXES)} in it and its subfolders. "
-            "Point data.root at the folder with your recordings."
-        )
-    with ThreadPoolExecutor(num_workers or os.cpu_count() or 1) as pool:
-
-        def measure(length: Callable[[Path], int], what: str) -> list[int | str]:
-            def one(path: str) -> int | str:
-                try:
-                    return length(root / path)
-                except UnreadableAudioError as error:
-                    return str(error)
-
-            bar = tqdm(pool.map(one, paths), total=len(paths), desc=what, unit="file", disable=not progress, delay=1)
-            return list(bar)
-
-        lengths = measure(length_by_header, "reading headers")
-        hours = sum(length for length in lengths if isinstance(length, int)) / SAMPLE_RATE_HZ / 3600
-        if hours <= DECODE_UP_TO_HOURS:
-            lengths = measure(length_by_decoding, "checking every file")
-
-    skipped = [Skipped(path, length) for path, length in zip(paths, lengths, strict=True) if isinstance(length, str)]
-    if len(skipped) > max_skipped_share * len(paths):
-        raise UserError(too_many_skipped(skipped, len(paths), max_skipped_share))
-    min_samples = round(min_seconds * SAMPLE_RATE_HZ)
-    good = [(path, length) for path, length in zip(paths, lengths, strict=True) if isinstance(length, int)]
-    usable = [(path, length) for path, length in good if length >= min_samples]
-    if not usable:
-        raise UserError(
-            f"data.root={root} has {len(good)} readable recordings, none of them as long as "
-            f"data.min_seconds={min_seconds:g}. Lower data.min_seconds or choose another folder."
-        )
-    names = [path for path, _ in usable]
-    return Table(
-        root=root,
-        paths=names,
-        num_samples=np.array([length for _, length in usable], dtype=np.int64),
-        splits=split_of(names),
-        skipped=tuple(skipped),
-        too_short=tuple(path for path, length in good if length < min_samples),
-    )
-
-
-def too_many_skipped(skipped: Sequence[Skipped], total: int, max_skipped_share: float) -> str:
-    """The message for a corpus with more damaged files than is allowed, with the first of them."""
-    shown = "\n".join(f"  {item.path}: {item.reason}" for item in skipped[:20])
-    more = f"\n  ... and {len(skipped) - 20} more" if len(skipped) > 20 else ""
-    return (
-        f"{len(skipped)} of {total} audio files cannot be read, more than data.max_skipped_share="
-        f"{max_skipped_share:g} allows:\n{shown}{more}\nRepair or remove them, or raise data.max_skipped_share."
-    )
-
-
 def load_corpus(config: Mapping[str, Any], progress: bool = True) -> Table:
     """The table that a configuration (configs/data/*.yaml) describes.
 
@@ -221,7 +164,7 @@ def _first_hours(table: Table, hours: float) -> Table:
     if hours <= 0:
         raise UserError(f"data.hours={hours:g} must be more than 0, or null for the whole corpus.")
     training = np.flatnonzero(table.splits == "train")
-    training = training[np.argsort([_place(table.paths[int(row)]) for row in training], kind="stable")]
+    training = training[np.argsort([place(table.paths[int(row)]) for row in training], kind="stable")]
     enough = np.searchsorted(np.cumsum(table.num_samples[training]), hours * 3600 * SAMPLE_RATE_HZ) + 1
     rows = np.sort(np.concatenate([training[:enough], np.flatnonzero(table.splits != "train")]))
     return replace(table.take(rows), skipped=table.skipped, too_short=table.too_short)
@@ -237,5 +180,47 @@ def _load(config: Mapping[str, Any], progress: bool) -> Table:
     if kind == "folder":
         return folder_corpus(config["root"], **limits, progress=progress)
     if kind == "librispeech":
+        if config.get("download"):
+            _fetch_librispeech(config, progress)
         return librispeech_corpus(config["root"], config["parts"], **limits, progress=progress)
-    raise UserError(f"data.kind={kind}: known are demo, folder and librispeech.")
+    if kind == "manifest":
+        return manifest_corpus(
+            config["manifest"], config["root"], config["val_manifest"], Limits(**limits, progress=progress)
+        )
+    if kind == "mix":
+        return mixed_corpus(config["corpora"], lambda corpus: load_corpus(_completed(corpus, limits), progress))
+    raise UserError(f"data.kind={kind}: known are {', '.join(KINDS)}.")
+
+
+def _fetch_librispeech(config: Mapping[str, Any], is_leader: bool) -> None:
+    root = Path(config["root"]).expanduser()
+    parts = [part for part in config["parts"] if part in LIBRISPEECH_SPLITS]  # others are complained about later
+    if is_leader:
+        download_librispeech(root, parts, config["download_url"])
+    else:
+        wait_for_parts(root, parts)
+
+
+def _completed(corpus: Mapping[str, Any], limits: Mapping[str, Any]) -> dict[str, Any]:
+    """One corpus of several, with what its data/*.yaml would say."""
+    kind = corpus.get("kind")
+    if kind not in KINDS or kind == "mix":
+        raise UserError(f"data.corpora has kind={kind}: known are {', '.join(one for one in KINDS if one != 'mix')}.")
+    defaults = {**limits, "kind": kind, **KINDS[kind]}
+    if unknown := sorted(set(corpus) - set(defaults)):
+        raise UserError(
+            f"data.corpora: a {kind} corpus has no key {unknown[0]!r}; it has weight, {', '.join(defaults)}."
+        )
+    completed = {**defaults, **corpus}
+    if missing := [key for key, value in completed.items() if value == "???"]:
+        raise UserError(f"data.corpora: a {kind} corpus needs {missing[0]}.")
+    return completed
+
+
+def corpus_root(config: Mapping[str, Any]) -> Path | None:
+    """The folder that a corpus's paths start from, where a person can name another one; else None."""
+    if config["kind"] in ("demo", "mix"):
+        return None
+    if config["kind"] == "manifest":
+        return manifest_root(config["manifest"], config["root"])
+    return Path(config["root"]).expanduser().resolve()

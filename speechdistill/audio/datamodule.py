@@ -29,7 +29,8 @@ class MicroBatchDataset(Dataset[WaveBatch]):
         for segment in micro_batch.segments:
             try:
                 path = self.table.path(segment.row)
-                good.append((segment, read_waveform(path, segment.first_sample, segment.num_samples)))
+                first_sample = self.table.first_sample(segment.row) + segment.first_sample
+                good.append((segment, read_waveform(path, first_sample, segment.num_samples)))
             except UnreadableAudioError as error:
                 failed.append((segment.row, str(error)))
         if good:
@@ -98,7 +99,7 @@ class SpeechData(LightningDataModule):
     ) -> None:
         super().__init__()
         self.table = table
-        self.train_table = table.select("train")
+        self.train_table = table.select("train").repeated()
         self.val_table = table.select("val")
         if not len(self.train_table):
             raise UserError("the corpus has no recordings for training.")

@@ -1,7 +1,7 @@
 """The one form that every corpus takes: a table with one row for each recording."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,8 @@ class Table:
         labels: further columns by name (transcript, speaker, intent, slots, phones ...), one value for each row.
         skipped: damaged or unreadable files, left out.
         too_short: files left out because they are shorter than `data.min_seconds`.
+        first_samples: (rows,) int64, where in its file each recording begins, counted at 16 kHz; None = all at 0.
+        repeats: (rows,) int64, how often an epoch takes each recording of the training split; None = once.
     """
 
     root: Path
@@ -41,6 +43,8 @@ class Table:
     labels: dict[str, Sequence[Any]] = field(default_factory=dict)
     skipped: tuple[Skipped, ...] = ()
     too_short: tuple[str, ...] = ()
+    first_samples: np.ndarray | None = None
+    repeats: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -51,8 +55,12 @@ class Table:
         return float(self.num_samples.sum()) / SAMPLE_RATE_HZ / 3600
 
     def path(self, row: int) -> Path:
-        """Where the recording of a row lies."""
+        """The file that the recording of a row lies in."""
         return self.root / self.paths[row]
+
+    def first_sample(self, row: int) -> int:
+        """Where in its file the recording of a row begins."""
+        return 0 if self.first_samples is None else int(self.first_samples[row])
 
     def select(self, split: str) -> "Table":
         """The rows of one split, in the same order; what was skipped is not carried over."""
@@ -66,4 +74,12 @@ class Table:
             num_samples=self.num_samples[rows],
             splits=self.splits[rows],
             labels={name: [column[int(row)] for row in rows] for name, column in self.labels.items()},
+            first_samples=None if self.first_samples is None else self.first_samples[rows],
+            repeats=None if self.repeats is None else self.repeats[rows],
         )
+
+    def repeated(self) -> "Table":
+        """The rows as often as an epoch takes them."""
+        if self.repeats is None:
+            return self
+        return replace(self.take(np.repeat(np.arange(len(self)), self.repeats)), repeats=None)

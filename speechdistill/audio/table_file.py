@@ -13,6 +13,9 @@ from speechdistill.audio.table import Skipped, Table
 from speechdistill.errors import UserError
 from speechdistill.whole_file import whole_file
 
+# Columns that most tables do not have.
+_OPTIONAL = ("first_samples", "repeats")
+
 
 def save_table(path: Path, table: Table) -> None:
     """Write a table as .npz, whole or not at all; labels have to be what JSON can say."""
@@ -28,6 +31,7 @@ def save_table(path: Path, table: Table) -> None:
             paths=_packed(table.paths),
             num_samples=table.num_samples,
             splits=table.splits,
+            **_optional(table),  # type: ignore[arg-type]  # numpy's own stub takes them for its switches
             about=_packed([json.dumps(about)]),
         )
 
@@ -53,6 +57,7 @@ def load_table(path: Path, root: Path | None = None) -> Table:
                 labels=about["labels"],
                 skipped=tuple(Skipped(*item) for item in about["skipped"]),
                 too_short=tuple(about["too_short"]),
+                **{name: file[name] for name in _OPTIONAL if name in file},
             )
     except Exception as error:  # whatever a damaged file makes numpy, zlib and json raise
         raise UserError(
@@ -63,11 +68,18 @@ def load_table(path: Path, root: Path | None = None) -> Table:
 
 
 def fingerprint(table: Table) -> str:
-    """SHA-256 of what the batch plan and the split depend on: paths, lengths and splits, in their order."""
+    """SHA-256 of what the batch plan and the split depend on: paths, lengths, splits and the like, in their order."""
     digest = hashlib.sha256(_packed(table.paths).tobytes())
     digest.update(np.ascontiguousarray(table.num_samples, dtype="<i8").tobytes())
     digest.update(_packed(table.splits.tolist()).tobytes())
+    for name, column in _optional(table).items():
+        digest.update(name.encode() + np.ascontiguousarray(column, dtype="<i8").tobytes())
     return digest.hexdigest()
+
+
+def _optional(table: Table) -> dict[str, np.ndarray]:
+    columns = {name: getattr(table, name) for name in _OPTIONAL}
+    return {name: column for name, column in columns.items() if column is not None}
 
 
 def _packed(texts: Sequence[str]) -> np.ndarray:

@@ -8,6 +8,7 @@ from speechdistill.checkpoints.student_dir import load_student
 from speechdistill.errors import UserError
 from speechdistill.models.config import StudentConfig
 from speechdistill.models.student import StudentForDistillation, StudentModel
+from speechdistill.teachers.legacy import is_legacy
 from speechdistill.teachers.load import MINI, Teacher, load_teacher
 
 
@@ -18,7 +19,7 @@ def load_encoder(name: str, key: str, heads: bool) -> StudentModel | StudentForD
 def load_encoder(
     name: str, key: str = "upstream", heads: bool = False
 ) -> StudentModel | StudentForDistillation | Teacher:
-    """Load a student (its folder or its run's) or a teacher ("mini", folder, hub id).
+    """Load a student (its folder or its run's) or a teacher ("mini", folder, file, bundle, hub id).
 
     Args:
         name: what to load.
@@ -29,6 +30,8 @@ def load_encoder(
         UserError: it is neither, or it has no heads.
     """
     folder = Path(name).expanduser()
+    if is_legacy(name):
+        return _teacher(name, key, heads)
     if not folder.is_dir():
         if name != MINI and (name.startswith((".", "/", "~")) or name.count("/") > 1):
             raise UserError(f"{key}={name}: no such folder.")

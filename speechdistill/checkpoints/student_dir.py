@@ -149,8 +149,9 @@ def _inside(folder: str | Path, name: str) -> Path:
 
 
 def _load(folder: Path, kind: type[_Student]) -> _Student:
-    verbosity = transformers_logging.get_verbosity()
+    verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
     info: dict[str, Any]
     try:
         config = StudentConfig.from_pretrained(folder)
@@ -161,6 +162,8 @@ def _load(folder: Path, kind: type[_Student]) -> _Student:
         raise UserError(f"{folder} cannot be loaded: {str(error).strip().splitlines()[0]}") from error
     finally:
         transformers_logging.set_verbosity(verbosity)
+        if bars:
+            transformers_logging.enable_progress_bar()
     if wrong := sorted(map(str, [*info["missing_keys"], *info["unexpected_keys"], *info["mismatched_keys"]])):
         raise UserError(f"{folder}: weights and config.json do not fit: {', '.join(wrong[:5])}.")
     return student.eval()

@@ -20,6 +20,7 @@ from speechdistill.errors import UserError
 from speechdistill.frames import SAMPLE_RATE_HZ, num_frames, padding_mask
 from speechdistill.models.derive import feature_norm
 from speechdistill.models.feature_encoder import normalize_waveforms
+from speechdistill.teachers.legacy import is_legacy, load_legacy
 
 MODEL_TYPES = ("hubert", "wavlm", "wav2vec2", "data2vec-audio")
 MINI = "mini"
@@ -41,9 +42,9 @@ class TeacherSource:
     """Where a teacher comes from.
 
     Attributes:
-        name: as asked for: hub id, folder, or "mini".
+        name: as asked for: hub id, folder, file, bundle, or "mini".
         revision: commit of the hub repository, None for a folder.
-        sha256: of the weight files.
+        sha256: of the weight files, or of the weights where there is no one file.
     """
 
     name: str
@@ -166,16 +167,22 @@ class Teacher(nn.Module):
 
 
 def load_teacher(name: str, revision: str | None = None, dtype: torch.dtype = torch.float32) -> Teacher:
-    """Load a teacher by hub id, folder or the name "mini" (the one that the package carries).
+    """Load a teacher by hub id, folder, file or the name "mini" (the one that the package carries).
 
     Args:
-        name: `ID`, `ID@REVISION`, a folder in Hugging Face's format, or "mini".
+        name: `ID`, `ID@REVISION`, a folder in Hugging Face's format, a .pt file of fairseq or s3prl,
+            `torchaudio:NAME`, or "mini".
         revision: branch, tag or commit of the hub repository; not together with `@REVISION`.
         dtype: of the weights and the computation, whatever the file holds.
 
     Raises:
         UserError: not found, no weights in it, weights missing, or a model of another kind.
     """
+    if is_legacy(name):
+        if revision:
+            raise UserError(f"teacher.revision={revision}: {name} has no revisions.")
+        model, sha256 = load_legacy(name, dtype)
+        return Teacher(model, TeacherSource(name, None, sha256))
     hub_id, at, pinned = name.partition("@")
     if Path(name).expanduser().is_dir():
         hub_id, at, pinned = name, "", ""

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from speechdistill.audio.corpora import load_corpus
+from speechdistill.audio.corpora import corpus_root, load_corpus
 from speechdistill.audio.table import Table
 from speechdistill.audio.table_file import fingerprint, load_table, save_table
 from speechdistill.errors import UserError
@@ -80,9 +80,9 @@ def recordings(config: Mapping[str, Any], out_dir: Path, launch: Launch) -> Tabl
     """
     path = out_dir / _RECORDINGS
     is_demo = config["data"]["kind"] == "demo"
-    root = None if is_demo else Path(config["data"]["root"]).expanduser().resolve()
+    root = corpus_root(config["data"])
     saved = load_table(path, root) if path.is_file() and (config["resume"] or launch.is_child) else None
-    if saved is None or root is None:  # the demo corpus may have to be synthesised again
+    if saved is None or is_demo:  # the demo corpus may have to be synthesised again
         table = load_corpus(config["data"], progress=launch.is_leader)
         if saved is None:
             if launch.is_leader:
@@ -90,6 +90,6 @@ def recordings(config: Mapping[str, Any], out_dir: Path, launch: Launch) -> Tabl
         elif fingerprint(table) != fingerprint(saved):
             raise UserError(f"{out_dir} was trained on another version of the demo corpus; begin a new run.")
         return table
-    if not root.is_dir():
+    if root is not None and not root.is_dir():
         raise UserError(f"data.root={root} does not exist. If the recordings have moved, say data.root=... to where.")
     return saved

@@ -14,6 +14,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_only
 from torch import nn
 
+from speechdistill.audio.corpora import load_corpus
 from speechdistill.audio.datamodule import SpeechData
 from speechdistill.audio.demo import PHONES, phone_frames
 from speechdistill.audio.table import Table
@@ -29,7 +30,7 @@ from speechdistill.training.checkpointing import check_batches_per_step, done_st
 from speechdistill.training.distillation import DistillationModule
 from speechdistill.training.distributed import end_with_leader
 from speechdistill.training.engine import Outcome, choose_precision, disk_full_is_an_answer, fit
-from speechdistill.training.estimate import start_line
+from speechdistill.training.estimate import disk_line, memory_line, start_line
 from speechdistill.training.masked_units import MaskedUnitsModule
 from speechdistill.training.module import TrainingModule
 from speechdistill.training.plots import layer_similarity, plot_losses, plot_similarity
@@ -78,6 +79,8 @@ def run_training(config: dict[str, Any], prepare: Callable[[dict[str, Any], Spee
     settings["num_nodes"] = choose_num_nodes(settings["num_nodes"], launch)
     settings["precision"] = choose_precision(settings["precision"])
     config["trainer"] = settings
+    if config.get("dry_run"):
+        return _dry_run(config, prepare, launch)
     out_dir = open_run_folder(config, launch)
     with disk_full_is_an_answer(out_dir):
         return _run(config, prepare, launch, out_dir)
@@ -132,6 +135,23 @@ def _run(
         print(_closing(out_dir, outcome, settings, time.monotonic() - begun))
     # The other ranks end well: one that did not would be taken for a crash, and the leader killed over its report.
     return 128 + outcome.stopped_by if launch.is_leader and outcome.stopped_by else 0
+
+
+def _dry_run(config: dict[str, Any], prepare: Callable[[dict[str, Any], SpeechData], Job], launch: Launch) -> int:
+    """Everything up to the first step, and on the largest batch; nothing is written."""
+    if not launch.is_leader:
+        return 0
+    settings = config["trainer"]
+    table = load_corpus(config["data"])
+    torch.manual_seed(config["seed"])
+    data = _speech_data(config, table)
+    job = prepare(config, data)
+    out_dir = Path(config["out_dir"] or f"runs/{config['recipe']}/<time>").expanduser()
+    lines = [*_data_lines(table, data), *job.lines, start_line(job.module, data, settings, out_dir, 0)]
+    for line in [*lines, memory_line(job.module, data, settings), disk_line(job.module, out_dir)]:
+        print(line)
+    print("nothing is trained and nothing written: dry_run=true")
+    return 0
 
 
 def distillation(config: dict[str, Any], data: SpeechData) -> Job:

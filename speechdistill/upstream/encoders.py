@@ -1,10 +1,8 @@
 """What can become an upstream, each behind one small module: a new kind of encoder gets its class here."""
 
 import math
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any, NamedTuple
 
 import torch
@@ -18,6 +16,7 @@ from speechdistill.frames import num_frames, samples_for
 from speechdistill.models.config import StudentConfig
 from speechdistill.models.search_space import Subnet
 from speechdistill.models.student import StudentForDistillation, StudentModel
+from speechdistill.safe_pickle import UnsafePickleError, fields, load_pickle
 from speechdistill.teachers.load import Teacher
 
 
@@ -138,16 +137,16 @@ def open_encoder(
     return TeacherEncoder(model) if isinstance(model, Teacher) else StudentEncoder(model)
 
 
-def _from_file(path: Path, heads: bool) -> StudentModel | StudentForDistillation:
-    """Read the model.pt that `hub_files.write_hub_files` wrote."""
-    if not zipfile.is_zipfile(path):
-        raise UserError(f"ckpt={path} is no model.pt of `speechdistill export format=s3prl`, nor a student's folder.")
+def _from_file(path: Path, heads: bool) -> StudentModel | StudentForDistillation | Teacher:
+    """Read the model.pt that `hub_files.write_hub_files` wrote, or a teacher's file."""
     try:
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+        content = fields(load_pickle(path))
+        if "model" in content or "model_weight" in content:
+            return load_encoder(str(path), key="ckpt", heads=heads)
         config = StudentConfig.from_dict(content["config"])
         model: Any = (StudentForDistillation if config.heads is not None else StudentModel)(config)
         model.load_state_dict(content["weights"])
-    except (UnpicklingError, RuntimeError, ValueError, KeyError, TypeError, EOFError, OSError) as error:
+    except (UnsafePickleError, RuntimeError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"ckpt={path} is no model.pt of `speechdistill export format=s3prl`: "
             f"{(str(error).strip() or type(error).__name__).splitlines()[0]}"

@@ -47,3 +47,21 @@ def test_wheel_trains_from_its_own_files(installed: Path, tmp_path: Path) -> Non
     assert done.returncode == 0, done.stderr
     assert "teacher  mini" in done.stdout
     assert (tmp_path / "run" / "student" / "model.safetensors").is_file()
+    # A recipe that lies beside it.
+    (tmp_path / "mine" / "recipe").mkdir(parents=True)
+    own = (
+        "# @package _global_\ndefaults: [distilhubert, _self_]\nrecipe: deeper\narchitecture: {num_hidden_layers: 3}\n"
+    )
+    (tmp_path / "mine" / "recipe" / "deeper.yaml").write_text(own)
+    words = ["recipe=deeper", "--config-dir", "mine", *words[1:-1], "data.batch_seconds=4", "data.max_seconds=2"]
+    done = subprocess.run(
+        [sys.executable, "-m", "speechdistill.train", *words],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "student  3 layers" in done.stdout
+    assert len(list((tmp_path / "runs" / "deeper").glob("*/student/model.safetensors"))) == 1

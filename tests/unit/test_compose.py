@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from speechdistill.audio.corpora import KINDS
 from speechdistill.compose import RESUMABLE_KEYS, configure
 from speechdistill.errors import UserError
 
@@ -17,16 +18,18 @@ def choices(group: str) -> list[str]:
 
 def test_the_groups_hold_as_many_files_as_are_tested():
     assert len(choices("recipe")) == 7
-    assert len(choices("data")) == 3
-    assert len(choices("teacher")) == 5
+    assert len(choices("data")) == 6
+    assert len(choices("teacher")) == 10
 
 
 @pytest.mark.parametrize("recipe", choices("recipe"))
 @pytest.mark.parametrize("data", choices("data"))
 def test_every_recipe_composes_with_every_corpus(recipe, data):
-    config = configure("train", [f"recipe={recipe}", f"data={data}", "data.root=/x"])
+    needed = {"manifest": "data.manifest=/x y=1.csv", "mix": "data.corpora=[{kind:folder,root:/x,weight:2}]"}
+    config = configure("train", [f"recipe={recipe}", f"data={data}", needed.get(data, "data.root=/x")])
     assert config["recipe"] == recipe
-    assert config["data"]["kind"] == data
+    assert config["data"]["kind"] == data.removesuffix("_100")
+    assert set(KINDS[config["data"]["kind"]]) <= set(config["data"])
     assert config["trainer"]["max_steps"] > 0
     assert config["data"]["batch_seconds"] >= config["data"]["max_seconds"]
 
@@ -295,6 +298,51 @@ def test_a_damaged_config_of_an_earlier_run_is_one_message(run):
 
 def test_resume_null_is_a_new_run():
     assert configure("train", ["resume=null"])["resume"] is None
+
+
+@pytest.fixture
+def own_configs(tmp_path):
+    """A person's own files, in a folder with a name that Hydra would not read."""
+    folder = tmp_path / "it's mine, (1) = ü"
+    for name, text in {
+        "recipe/mine": "# @package _global_\ndefaults: [distilhubert, _self_]\nrecipe: mine\noptim: {lr: 0.5}\n",
+        "teacher/mine": "name: /my/teacher\nrevision: null\ndtype: auto\n",
+        "recipe/broken": "a: [1,\n",
+    }.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / f"{name}.yaml").write_text(text)
+    return folder
+
+
+@pytest.mark.parametrize("joined", [True, False])
+def test_a_persons_own_files_are_choices_like_the_packages(own_configs, joined):
+    where = [f"--config-dir={own_configs}"] if joined else ["--config-dir", str(own_configs)]
+    config = configure("train", ["recipe=mine", *where, "teacher=mine", "trainer.max_steps=7"])
+    assert (config["recipe"], config["optim"]["lr"], config["optim"]["eps"]) == ("mine", 0.5, 1e-6)
+    assert (config["teacher"]["name"], config["trainer"]["max_steps"]) == ("/my/teacher", 7)
+    assert configure("train", [*where])["recipe"] == "distilhubert"
+    with pytest.raises(UserError, match="recipe=mine does not exist"):
+        configure("train", ["recipe=mine"])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["recipe=mnie"], r"recipe=mnie does not exist, did you mean 'mine'\?.*mine"),
+        (["recipe=mine", "optim.lrr=1"], r"no key 'optim\.lrr', did you mean 'optim\.lr'\?"),
+        (["recipe=broken"], r"broken\.yaml"),
+    ],
+)
+def test_a_mistake_with_own_files_is_one_message(own_configs, words, message):
+    with pytest.raises(UserError, match=message) as caught:
+        configure("train", [*words, "--config-dir", str(own_configs)])
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("words", [["--config-dir", "/no/such/folder"], ["--config-dir"], ["--config-dir="]])
+def test_a_folder_of_configs_that_is_not_there_is_named(words):
+    with pytest.raises(UserError, match=r"--config-dir .*: no such folder"):
+        configure("train", words)
 
 
 @pytest.mark.parametrize("recipe", ["distilhubert", "fithubert"])

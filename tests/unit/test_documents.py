@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from speechdistill import export, probe, superb
+from speechdistill import export, extract, probe, superb
 from speechdistill.cli import VERBS
 from speechdistill.compose import configure
 
@@ -46,7 +46,7 @@ def test_documents_show_commands() -> None:
 
 
 @pytest.mark.parametrize(("verb", "words"), sorted(set(commands())))
-def test_command_is_understood(verb: str, words: str, tmp_path: Path) -> None:
+def test_command_is_understood(verb: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words = words.replace("<time>", "1").replace("FILE", str(tmp_path / "out"))
     if verb == "probe":
         assert probe._settings(shlex.split(words))
@@ -58,6 +58,18 @@ def test_command_is_understood(verb: str, words: str, tmp_path: Path) -> None:
     if verb == "superb":
         program, rest = superb.read_program(given)
         assert set(words_of_options(rest)) <= S3PRL_OPTIONS[program]
+        return
+    if verb == "extract":
+        assert extract.read_settings(given)
+        return
+    if "--config-dir" in given:  # the folder of the README, with the file that it shows
+        (shown,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+        (tmp_path / "my_configs" / "recipe").mkdir(parents=True)
+        (tmp_path / "my_configs" / "recipe" / "wide.yaml").write_text(shown)
+        monkeypatch.chdir(tmp_path)
+        config = configure("train", given)
+        assert (config["recipe"], config["architecture"]["num_hidden_layers"]) == ("wide", 3)
+        assert (config["optim"]["lr"], config["optim"]["eps"], config["trainer"]["max_steps"]) == (1e-3, 1e-6, 2000)
         return
     if any(word.startswith("resume=") for word in given):
         return  # needs a run; tests/end_to_end/test_resume.py has one

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from speechdistill.audio import corpora
+from speechdistill.audio import measuring
 from speechdistill.audio.corpora import folder_corpus, librispeech_corpus, load_corpus
+from speechdistill.audio.hashing import validation_by_hash
 from speechdistill.errors import UserError
 
 
@@ -108,7 +109,7 @@ def test_above_the_limit_of_hours_only_headers_are_read(tmp_path, monkeypatch):
     record(tmp_path / "a.flac", 2.0)
     victim = record(tmp_path / "b.flac", 2.0)
     victim.write_bytes(victim.read_bytes()[: victim.stat().st_size // 2])
-    monkeypatch.setattr(corpora, "DECODE_UP_TO_HOURS", 1 / 3600)
+    monkeypatch.setattr(measuring, "DECODE_UP_TO_HOURS", 1 / 3600)
     table = folder(tmp_path)
     assert table.num_samples.tolist() == [32_000, 32_000]
 
@@ -158,11 +159,11 @@ def test_a_name_that_is_not_utf8_is_a_file_like_any_other(tmp_path):
 
 def test_validation_is_by_hash_of_the_path_and_stable_when_files_are_added():
     names = [f"speaker{i % 7}/{i}.flac" for i in range(4000)]
-    splits = corpora._validation_by_hash(names)
+    splits = validation_by_hash(names)
     held_out = {name for name, split in zip(names, splits, strict=True) if split == "val"}
     assert 0.01 < len(held_out) / len(names) < 0.03
     more = [f"a/{i}.wav" for i in range(500)] + names[::-1]
-    again = dict(zip(more, corpora._validation_by_hash(more), strict=True))
+    again = dict(zip(more, validation_by_hash(more), strict=True))
     assert {name for name in names if again[name] == "val"} == held_out
 
 
@@ -227,7 +228,7 @@ def test_corpora_are_chosen_by_kind(librispeech):
     config = {"kind": "librispeech", "root": librispeech, "parts": ["dev-clean"], **limits}
     assert len(load_corpus(config, progress=False)) == 3
     assert len(load_corpus({"kind": "folder", "root": librispeech, **limits}, progress=False)) == 9
-    with pytest.raises(UserError, match=r"data\.kind=tape: known are demo, folder and librispeech"):
+    with pytest.raises(UserError, match=r"data\.kind=tape: known are demo, folder, librispeech, manifest, mix"):
         load_corpus({"kind": "tape", "root": librispeech, **limits}, progress=False)
 
 

@@ -1,0 +1,202 @@
+"""A corpus in a list: CSV, JSON lines, or lhotse's cuts and recordings."""
+
+import csv
+import gzip
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import numpy as np
+
+from speechdistill.audio.hashing import validation_by_hash
+from speechdistill.audio.measuring import Limits, Piece, measured_table
+from speechdistill.audio.table import SPLITS, Table
+from speechdistill.errors import UserError
+
+_NO_LABELS = ("path", "start", "duration", "split")
+
+
+class Entry(NamedTuple):
+    """One line: a recording, its split (None = not said) and its labels."""
+
+    piece: Piece
+    split: str | None
+    labels: dict[str, Any]
+
+
+def manifest_corpus(
+    manifest: str | Path,
+    root: str | Path | None = None,
+    val_manifest: str | Path | None = None,
+    limits: Limits | None = None,
+) -> Table:
+    """The recordings of a list, ordered by path and start, however the list is.
+
+    Columns of a CSV file and keys of JSON lines: `path`; optional `start` and `duration` (seconds), `split` (train,
+    val, test); all others are labels. Of lhotse (.jsonl, .jsonl.gz) a CutSet or a RecordingSet; a cut's text and
+    speaker are labels, and custom["split"] is its split.
+
+    Without any split 2 % of the files, chosen by the hash of their paths, are for validation.
+
+    Args:
+        manifest: the list.
+        root: what relative paths start from; None = the folder of the list.
+        val_manifest: a second list, whose recordings are for validation; then those of the first without a split train.
+        limits: what to leave out; None = the defaults.
+
+    Raises:
+        UserError: a list or a line that cannot be read, or what the recordings have to complain about.
+    """
+    folder = manifest_root(manifest, root)
+    entries = list(read_manifest(manifest))
+    if val_manifest is not None:
+        entries = [entry._replace(split=entry.split or "train") for entry in entries]
+        entries += [entry._replace(split="val") for entry in read_manifest(val_manifest, "data.val_manifest")]
+    entries = [
+        entry._replace(piece=entry.piece._replace(path=_relative(folder, entry.piece.path))) for entry in entries
+    ]
+    entries.sort(key=lambda entry: entry.piece[:2])
+    if not entries:
+        raise UserError(f"data.manifest={manifest} lists no recordings.")
+    given = np.array([entry.split or "" for entry in entries])
+
+    def split_of(kept: np.ndarray) -> np.ndarray:
+        splits = given[kept].astype("<U5")
+        if not (given != "").any():
+            return validation_by_hash([entries[row].piece.path for row in kept])
+        return np.where(splits == "", "train", splits)
+
+    names = dict.fromkeys(name for entry in entries for name in entry.labels)
+    labels = {name: [entry.labels.get(name) for entry in entries] for name in names}
+    return measured_table(folder, [entry.piece for entry in entries], split_of, limits or Limits(), labels)
+
+
+def manifest_root(manifest: str | Path, root: str | Path | None) -> Path:
+    """The folder that a list's relative paths start from."""
+    return Path(root if root is not None else Path(manifest).expanduser().absolute().parent).expanduser().resolve()
+
+
+def read_manifest(manifest: str | Path, key: str = "data.manifest") -> Iterator[Entry]:
+    """The lines of a list, whichever of the formats it has.
+
+    Raises:
+        UserError: no such file, or a line that cannot be read, by its number.
+    """
+    path = Path(manifest).expanduser()
+    name = f"{key}={manifest}"
+    if not path.is_file():
+        raise UserError(f"{name}: no such file. Give a .csv, .jsonl or .jsonl.gz file.")
+    try:
+        if path.name.endswith(".csv"):
+            yield from _of_csv(path, name)
+        elif path.name.endswith((".jsonl", ".jsonl.gz")):
+            yield from _of_json_lines(path, name)
+        else:
+            raise UserError(f"{name}: give a .csv, .jsonl or .jsonl.gz file.")
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        raise UserError(f"{name} cannot be read: {error}.") from error
+
+
+def _of_csv(path: Path, name: str) -> Iterator[Entry]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.DictReader(file, strict=True)
+        if "path" not in (reader.fieldnames or ()):
+            raise UserError(f"{name}: its first line has to name the columns, path among them.")
+        try:
+            for row in reader:
+                if None in row or None in row.values():
+                    raise UserError(
+                        f"{name}, line {reader.line_num}: not as many values as the first line has columns."
+                    )
+                yield _entry(
+                    {column: value or None for column, value in row.items()}, f"{name}, line {reader.line_num}"
+                )
+        except csv.Error as error:
+            raise UserError(f"{name}, line {reader.line_num}: {error}.") from error
+
+
+def _of_json_lines(path: Path, name: str) -> Iterator[Entry]:
+    is_lhotse = False
+    with _opened(path) as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            where = f"{name}, line {number}"
+            try:
+                content = json.loads(line)
+            except ValueError as error:
+                raise UserError(f"{where} is no JSON: {error}.") from error
+            if not isinstance(content, dict):
+                raise UserError(f'{where}: give an object like {{"path": "a.wav"}}.')
+            if number == 1:
+                is_lhotse = "path" not in content and ("sources" in content or "type" in content)
+            yield _of_lhotse(content, where) if is_lhotse else _entry(content, where)
+
+
+def _opened(path: Path) -> IO[str]:
+    return gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8-sig")
+
+
+def _entry(content: Mapping[str, Any], where: str) -> Entry:
+    path, split = content.get("path"), content.get("split")
+    if not isinstance(path, str) or not path:
+        raise UserError(f"{where}: no path.")
+    if split is not None and split not in SPLITS:
+        raise UserError(f"{where}: split={split}; allowed are {', '.join(SPLITS)}, or nothing.")
+    start, duration = (_seconds(content.get(key), key, where) for key in ("start", "duration"))
+    labels = {key: value for key, value in content.items() if key not in _NO_LABELS}
+    return Entry(Piece(path, start or 0.0, duration), split, labels)
+
+
+def _seconds(value: Any, key: str, where: str) -> float | None:
+    if value is None:
+        return None
+    try:
+        seconds = float(value)
+    except (TypeError, ValueError):
+        seconds = -1.0
+    if not 0 <= seconds < float("inf"):
+        raise UserError(f"{where}: {key}={value}; give seconds from 0 up.")
+    return seconds
+
+
+def _of_lhotse(content: dict[str, Any], where: str) -> Entry:
+    """A recording or a cut of lhotse's, from a file on disk and with nothing done to it."""
+    # Takes seconds to load, and only those who have such lists need it.
+    from lhotse import MonoCut, Recording
+    from lhotse.serialization import deserialize_item
+
+    try:
+        item = deserialize_item(content)
+    except Exception as error:  # whatever a line that is none of lhotse's makes it raise
+        raise UserError(f"{where} is no cut and no recording of lhotse's ({type(error).__name__}: {error}).") from error
+    if not isinstance(item, MonoCut | Recording):
+        raise UserError(f"{where}: a {type(item).__name__}; cuts of one channel (MonoCut) and recordings can be used.")
+    recording = item.recording if isinstance(item, MonoCut) else item
+    if recording is None or len(recording.sources) != 1 or recording.sources[0].type != "file":
+        raise UserError(f"{where}: its audio is not in one file on disk.")
+    if recording.transforms or (isinstance(item, MonoCut) and recording.num_channels != 1):
+        raise UserError(f"{where}: transformed audio and single channels of several cannot be used; save them first.")
+    labels: dict[str, Any] = {"id": item.id}
+    piece = Piece(str(recording.sources[0].source))
+    if isinstance(item, Recording):
+        return Entry(piece, None, labels)
+    if item.start > 0 or item.duration < recording.duration:
+        piece = piece._replace(first_seconds=item.start, seconds=item.duration)
+    texts = [supervision.text for supervision in item.supervisions if supervision.text]
+    speakers = [supervision.speaker for supervision in item.supervisions if supervision.speaker]
+    labels |= {"text": " ".join(texts) or None, "speaker": speakers[0] if speakers else None}
+    split = (item.custom or {}).get("split")
+    if split is not None and split not in SPLITS:
+        raise UserError(f"{where}: split={split}; allowed are {', '.join(SPLITS)}, or nothing.")
+    return Entry(piece, split, labels)
+
+
+def _relative(root: Path, path: str) -> str:
+    """Below the root, relative to it, so that the root may move; elsewhere as it is."""
+    if not os.path.isabs(path):
+        return Path(path).as_posix()
+    own = Path(path)
+    return own.relative_to(root).as_posix() if own.is_relative_to(root) else str(own)

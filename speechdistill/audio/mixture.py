@@ -1,0 +1,73 @@
+"""Several corpora as one."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from speechdistill.audio.hashing import place
+from speechdistill.audio.table import Skipped, Table
+from speechdistill.errors import UserError
+
+
+def mixed_corpus(corpora: Sequence[Mapping[str, Any]], load: Callable[[Mapping[str, Any]], Table]) -> Table:
+    """One Table of several corpora.
+
+    `weight` is how often an epoch takes each training recording of a corpus. A fraction takes so many of its
+    recordings, always the same ones, chosen by the hash of the path: 0.5 takes half of them once, 2.5 all of them twice
+    and half of them once more. Validation and test recordings are taken once, whatever the weight.
+
+    Args:
+        corpora: for each the keys of its own data/*.yaml (kind, root, ...), and weight (1 where it is not given).
+        load: makes the Table of one of them.
+
+    Raises:
+        UserError: none given, a weight that is no positive number, or what a corpus has to complain about.
+    """
+    if not isinstance(corpora, Sequence) or not corpora or not all(isinstance(one, Mapping) for one in corpora):
+        raise UserError(f"data.corpora={corpora}: give a list, like data.corpora=[{{kind:folder,root:/a,weight:2}}].")
+    tables, repeats = [], []
+    for number, corpus in enumerate(corpora):
+        weight = corpus.get("weight", 1)
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < float("inf"):
+            raise UserError(f"data.corpora, number {number}: weight={weight}; give a number above 0.")
+        table = load({key: value for key, value in corpus.items() if key != "weight"})
+        tables.append(table)
+        shares = np.array([place(f"weight {path}") for path in table.paths]) < weight - int(weight)
+        repeats.append(np.where(table.splits == "train", int(weight) + shares, 1))
+    root = Path(os.path.commonpath([table.root for table in tables]))
+    prefixes = [table.root.relative_to(root) for table in tables]
+
+    def below(prefix: Path, path: str) -> str:
+        return (prefix / path).as_posix()
+
+    names = dict.fromkeys(name for table in tables for name in table.labels)
+    times = np.concatenate(repeats)
+    return Table(
+        root=root,
+        paths=[below(prefix, path) for prefix, table in zip(prefixes, tables, strict=True) for path in table.paths],
+        num_samples=np.concatenate([table.num_samples for table in tables]),
+        splits=np.concatenate([table.splits for table in tables]),
+        labels={
+            name: [value for table in tables for value in table.labels.get(name, [None] * len(table))] for name in names
+        },
+        skipped=tuple(
+            Skipped(below(prefix, item.path), item.reason)
+            for prefix, table in zip(prefixes, tables, strict=True)
+            for item in table.skipped
+        ),
+        too_short=tuple(
+            below(prefix, path) for prefix, table in zip(prefixes, tables, strict=True) for path in table.too_short
+        ),
+        first_samples=_first_samples(tables),
+        repeats=times if (times != 1).any() else None,
+    )
+
+
+def _first_samples(tables: Sequence[Table]) -> np.ndarray | None:
+    if all(table.first_samples is None for table in tables):
+        return None
+    none = [np.zeros(len(table), np.int64) if table.first_samples is None else table.first_samples for table in tables]
+    return np.concatenate(none)

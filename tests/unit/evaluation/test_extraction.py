@@ -1,0 +1,131 @@
+"""Hidden states as files: those of the encoder, one file a recording, and a second start goes on."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from safetensors.numpy import load_file
+
+from speechdistill import cli, extract
+from speechdistill.batch import WaveBatch
+from speechdistill.checkpoints.student_dir import load_student, save_student
+from speechdistill.errors import UserError
+from speechdistill.models.student import StudentModel
+from speechdistill.teachers.load import load_teacher
+from tests.parity.student_parity import randomise, tiny_config
+from tests.unit.teachers.tiny_teachers import make
+
+
+@pytest.fixture(scope="module")
+def recordings(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("recordings")
+    random = np.random.default_rng(0)
+    for name, samples in (("a/one.wav", 8_240), ("a/two.flac", 16_000), ("three.wav", 100)):
+        (root / name).parent.mkdir(exist_ok=True)
+        soundfile.write(root / name, random.uniform(-0.1, 0.1, samples), 16_000)
+    return root
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("teacher")
+    make("hubert").save_pretrained(folder)
+    return folder
+
+
+def states_of(model, path) -> list[np.ndarray]:
+    audio = torch.from_numpy(soundfile.read(path, dtype="float32")[0])[None]
+    audio = torch.nn.functional.pad(audio, (0, max(0, 400 - audio.shape[1])))
+    zero = torch.zeros(1, dtype=torch.int64)
+    hidden = model(WaveBatch(audio, zero + audio.shape[1], zero, zero, False)).tensors["hidden"]
+    return [hidden[layer][0].numpy() for layer in sorted(hidden)]
+
+
+def run(*words: str) -> None:
+    extract.main(list(words))
+
+
+def test_a_teachers_states_are_written_recording_by_recording(recordings, teacher, tmp_path, capsys):
+    run(f"upstream={teacher}", f"data={recordings}", f"out={tmp_path / 'out'}")
+    model = load_teacher(str(teacher))
+    for name in ("a/one.wav", "a/two.flac", "three.wav"):
+        expected = states_of(model, recordings / name)
+        written = np.load(tmp_path / "out" / f"{name}.npy")
+        assert written.shape == (5, len(expected[0]), 32)
+        np.testing.assert_array_equal(written, np.stack(expected))
+    assert "3 recordings, layers 0, 1, 2, 3, 4, 0 were there" in capsys.readouterr().out
+    with (tmp_path / "out" / "index.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["file"] for row in rows] == ["a/one.wav.npy", "a/two.flac.npy", "three.wav.npy"]
+    assert rows[0]["path"] == str(recordings / "a" / "one.wav")
+    assert float(rows[0]["duration"]) == 8_240 / 16_000
+
+
+def test_a_second_start_writes_what_is_missing_and_nothing_else(recordings, teacher, tmp_path, capsys):
+    words = [f"upstream={teacher}", f"data={recordings}", f"out={tmp_path / 'out'}", "layers=last"]
+    run(*words)
+    (tmp_path / "out" / "a" / "one.wav.npy").unlink()
+    kept = (tmp_path / "out" / "a" / "two.flac.npy").stat().st_mtime_ns
+    capsys.readouterr()
+    run(*words)
+    assert "layers 4, 2 were there" in capsys.readouterr().out
+    assert np.load(tmp_path / "out" / "a" / "one.wav.npy").shape == (1, 25, 32)
+    assert (tmp_path / "out" / "a" / "two.flac.npy").stat().st_mtime_ns == kept
+    with pytest.raises(UserError, match=r"holds states with layers=\[4\], not \[2\]"):
+        run(*words[:-1], "layers=2")
+
+
+def test_a_students_states_and_chosen_layers_as_safetensors(recordings, tmp_path):
+    student = StudentModel(tiny_config())
+    randomise(student)
+    save_student(tmp_path / "student", student.eval(), "a card")
+    words = [f"upstream={tmp_path / 'student'}", f"data={recordings}", f"out={tmp_path / 'out'}"]
+    run(*words, "layers=2,0", "format=safetensors", "dtype=float16")
+    written = load_file(tmp_path / "out" / "a" / "two.flac.safetensors")
+    assert sorted(written) == ["layer_00", "layer_02"]
+    audio = torch.from_numpy(soundfile.read(recordings / "a" / "two.flac", dtype="float32")[0])[None]
+    expected = load_student(tmp_path / "student")(audio, output_hidden_states=True).hidden_states[2][0]
+    assert written["layer_02"].dtype == np.float16
+    np.testing.assert_allclose(written["layer_02"], expected.detach().numpy(), atol=2e-3, rtol=2e-3)
+
+
+def test_parts_of_a_file_have_files_of_their_own_and_damage_is_listed(recordings, teacher, tmp_path, capsys):
+    lines = ["path,start,duration", "a/two.flac,0,0.5", "a/two.flac,0.5,0.5", "nowhere.wav,,"]
+    listed = recordings / "parts.csv"
+    listed.write_text("\n".join(lines))
+    run(f"upstream={teacher}", f"data={listed}", f"out={tmp_path / 'out'}")
+    assert sorted(path.name for path in (tmp_path / "out" / "a").iterdir()) == [
+        "two.flac.0-8000.npy",
+        "two.flac.8000-8000.npy",
+    ]
+    assert "left out: nowhere.wav: " in capsys.readouterr().out
+    assert json.loads((tmp_path / "out" / "about.json").read_text())["upstream"] == str(teacher)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["upstream=mini", "data=/x"], "out= is missing"),
+        (["upstream=mini", "data=/no/such", "out={out}"], "data=/no/such: no such folder"),
+        (["upstream=/no/such", "data={data}", "out={out}"], "upstream=/no/such: no such folder"),
+        (["upstream=mini", "data={data}", "out={out}", "layers=7"], "layers=7: mini has 0 to 6"),
+        (["upstream=mini", "data={data}", "out={out}", "layers=top"], "layers=top: all, last, or numbers"),
+        (["upstream=mini", "data={data}", "out={out}", "format=mat"], "format=mat: allowed are npy and safetensors"),
+        (["upstream=mini", "data={data}", "out={data}"], "holds something else"),
+        (["upstream=mini", "data={data}", "out={out}", "layer=1"], "did you mean 'layers'"),
+        (["mini"], "is no KEY=VALUE"),
+    ],
+)
+def test_a_mistake_is_one_message(words, message, recordings, tmp_path, capsys):
+    words = [word.format(data=recordings, out=tmp_path / "out") for word in words]
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["extract", *words])
+    assert ended.value.code == 2
+    printed = capsys.readouterr().err
+    assert message in printed
+    assert len(printed.strip().splitlines()) == 1
+    assert not (tmp_path / "out").exists()

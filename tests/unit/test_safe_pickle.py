@@ -1,0 +1,178 @@
+"""Old checkpoints are read without their classes, and hostile ones are refused before anything runs."""
+
+import argparse
+import contextlib
+import io
+import os
+import pickle
+import struct
+import subprocess
+import sys
+import types
+import zipfile
+
+import pytest
+import torch
+
+from speechdistill.safe_pickle import Stub, UnsafePickleError, fields, load_pickle
+
+
+@pytest.fixture
+def dictionary(monkeypatch):
+    """A class that is there while a file is written and gone when it is read."""
+    module = types.ModuleType("elsewhere.words")
+    kind = type("Dictionary", (), {"__module__": "elsewhere.words"})
+    module.Dictionary = kind
+    monkeypatch.setitem(sys.modules, "elsewhere", types.ModuleType("elsewhere"))
+    monkeypatch.setitem(sys.modules, "elsewhere.words", module)
+    return kind
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_tensors_come_whole_and_unknown_classes_as_stubs(dictionary, zipped, tmp_path, monkeypatch):
+    words = dictionary()
+    words.symbols = ["a", "b"]
+    content = {
+        "args": argparse.Namespace(layers=12, norm=True),
+        "model": {"w": torch.randn(3, 4), "half": torch.ones(2, dtype=torch.float16)},
+        "task": {"dictionaries": [words]},
+        "best": 1.5,
+    }
+    torch.save(content, tmp_path / "x.pt", _use_new_zipfile_serialization=zipped)
+    monkeypatch.delitem(sys.modules, "elsewhere.words")
+    let_through = set(torch.serialization.get_safe_globals())
+    read = load_pickle(tmp_path / "x.pt")
+    assert set(torch.serialization.get_safe_globals()) == let_through  # nothing for good
+    assert torch.equal(read["model"]["w"], content["model"]["w"])
+    assert torch.equal(read["model"]["half"], content["model"]["half"])
+    assert read["best"] == 1.5
+    assert fields(read["args"]) == {"layers": 12, "norm": True}
+    stub = read["task"]["dictionaries"][0]
+    assert isinstance(stub, Stub)
+    assert fields(stub) == {"symbols": ["a", "b"]}
+    assert fields({"a": 1}) == {"a": 1}
+    assert fields([1]) == {}
+
+
+class Calls:
+    """What calls a function when it is unpickled."""
+
+    def __init__(self, function, *arguments):
+        self.call = function, arguments
+
+    def __reduce__(self):
+        return self.call
+
+
+def text(value: str) -> bytes:
+    return b"X" + struct.pack("<I", len(value)) + value.encode()
+
+
+def opcodes(pickled):
+    """A file of torch's with a pickle in it that is written by hand."""
+
+    def write(path, command):
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("x/data.pkl", pickled(text(command)))
+            archive.writestr("x/version", "3\n")
+            archive.writestr("x/byteorder", "little")
+
+    return write
+
+
+def saved(make, zipped=True):
+    def write(path, command):
+        torch.save(make(command), path, _use_new_zipfile_serialization=zipped)
+
+    return write
+
+
+def bare(make):
+    def write(path, command):
+        path.write_bytes(pickle.dumps(make(command)))
+
+    return write
+
+
+def in_a_stub(command):
+    outer = argparse.Namespace()
+    outer.inner = [Calls(subprocess.getoutput, command)]
+    return {"args": outer}
+
+
+def another_file(command):
+    """torch.load of bytes that would be read without the limits."""
+    hidden = pickle.dumps(Calls(os.system, command))
+    return Calls(torch.load, io.BytesIO(hidden))
+
+
+# Each runs its word when Python's own unpickler reads it.
+BY_HAND = {
+    "INST": lambda word: b"(" + word + b"ios\nsystem\n.",
+    "OBJ": lambda word: b"(cos\nsystem\n" + word + b"o.",
+    "NEWOBJ_EX": lambda word: b"\x80\x04cfunctools\npartial\ncos\nsystem\n" + word + b"\x86}\x92)R.",
+    "STACK_GLOBAL": lambda word: b"\x80\x04\x8c\x02os\x8c\x06system\x93" + word + b"\x85R.",
+    "a setstate that is a function": lambda word: (
+        b"\x80\x02cargparse\nNamespace\n)\x81}" + text("__setstate__") + b"cos\nsystem\nsb" + word + b"b."
+    ),
+    "a tensor's rebuilding": lambda word: (
+        b"\x80\x02ctorch._tensor\n_rebuild_from_type_v2\n(csubprocess\ngetoutput\nctorch\nTensor\n" + word + b"\x85}tR."
+    ),
+}
+HOSTILE = {
+    "os.system by REDUCE": saved(lambda command: {"model": Calls(os.system, command)}),
+    "the same in the older format": saved(lambda command: {"model": Calls(os.system, command)}, zipped=False),
+    "the same in a plain pickle": bare(lambda command: Calls(os.system, command)),
+    "subprocess": saved(lambda command: Calls(subprocess.check_call, ["sh", "-c", command])),
+    "eval": saved(lambda command: Calls(eval, f"__import__('os').system({command!r})")),
+    "exec in the older format": saved(
+        lambda command: Calls(exec, f"__import__('os').system({command!r})"), zipped=False
+    ),
+    "inside a stub": saved(in_a_stub),
+    "torch.load once more": saved(another_file),
+    **{kind: opcodes(pickled) for kind, pickled in BY_HAND.items()},
+    "a persistent id that is no storage": opcodes(lambda word: text("module") + word + b"\x86Q."),
+    "a persistent id with a class for a storage": opcodes(
+        lambda word: b"(" + text("storage") + b"csubprocess\nPopen\n" + text("0") + text("cpu") + b"K\x01tQ."
+    ),
+    "BUILD on a class": opcodes(lambda word: b"\x80\x02csubprocess\nPopen\n}" + text("__init__") + b"cos\nsystem\nsb."),
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_a_file_that_tries_to_call_is_refused_and_nothing_runs(kind, tmp_path):
+    HOSTILE[kind](tmp_path / "x.pt", f"touch {tmp_path / 'executed'}")
+    with pytest.raises(UnsafePickleError) as caught:
+        load_pickle(tmp_path / "x.pt")
+    assert not (tmp_path / "executed").exists()
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "named"),
+    [("os.system by REDUCE", "system"), ("subprocess", "check_call"), ("eval", "eval"), ("inside a stub", "getoutput")],
+)
+def test_the_message_names_what_would_have_been_called(kind, named, tmp_path):
+    HOSTILE[kind](tmp_path / "x.pt", "true")
+    with pytest.raises(UnsafePickleError, match=named):
+        load_pickle(tmp_path / "x.pt")
+
+
+@pytest.mark.parametrize("kind", BY_HAND)
+def test_pythons_own_unpickler_would_have_run_them(kind, tmp_path):
+    # Otherwise the tests above would say nothing.
+    with contextlib.suppress(Exception):  # what comes after the call may fail
+        pickle.loads(BY_HAND[kind](text(f"touch {tmp_path / 'executed'}")))
+    assert (tmp_path / "executed").exists()
+
+
+def test_damaged_empty_and_missing_files_are_one_line(tmp_path):
+    torch.save({"w": torch.ones(1000)}, tmp_path / "x.pt")
+    whole = (tmp_path / "x.pt").read_bytes()
+    for content in (b"", b"no pickle", whole[: len(whole) // 2]):
+        (tmp_path / "x.pt").write_bytes(content)
+        with pytest.raises(UnsafePickleError) as caught:
+            load_pickle(tmp_path / "x.pt")
+        assert str(caught.value).strip()
+    with pytest.raises(UnsafePickleError, match="No such file"):
+        load_pickle(tmp_path / "nowhere.pt")
