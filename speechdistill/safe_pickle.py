@@ -10,7 +10,7 @@ import re
 import warnings
 import zipfile
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import IO, Any
@@ -66,12 +66,25 @@ def load_pickle(path: Path) -> Any:
         names = _unknown_names(path)
         stubs: list[Any] = [(_stub(name), name) for name in sorted(names)]
         # The warnings are about protocols that are refused at once.
-        with torch.serialization.safe_globals(stubs), warnings.catch_warnings(action="ignore"):
+        with _only(stubs), warnings.catch_warnings(action="ignore"):
             return torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise UnsafePickleError(error.strerror or str(error)) from error
     except Exception as error:  # whatever a damaged or hostile file makes the readers raise
         raise UnsafePickleError(_reason(error)) from error
+
+
+@contextmanager
+def _only(stubs: list[Any]) -> Iterator[None]:
+    """Let through these and what torch itself knows: not what other libraries have allowed in this process."""
+    others = torch.serialization.get_safe_globals()
+    torch.serialization.clear_safe_globals()
+    torch.serialization.add_safe_globals(stubs)
+    try:
+        yield
+    finally:
+        torch.serialization.clear_safe_globals()
+        torch.serialization.add_safe_globals(others)
 
 
 def _reason(error: Exception) -> str:

@@ -54,6 +54,20 @@ def test_tensors_come_whole_and_unknown_classes_as_stubs(dictionary, zipped, tmp
     assert fields([1]) == {}
 
 
+def test_what_other_libraries_allow_is_not_allowed_here(tmp_path):
+    torch.save({"args": argparse.Namespace(a=1), "call": Calls(subprocess.getoutput, "true")}, tmp_path / "x.pt")
+    # Under the name that protocol 2 gives it.
+    with (
+        torch.serialization.safe_globals([argparse.Namespace, (subprocess.getoutput, "commands.getoutput")]),
+        pytest.raises(UnsafePickleError, match="getoutput"),
+    ):
+        load_pickle(tmp_path / "x.pt")
+    torch.save({"args": argparse.Namespace(a=1)}, tmp_path / "y.pt")
+    with torch.serialization.safe_globals([argparse.Namespace]):
+        assert fields(load_pickle(tmp_path / "y.pt")["args"]) == {"a": 1}
+        assert argparse.Namespace in torch.serialization.get_safe_globals()
+
+
 class Calls:
     """What calls a function when it is unpickled."""
 
