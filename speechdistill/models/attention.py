@@ -1,7 +1,8 @@
 """Self-attention of the student's Transformer layers."""
 
 from torch import Tensor, nn
-from torch.nn import functional as F
+
+from speechdistill.models.attend import attend
 
 
 class SelfAttention(nn.Module):
@@ -40,5 +41,5 @@ class SelfAttention(nn.Module):
             for projection in (self.q_proj, self.k_proj, self.v_proj)
         )
         dropout = self.dropout if self.training else 0.0
-        context = F.scaled_dot_product_attention(query, key, value, attn_mask=visible, dropout_p=dropout)
+        context = attend(query, key, value, visible, dropout)
         return self.out_proj(context.transpose(1, 2).flatten(2))

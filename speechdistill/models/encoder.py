@@ -10,6 +10,7 @@ from torch.nn.utils import parametrizations
 from speechdistill.frames import padding_mask
 from speechdistill.models.attention import SelfAttention
 from speechdistill.models.config import StudentConfig
+from speechdistill.models.convolution import convolve
 from speechdistill.models.time_reduction import TimeReduction
 
 
@@ -24,7 +25,7 @@ class PositionalConvolution(nn.Module):
     def forward(self, hidden: Tensor) -> Tensor:
         """Map (B, T, D) to (B, T, D)."""
         # An even kernel makes one frame more than it reads.
-        positions = self.conv(hidden.transpose(1, 2))[..., : hidden.shape[1]]
+        positions = convolve(hidden.transpose(1, 2), self.conv)[..., : hidden.shape[1]]
         return F.gelu(positions).transpose(1, 2)
 
 

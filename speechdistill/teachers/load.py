@@ -20,6 +20,7 @@ from speechdistill.errors import UserError
 from speechdistill.frames import SAMPLE_RATE_HZ, num_frames, padding_mask
 from speechdistill.models.derive import feature_norm
 from speechdistill.models.feature_encoder import normalize_waveforms
+from speechdistill.teachers.hasten import hasten
 from speechdistill.teachers.legacy import is_legacy, load_legacy
 
 MODEL_TYPES = ("hubert", "wavlm", "wav2vec2", "data2vec-audio")
@@ -63,6 +64,7 @@ class Teacher(nn.Module):
     def __init__(self, model: Any, source: TeacherSource) -> None:
         super().__init__()
         self.model: Any = model.eval().requires_grad_(False)
+        hasten(self.model)
         self.source = source
         self.config: Any = self.model.config
         self.num_params = sum(parameter.numel() for parameter in model.parameters())

@@ -19,6 +19,7 @@ from speechdistill.audio.datamodule import SpeechData
 from speechdistill.errors import UserError
 from speechdistill.training.checkpointing import Checkpoints, StopOnSignal, WholeFileCheckpointIO, done_steps
 from speechdistill.training.distributed import Agreement, choose_strategy, environment_of, lost_rank_is_an_answer
+from speechdistill.training.memory import keep_freed_memory
 from speechdistill.training.metrics_csv import MetricsCsv
 from speechdistill.training.module import TrainingModule
 from speechdistill.training.progress import Progress
@@ -84,6 +85,8 @@ def fit(
         UserError: out of memory, a loss that is not a number, or audio that is gone.
     """
     _quiet()
+    if not torch.cuda.is_available():
+        keep_freed_memory()
     accumulate, max_steps = settings["accumulate"], settings["max_steps"]
     num_ranks = settings["devices"] * settings["num_nodes"]
     agreement = Agreement(num_ranks)
