@@ -8,8 +8,8 @@ from torch.nn import functional as F
 MAX_SCORES = 2**26
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, visible: Tensor | None, dropout: float = 0.0) -> Tensor:
-    """Let each frame read the visible frames: softmax(q k^T / sqrt(d)) v.
+def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout: float = 0.0) -> Tensor:
+    """Let each frame read the frames that it may: softmax(q k^T / sqrt(d) + mask) v.
 
     In bf16 on a CPU this is two products of matrices with a softmax between them: torch's fused kernel takes twice as
     long there, and with dropout it computes in float32. Everywhere else it is the fused kernel.
@@ -18,7 +18,8 @@ def attend(query: Tensor, key: Tensor, value: Tensor, visible: Tensor | None, dr
         query: (B, H, T, d).
         key: (B, H, T, d).
         value: (B, H, T, d).
-        visible: bool, broadcast to (B, H, T, T), True = a key that may be read; None = all of them.
+        mask: broadcast to (B, H, T, T); bool, True = a key that may be read, or floating point, added to the scores;
+            None = nothing.
         dropout: of attention weights.
 
     Returns:
@@ -27,8 +28,8 @@ def attend(query: Tensor, key: Tensor, value: Tensor, visible: Tensor | None, dr
     count = query.shape[0] * query.shape[1] * query.shape[2] * key.shape[2]
     explicit = query.device.type == "cpu" and query.dtype == torch.bfloat16 and count <= MAX_SCORES
     if not explicit or torch.compiler.is_exporting() or torch.jit.is_tracing():
-        return F.scaled_dot_product_attention(query, key, value, attn_mask=visible, dropout_p=dropout)
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
     scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
-    if visible is not None:
-        scores = scores.masked_fill(~visible, -torch.inf)
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask
     return F.dropout(scores.softmax(-1), dropout) @ value

@@ -79,6 +79,15 @@ def test_attend_in_bf16(masked):
     assert torch.equal(attend(query, key, value, visible), expected)
 
 
+def test_attend_in_bf16_adds_a_mask_of_numbers():
+    torch.manual_seed(0)
+    query, key, value = (torch.randn(2, 3, 40, 16) for _ in range(3))
+    bias = torch.randn(2, 3, 40, 40)
+    expected = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
+    found = attend(*(tensor.bfloat16() for tensor in (query, key, value, bias)))
+    assert (found - expected).abs().max() < 0.03
+
+
 def test_dropout_of_attention_weights_keeps_the_mean():
     torch.manual_seed(0)
     query, key = (torch.randn(1, 1, 64, 8).bfloat16() for _ in range(2))
