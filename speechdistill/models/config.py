@@ -1,5 +1,6 @@
 """StudentConfig: the shape of every student, layer by layer, as one JSON file."""
 
+import copy
 import difflib
 from collections.abc import Iterable
 from dataclasses import field, fields
@@ -10,6 +11,8 @@ from transformers import PretrainedConfig
 from speechdistill.frames import HUBERT_CONV_STACK
 
 LAYER_KEYS = ("num_attention_heads", "head_size", "intermediate_size", "attention")
+ATTENTION = ("full", "relative", "reuse", "reuse_released", "none")
+POSITION_BIAS_KEYS = ("num_buckets", "max_distance", "num_heads")
 # Kind of prediction heads -> the keys of its record.
 HEAD_KEYS = {
     "joint": ("kind", "teacher_layers", "teacher_hidden_size"),
@@ -32,13 +35,14 @@ def uniform_layers(
         num_attention_heads: heads of each layer.
         head_size: width of one head; heads x head_size need not be the model's width.
         intermediate_size: width of the feed-forward network.
-        attention: kind of attention.
+        attention: kind of attention; "relative" layers have the heads of the position bias in its order.
 
     Returns:
         One record a layer, independent of each other.
     """
     sizes = (num_attention_heads, head_size, intermediate_size, attention)
-    return [dict(zip(LAYER_KEYS, sizes, strict=True)) for _ in range(num_hidden_layers)]
+    position = {"position_heads": list(range(num_attention_heads))} if attention == "relative" else {}
+    return [{**dict(zip(LAYER_KEYS, sizes, strict=True)), **copy.deepcopy(position)} for _ in range(num_hidden_layers)]
 
 
 class StudentConfig(PretrainedConfig):
@@ -51,11 +55,18 @@ class StudentConfig(PretrainedConfig):
             each convolution).
         feature_grad_mult: factor on the gradient that enters the feature encoder; 0 freezes it.
         normalize_waveforms: whether the forward brings each recording to zero mean and unit variance.
+        channel_scale: whether each channel of the conv features has a fixed factor (DPHuBERT).
         projection_layer_norm: whether the conv features pass a layer norm before they are projected.
+        projection: whether a linear map brings the conv features to `hidden_size`; without one (ARMHuBERT) the last
+            convolution has so many channels.
         hidden_size: width of the Transformer.
-        layers: {num_attention_heads, head_size, intermediate_size, attention} of each Transformer layer.
+        layers: {num_attention_heads, head_size, intermediate_size, attention} of each Transformer layer; attention is
+            "full", "relative" (with `position_bias`, and `position_heads`: which of its heads each head is), "reuse" (by
+            the map of the last layer that has one, ARMHuBERT), "reuse_released" (the same through a second softmax, as
+            its released weights were trained) or "none" (with 0 heads). intermediate_size 0 = no feed-forward network.
         norm_placement: "post" or "pre" (Hugging Face's do_stable_layer_norm).
         positional_convolution: {kernel_size, groups, depth}.
+        position_bias: {num_buckets, max_distance, num_heads} of WavLM's bias by distance, or None.
         layer_norm_eps: epsilon of the norms behind the feature encoder.
         hidden_dropout: dropout in front of the first layer and behind each attention and feed-forward network.
         attention_dropout: dropout of attention weights.
@@ -72,6 +83,7 @@ class StudentConfig(PretrainedConfig):
         search_space: of a supernet, the choices for each size of its subnets (`SearchSpace.to_dict`); None = a plain
             student.
         teacher: where the student comes from; free.
+        converted_from: of a converted checkpoint, what it was: {kind, source, sha256, ...}; free.
 
     Raises:
         ValueError: a value is not allowed, or the name of a key is a misspelt one of these.
@@ -86,13 +98,16 @@ class StudentConfig(PretrainedConfig):
     feature_norm: str = "group"
     feature_grad_mult: float = 0.1
     normalize_waveforms: bool = False
+    channel_scale: bool = False
     projection_layer_norm: bool = False
+    projection: bool = True
     hidden_size: int = 768
     layers: list[dict[str, Any]] = field(default_factory=uniform_layers)
     norm_placement: str = "post"
     positional_convolution: dict[str, int] = field(
         default_factory=lambda: {"kernel_size": 128, "groups": 16, "depth": 1}
     )
+    position_bias: dict[str, int] | None = None
     layer_norm_eps: float = 1e-5
     hidden_dropout: float = 0.1
     attention_dropout: float = 0.1
@@ -104,6 +119,7 @@ class StudentConfig(PretrainedConfig):
     mask_embedding: bool = False
     search_space: dict[str, Any] | None = None
     teacher: dict[str, Any] | None = None
+    converted_from: dict[str, Any] | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
         """Bring lists to the form that JSON gives back, refuse what cannot be built."""
@@ -119,6 +135,7 @@ class StudentConfig(PretrainedConfig):
         self.positional_convolution = {"depth": 1, **self.positional_convolution}
         _check_features(self)
         _check_encoder(self)
+        _check_layers(self)
         _check_time_reduction(self)
         if self.heads is not None:
             self.heads = {"kind": "joint", **self.heads}
@@ -175,6 +192,13 @@ def _check_features(config: StudentConfig) -> None:
     )
     _require(config.feature_norm in ("group", "layer"), "feature_norm", config.feature_norm, "'group', 'layer'")
     _require(0 <= config.feature_grad_mult <= 1, "feature_grad_mult", config.feature_grad_mult, "0 to 1")
+    channels = config.conv_layers[-1][0]
+    _require(
+        config.projection or channels == config.hidden_size,
+        "projection",
+        config.projection,
+        f"True where the last convolution has {channels} channels and hidden_size is {config.hidden_size}",
+    )
 
 
 def _check_encoder(config: StudentConfig) -> None:
@@ -186,14 +210,63 @@ def _check_encoder(config: StudentConfig) -> None:
     _require(position["depth"] == 1, "positional_convolution.depth", position["depth"], "1")
     groups = position["groups"]
     _require(config.hidden_size % groups == 0, "positional_convolution.groups", groups, f"divides {config.hidden_size}")
-    _require(bool(config.layers), "layers", config.layers, "one record or more")
-    for index, layer in enumerate(config.layers, start=1):
-        _check_keys(f"layer {index}", layer, LAYER_KEYS)
-        _require(layer["attention"] == "full", f"attention of layer {index}", layer["attention"], "'full'")
-        for size in LAYER_KEYS[:3]:
-            _require(_positive(layer[size]), f"{size} of layer {index}", layer[size], "1 or more")
+    if config.position_bias is not None:
+        _check_keys("position_bias", config.position_bias, POSITION_BIAS_KEYS)
+        num_buckets, max_distance, num_heads = (config.position_bias[key] for key in POSITION_BIAS_KEYS)
+        _require(
+            _positive(num_buckets, max_distance, num_heads) and num_buckets >= 4 and max_distance > num_buckets // 4,
+            "position_bias",
+            config.position_bias,
+            "positive numbers, 4 buckets or more, max_distance above a quarter of them",
+        )
+        _require(
+            config.hidden_size % num_heads == 0, "position_bias.num_heads", num_heads, f"divides {config.hidden_size}"
+        )
     for name in ("hidden_dropout", "attention_dropout", "activation_dropout", "feat_proj_dropout"):
         _require(0 <= getattr(config, name) < 1, name, getattr(config, name), "0 up to, not including, 1")
+
+
+def _check_layers(config: StudentConfig) -> None:
+    _require(bool(config.layers), "layers", config.layers, "one record or more")
+    heads_of_map: int | None = None
+    for index, layer in enumerate(config.layers, start=1):
+        kind, heads = layer["attention"], layer.get("num_attention_heads")
+        _require(kind in ATTENTION, f"attention of layer {index}", kind, ", ".join(map(repr, ATTENTION)))
+        relative = kind == "relative"
+        _check_keys(f"layer {index}", layer, (*LAYER_KEYS, "position_heads") if relative else LAYER_KEYS)
+        none = kind == "none"
+        _require(heads == 0 if none else _positive(heads), f"num_attention_heads of layer {index}", heads, _heads(none))
+        _require(_positive(layer["head_size"]), f"head_size of layer {index}", layer["head_size"], "1 or more")
+        units = layer["intermediate_size"]
+        _require(units == 0 or _positive(units), f"intermediate_size of layer {index}", units, "0 (none) or more")
+        if relative:
+            _check_position_heads(config, index, layer)
+        if index == config.time_reduction_layer:
+            heads_of_map = None  # its map has another length
+        if kind.startswith("reuse"):
+            rule = f"'full' or 'relative' here, or in a layer in front that has {heads} heads and as many frames"
+            _require(heads_of_map == heads, f"attention of layer {index}", kind, rule)
+        elif not none:
+            heads_of_map = heads
+
+
+def _heads(none: bool) -> str:
+    return "0 where attention is 'none'" if none else "1 or more"
+
+
+def _check_position_heads(config: StudentConfig, index: int, layer: dict[str, Any]) -> None:
+    bias, own = config.position_bias, layer["position_heads"]
+    _require(bias is not None, f"attention of layer {index}", "relative", "only with position_bias")
+    assert bias is not None
+    _require(
+        isinstance(own, list)
+        and all(isinstance(head, int) and 0 <= head < bias["num_heads"] for head in own)
+        and len(set(own)) == len(own) == layer["num_attention_heads"],
+        f"position_heads of layer {index}",
+        own,
+        f"for each of the {layer['num_attention_heads']} heads another one of the position bias's, 0 to "
+        f"{bias['num_heads'] - 1}",
+    )
 
 
 def _check_time_reduction(config: StudentConfig) -> None:

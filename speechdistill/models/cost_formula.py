@@ -7,6 +7,10 @@ from speechdistill.models.config import StudentConfig
 from speechdistill.models.search_space import Subnet
 from speechdistill.models.slicing import subnet_config
 
+# Linear maps of a layer's input: queries, keys and values, or values alone. Outputs of the gate of a position bias.
+_INPUT_MAPS = {"full": 3, "relative": 3, "reuse": 1, "reuse_released": 1, "none": 0}
+_GATES = 8
+
 
 def num_params(config: StudentConfig) -> int:
     """Count the parameters of the bare student that a config describes, as `StudentModel` has them.
@@ -20,14 +24,20 @@ def num_params(config: StudentConfig) -> int:
         normed = config.feature_norm == "layer" or index == 0
         total += channels * (inputs * kernel + config.conv_bias + 2 * normed)
     width, channels = config.hidden_size, config.conv_layers[-1][0]
-    total += 2 * channels * config.projection_layer_norm + width * (channels + 1)
+    total += channels * config.channel_scale + 2 * channels * config.projection_layer_norm
+    total += width * (channels + 1) * config.projection
     position = config.positional_convolution
     # Weight norm keeps the magnitude of each tap beside the kernel; then the bias, and the layer norm behind it.
     total += width * width // position["groups"] * position["kernel_size"] + position["kernel_size"] + 3 * width
+    bias = config.position_bias
+    if bias is not None:
+        total += bias["num_buckets"] * bias["num_heads"]
     for layer in config.layers:
         inner, units = layer["num_attention_heads"] * layer["head_size"], layer["intermediate_size"]
-        attention = 3 * inner * (width + 1) + width * (inner + 1)
-        total += attention + units * (width + 1) + width * (units + 1) + 4 * width
+        total += _INPUT_MAPS[layer["attention"]] * inner * (width + 1) + (width * (inner + 1) if inner else 0)
+        total += (units * (width + 1) + width * (units + 1) if units else 0) + 4 * width
+        if bias is not None and layer["attention"] == "relative":
+            total += _GATES * (width // bias["num_heads"] + 1) + bias["num_heads"]
     return total + width * config.mask_embedding
 
 
@@ -47,12 +57,15 @@ def macs_per_second(config: StudentConfig, seconds: float = 10.0) -> int:
         total += frames * inputs * channels * kernel
     width, position = config.hidden_size, config.positional_convolution
     kernel = position["kernel_size"]
-    total += frames * config.conv_layers[-1][0] * width
+    total += frames * config.conv_layers[-1][0] * width * config.projection
     # An even kernel, padded by its half on both sides, makes one frame more than it reads; that one is dropped.
     total += (frames + 2 * (kernel // 2) - kernel + 1) * width * width // position["groups"] * kernel
     for layer in config.layers:
         inner, units = layer["num_attention_heads"] * layer["head_size"], layer["intermediate_size"]
-        total += frames * (4 * width * inner + 2 * width * units) + 2 * frames * frames * inner
+        maps = _INPUT_MAPS[layer["attention"]] + 1
+        total += frames * (maps * width * inner + 2 * width * units) + 2 * frames * frames * inner
+        if config.position_bias is not None and layer["attention"] == "relative":
+            total += frames * inner // layer["head_size"] * _GATES * (width // config.position_bias["num_heads"])
     return round(total / seconds)
 
 

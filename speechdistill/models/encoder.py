@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrizations
 
 from speechdistill.frames import padding_mask
-from speechdistill.models.attention import SelfAttention
+from speechdistill.models.attention import RelativePositionBias, Shared, make_attention
 from speechdistill.models.config import StudentConfig
 from speechdistill.models.convolution import convolve
 from speechdistill.models.time_reduction import TimeReduction
@@ -46,7 +46,7 @@ class FeedForward(nn.Module):
 
 
 class EncoderLayer(nn.Module):
-    """One Transformer layer.
+    """One Transformer layer, which may lack its attention or its feed-forward network (a pruned one).
 
     Args:
         config: of the student.
@@ -56,21 +56,23 @@ class EncoderLayer(nn.Module):
     def __init__(self, config: StudentConfig, sizes: dict[str, Any]) -> None:
         super().__init__()
         self.norm_first = config.norm_placement == "pre"
-        self.attention = SelfAttention(
-            config.hidden_size, sizes["num_attention_heads"], sizes["head_size"], config.attention_dropout
-        )
+        self.attention = make_attention(config, sizes)
         self.dropout = nn.Dropout(config.hidden_dropout)
         self.layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.feed_forward = FeedForward(config, sizes["intermediate_size"])
+        self.feed_forward = FeedForward(config, sizes["intermediate_size"]) if sizes["intermediate_size"] else None
         self.final_layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
-    def forward(self, hidden: Tensor, visible: Tensor | None) -> Tensor:
-        """Map (B, T, D) to (B, T, D); `visible` as in `SelfAttention`."""
-        if self.norm_first:
-            hidden = hidden + self.dropout(self.attention(self.layer_norm(hidden), visible))
-            return hidden + self.feed_forward(self.final_layer_norm(hidden))
-        hidden = self.layer_norm(hidden + self.dropout(self.attention(hidden, visible)))
-        return self.final_layer_norm(hidden + self.feed_forward(hidden))
+    def forward(self, hidden: Tensor, shared: Shared) -> tuple[Tensor, Shared]:
+        """Map (B, T, D) to (B, T, D); `shared` as in `SelfAttention`."""
+        if self.attention is not None:
+            attended, shared = self.attention(self.layer_norm(hidden) if self.norm_first else hidden, shared)
+            hidden = hidden + self.dropout(attended)
+        # Norms that stand behind stay where attention or feed-forward network are missing.
+        if not self.norm_first:
+            hidden = self.layer_norm(hidden)
+        if self.feed_forward is not None:
+            hidden = hidden + self.feed_forward(self.final_layer_norm(hidden) if self.norm_first else hidden)
+        return (hidden if self.norm_first else self.final_layer_norm(hidden)), shared
 
 
 class Encoder(nn.Module):
@@ -90,6 +92,7 @@ class Encoder(nn.Module):
         self.time_reduction: TimeReduction | None = None
         if config.time_reduction_layer is not None:
             self.time_reduction = TimeReduction(config.hidden_size, config.time_reduction_factor)
+        self.position_bias = RelativePositionBias(**config.position_bias) if config.position_bias else None
         self.layers = nn.ModuleList(EncoderLayer(config, sizes) for sizes in config.layers)
 
     def forward(
@@ -107,26 +110,27 @@ class Encoder(nn.Module):
             The last hidden state (B, T, D), after the final norm if there is one; {layer: (B, T, D)}. Behind a time
             reduction both have T' frames. Layer 0 is what the first layer reads, so it is reduced where that one is.
         """
-        visible = None
         if num_frames is not None:
             features = features.masked_fill(padding_mask(num_frames, features.shape[1])[..., None], 0)
-            visible = _visible(num_frames, features.shape[1])
+        shared = self._shared(num_frames, features.shape[1])
         hidden = features + self.pos_conv_embed(features)
         hidden = self.dropout(hidden if self.norm_first else self.layer_norm(hidden))
         kept = {0: hidden} if 0 in layers else {}
         for index, layer in enumerate(self.layers, start=1):
             if self.time_reduction is not None and index == self.reduction_layer:
                 hidden, num_frames = self.time_reduction(hidden, num_frames)
-                visible = None if num_frames is None else _visible(num_frames, hidden.shape[1])
+                shared = self._shared(num_frames, hidden.shape[1])
                 if index == 1 and 0 in layers:
                     kept[0] = hidden
-            hidden = layer(hidden, visible)
+            hidden, shared = layer(hidden, shared)
             if index in layers:
                 kept[index] = hidden
         return (self.layer_norm(hidden) if self.norm_first else hidden), kept
 
-
-def _visible(num_frames: Tensor, size: int) -> Tensor:
-    """Keys that may be read, (B, 1, 1, T) bool, True = real."""
-    # A row too short for a single frame still reads one: a softmax over nothing would be NaN.
-    return ~padding_mask(num_frames.clamp(min=1), size)[:, None, None, :]
+    def _shared(self, num_frames: Tensor | None, size: int) -> Shared:
+        """What layers on `size` frames begin with."""
+        bias = None if self.position_bias is None else self.position_bias(size)
+        if num_frames is None:
+            return Shared(None, bias)
+        # A row too short for a single frame still reads one: a softmax over nothing would be NaN.
+        return Shared(~padding_mask(num_frames.clamp(min=1), size)[:, None, None, :], bias)

@@ -97,6 +97,10 @@ class FeatureEncoder(nn.Module):
             norm = config.feature_norm if config.feature_norm == "layer" or index == 0 else None
             self.conv_layers.append(ConvLayer(in_channels, channels, kernel, stride, config.conv_bias, norm))
             in_channels = channels
+        self.channel_scale: nn.Parameter | None = None
+        if config.channel_scale:
+            # Fixed, as in the released DPHuBERT: what pruning leaves of its gates.
+            self.channel_scale = nn.Parameter(torch.empty(in_channels), requires_grad=False)
 
     def forward(self, waveforms: Tensor) -> Tensor:
         """Turn waveforms (B, S) into features (B, T, C)."""
@@ -107,21 +111,22 @@ class FeatureEncoder(nn.Module):
                 features = layer(features)
         if self.training and 0 < self.grad_mult < 1:
             features = scale_gradient(features, self.grad_mult)
-        return features.transpose(1, 2)
+        features = features.transpose(1, 2)
+        return features if self.channel_scale is None else features * self.channel_scale
 
 
 class FeatureProjection(nn.Module):
-    """Layer norm (DistilHuBERT has none), linear map to the Transformer's width, dropout."""
+    """Layer norm (DistilHuBERT has none), linear map to the Transformer's width (ARMHuBERT has none), dropout."""
 
     def __init__(self, config: StudentConfig) -> None:
         super().__init__()
         channels = config.conv_layers[-1][0]
         self.layer_norm = nn.LayerNorm(channels, eps=config.layer_norm_eps) if config.projection_layer_norm else None
-        self.projection = nn.Linear(channels, config.hidden_size)
+        self.projection = nn.Linear(channels, config.hidden_size) if config.projection else None
         self.dropout = nn.Dropout(config.feat_proj_dropout)
 
     def forward(self, features: Tensor) -> Tensor:
         """Map (B, T, C) to (B, T, D)."""
         if self.layer_norm is not None:
             features = self.layer_norm(features)
-        return self.dropout(self.projection(features))
+        return self.dropout(features if self.projection is None else self.projection(features))

@@ -12,6 +12,7 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from speechdistill.frames import num_frames as frames_of
 from speechdistill.frames import samples_for
+from speechdistill.models.attention import RelativeSelfAttention
 from speechdistill.models.config import StudentConfig
 from speechdistill.models.encoder import Encoder
 from speechdistill.models.feature_encoder import FeatureEncoder, FeatureProjection, normalize_waveforms
@@ -90,6 +91,12 @@ class StudentPreTrainedModel(PreTrainedModel):
         elif isinstance(module, nn.LayerNorm | nn.GroupNorm):
             initialization.ones_(module.weight)
             initialization.zeros_(module.bias)
+        elif isinstance(module, nn.Embedding):
+            initialization.normal_(module.weight, std=0.02)
+        elif isinstance(module, RelativeSelfAttention):
+            initialization.ones_(module.gru_rel_pos_const)
+        elif isinstance(module, FeatureEncoder) and module.channel_scale is not None:
+            initialization.ones_(module.channel_scale)
         elif isinstance(module, StudentModel) and module.masked_spec_embed is not None:
             initialization.uniform_(module.masked_spec_embed)
 

@@ -129,6 +129,8 @@ class Supernet(nn.Module):
 def _check_fits(config: StudentConfig, space: SearchSpace) -> None:
     if config.time_reduction_layer is not None or (config.heads or {}).get("kind") not in (None, "contextual"):
         raise UserError("a supernet has no time reduction, and a contextual head or none.")
+    if not config.projection or any(layer["attention"] != "full" for layer in config.layers):
+        raise UserError("a supernet has a projection, and each of its layers attention of its own, without biases.")
     sizes = {
         "hidden_size": (config.hidden_size, space.hidden_size),
         "num_attention_heads": (
