@@ -63,6 +63,7 @@ def load_pickle(path: Path) -> Any:
         UnsafePickleError: it is damaged, no such file, or tries to call something.
     """
     try:
+        _check_sizes(path)
         names = _unknown_names(path)
         stubs: list[Any] = [(_stub(name), name) for name in sorted(names)]
         # The warnings are about protocols that are refused at once.
@@ -72,6 +73,22 @@ def load_pickle(path: Path) -> Any:
         raise UnsafePickleError(error.strerror or str(error)) from error
     except Exception as error:  # whatever a damaged or hostile file makes the readers raise
         raise UnsafePickleError(_reason(error)) from error
+
+
+def _check_sizes(path: Path) -> None:
+    """Refuse an archive that unpacks to more than it is: torch.save stores, and never compresses."""
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+    if packed := [entry for entry in entries if entry.compress_type != zipfile.ZIP_STORED]:
+        raise UnpicklingError(
+            f"{packed[0].filename} in it is compressed and would unpack to {packed[0].file_size:,} bytes; torch.save "
+            "does not compress"
+        )
+    claimed, held = sum(entry.file_size for entry in entries), path.stat().st_size
+    if claimed > held:
+        raise UnpicklingError(f"it claims to hold {claimed:,} bytes, and has {held:,}")
 
 
 @contextmanager

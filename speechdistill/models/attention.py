@@ -128,7 +128,11 @@ class RelativeSelfAttention(SelfAttention):
     def _mask(self, hidden: Tensor, query: Tensor, shared: Shared) -> Tensor:
         """(B, H, T, T), in the precision of the scores."""
         assert shared.position_bias is not None
-        parts, const, bias = hidden.unflatten(-1, (self.num_position_heads, -1)), self.gru_rel_pos_const, shared.position_bias
+        parts, const, bias = (
+            hidden.unflatten(-1, (self.num_position_heads, -1)),
+            self.gru_rel_pos_const,
+            shared.position_bias,
+        )
         if self.position_heads is not None:
             parts, const = parts[:, :, self.position_heads], const[:, self.position_heads]
             bias = shared.position_bias[self.position_heads]

@@ -61,9 +61,10 @@ class StudentConfig(PretrainedConfig):
             convolution has so many channels.
         hidden_size: width of the Transformer.
         layers: {num_attention_heads, head_size, intermediate_size, attention} of each Transformer layer; attention is
-            "full", "relative" (with `position_bias`, and `position_heads`: which of its heads each head is), "reuse" (by
-            the map of the last layer that has one, ARMHuBERT), "reuse_released" (the same through a second softmax, as
-            its released weights were trained) or "none" (with 0 heads). intermediate_size 0 = no feed-forward network.
+            "full", "relative" (with `position_bias`; the record has `position_heads` too, which of its heads each head
+            is), "reuse" (by the map of the last layer that has one, ARMHuBERT), "reuse_released" (the same through a
+            second softmax, as its released weights were trained) or "none" (with 0 heads). intermediate_size 0 = no
+            feed-forward network.
         norm_placement: "post" or "pre" (Hugging Face's do_stable_layer_norm).
         positional_convolution: {kernel_size, groups, depth}.
         position_bias: {num_buckets, max_distance, num_heads} of WavLM's bias by distance, or None.

@@ -12,7 +12,8 @@ from speechdistill.errors import UserError
 from speechdistill.teachers.conversion import LAYER, WEIGHT_NORM, EncoderShape, renamed_weights
 
 TORCHAUDIO = "torchaudio:"
-_OF_TORCHAUDIO = [
+# Patterns of torchaudio's names -> Hugging Face's, one after the other.
+TORCHAUDIO_NAMES = [
     (r"^encoder\.feature_projection\.", "feature_projection."),
     (r"^encoder\.transformer\.", "encoder."),
     (LAYER + r"attention\.attention\.", r"\1.attention."),
@@ -42,7 +43,7 @@ def bundle_weights(name: str) -> tuple[dict[str, Tensor], EncoderShape]:
             "delete it, and it is fetched again."
         ) from error
     model = getattr(model, "model", model)  # those that normalise waveforms are wrapped
-    weights = dict(_unpacked(renamed_weights(model.state_dict(), _OF_TORCHAUDIO)))
+    weights = dict(_unpacked(renamed_weights(model.state_dict(), TORCHAUDIO_NAMES)))
     layer = model.encoder.transformer.layers[0]
     is_wavlm = hasattr(layer.attention, "max_distance")
     family = "wavlm" if is_wavlm else "hubert" if short.startswith("HUBERT") else "wav2vec2"

@@ -64,8 +64,16 @@ def build(name: str, weights: Mapping[str, Tensor], shape: EncoderShape, dtype: 
             f"teacher.name={name}: {len(odd)} weights do not fit a {shape.family} encoder: {'; '.join(sorted(odd))}. "
             "Files of fine-tuned models and of other families are not read."
         )
+    if "masked_spec_embed" not in weights:
+        without_mask_embedding(model)
     model.load_state_dict(dict(weights), strict=False)
     return model.to(dtype)
+
+
+def without_mask_embedding(model: Any) -> None:
+    """Take away what transformers drew in place of a mask embedding that no file had."""
+    if hasattr(model, "masked_spec_embed"):
+        model.masked_spec_embed = None
 
 
 def _config(weights: Mapping[str, Tensor], shape: EncoderShape) -> Any:

@@ -6,7 +6,7 @@ heads, strides, where the norms stand. Every weight of the encoder has to find i
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from speechdistill.teachers.conversion import (
 
 _HEAD_SIZE = 64  # of every published model
 # Patterns of fairseq's names -> Hugging Face's, one after the other.
-_FAIRSEQ = [
+FAIRSEQ_NAMES = [
     (r"^mask_emb$", "masked_spec_embed"),
     (r"^(feature_extractor\.conv_layers\.\d+)\.0\.", r"\1.conv."),
     (r"^(feature_extractor\.conv_layers\.\d+)\.2\.(1\.)?", r"\1.layer_norm."),
@@ -95,7 +95,7 @@ def _file(name: str, path: Path) -> tuple[dict[str, Tensor], EncoderShape]:
             f"teacher.name={name} is no teacher of fairseq's or s3prl's: these have model (with cfg or args) or "
             f"model_weight (with model_cfg), this one has {', '.join(map(str, content)) or 'nothing by name'}."
         )
-    weights = renamed_weights(original, _FAIRSEQ)
+    weights = renamed_weights(original, FAIRSEQ_NAMES)
     whole = fields(content.get("cfg"))
     options = fields(content.get("model_cfg")) or fields(whole.get("model")) or whole or fields(content.get("args"))
     shape = _shape(name, weights, options, is_hubert="label_embs_concat" in original)
@@ -119,14 +119,10 @@ def _shape(name: str, weights: Mapping[str, Tensor], options: Mapping[str, Any],
     else:
         called = f"{options.get('_name')} {options.get('arch')}"
         family = "hubert" if is_hubert or "hubert" in called else "wav2vec2"
-    convs = numbered(weights, "feature_extractor.conv_layers.{}.conv.weight")
-    kernels = [weights[key].shape[2] for key in convs]
-    table = _conv_table(str(options.get("conv_feature_layers", ""))) or list(HUBERT_CONV_STACK)
-    if [kernel for kernel, _ in table] != kernels:
-        raise UserError(
-            f"teacher.name={name}: its convolutions have kernels of {kernels}, its options say "
-            f"{options.get('conv_feature_layers', 'nothing')}: the strides are not known."
-        )
+    try:
+        strides = strides_of(weights, conv_table(str(options.get("conv_feature_layers", ""))))
+    except ValueError as error:
+        raise UserError(f"teacher.name={name}: {error}.") from error
     if (activation := str(options.get("activation_fn", "gelu"))) != "gelu":
         raise UserError(f"teacher.name={name} has activation_fn={activation}; teachers have gelu.")
     norm_is_layer = "feature_extractor.conv_layers.1.layer_norm.weight" in weights
@@ -138,12 +134,35 @@ def _shape(name: str, weights: Mapping[str, Tensor], options: Mapping[str, Any],
         family,
         num_heads=int(options.get("encoder_attention_heads", hidden_size // _HEAD_SIZE)),
         pre_norm=pre_norm,
-        strides=[stride for _, stride in table],
+        strides=strides,
         max_distance=int(options.get("max_distance", 800)),
     )
 
 
-def _conv_table(text: str) -> list[tuple[int, int]]:
+def strides_of(
+    weights: Mapping[str, Tensor], table: Sequence[tuple[int, int]], front_end: str = "feature_extractor"
+) -> list[int]:
+    """Strides of the convolutions, which no shape tells: of the table that the options give, or else HuBERT's.
+
+    Args:
+        weights: by Hugging Face's names.
+        table: (kernel, stride) of each convolution; empty = the options say nothing.
+        front_end: what the names of the convolutions begin with.
+
+    Raises:
+        ValueError: the table is not that of the weights.
+    """
+    kernels = [weights[key].shape[2] for key in numbered(weights, front_end + ".conv_layers.{}.conv.weight")]
+    table = table or HUBERT_CONV_STACK
+    if [kernel for kernel, _ in table] != kernels:
+        raise ValueError(
+            f"its convolutions have kernels of {kernels}, its options say (kernel, stride) {list(table)}: the strides "
+            "are not known"
+        )
+    return [stride for _, stride in table]
+
+
+def conv_table(text: str) -> list[tuple[int, int]]:
     """(kernel, stride) of each convolution in "[(512, 10, 5)] + [(512, 3, 2)] * 4", which is no code here."""
     table: list[tuple[int, int]] = []
     for inside, times in re.findall(r"\[([^\]]*)\](?:\s*\*\s*(\d+))?", text):

@@ -1,6 +1,7 @@
 """One adaptor for every teacher: HuBERT, WavLM, wav2vec 2.0 and data2vec-audio in Hugging Face's format."""
 
 import hashlib
+import json
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +22,7 @@ from speechdistill.frames import SAMPLE_RATE_HZ, num_frames, padding_mask
 from speechdistill.models.derive import feature_norm
 from speechdistill.models.feature_encoder import normalize_waveforms
 from speechdistill.teachers.hasten import hasten
+from speechdistill.teachers.conversion import without_mask_embedding
 from speechdistill.teachers.legacy import is_legacy, load_legacy
 
 MODEL_TYPES = ("hubert", "wavlm", "wav2vec2", "data2vec-audio")
@@ -46,11 +48,13 @@ class TeacherSource:
         name: as asked for: hub id, folder, file, bundle, or "mini".
         revision: commit of the hub repository, None for a folder.
         sha256: of the weight files, or of the weights where there is no one file.
+        left_out: names of weights in the files that the encoder has no place for.
     """
 
     name: str
     revision: str | None
     sha256: str
+    left_out: tuple[str, ...] = ()
 
 
 class Teacher(nn.Module):
@@ -200,17 +204,32 @@ def load_teacher(name: str, revision: str | None = None, dtype: torch.dtype = to
                 f"teacher.name={name} is a folder without weights: none of {', '.join(_WEIGHT_FILES)} in it. "
                 "Point it at a folder that save_pretrained wrote."
             )
+        _check_index(name, folder)
         location = str(folder)
     elif name == MINI or hub_id.startswith((".", "/", "~")) or hub_id.count("/") > 1:
         raise UserError(f"teacher.name={name}: no such folder.")
     else:
         location = hub_id
-    model = _from_pretrained(name, location, revision, dtype)
-    return Teacher(model, TeacherSource(name, getattr(model.config, "_commit_hash", None), _hash(model, location)))
+    model, left_out = _from_pretrained(name, location, revision, dtype)
+    commit = getattr(model.config, "_commit_hash", None)
+    return Teacher(model, TeacherSource(name, commit, _hash(model, location), left_out))
 
 
-def _from_pretrained(name: str, location: str, revision: str | None, dtype: torch.dtype) -> nn.Module:
-    """Load the bare encoder and insist on every weight."""
+def _check_index(name: str, folder: Path) -> None:
+    """Refuse a list of weight files that leads out of its folder."""
+    for index in folder.glob("*.index.json"):
+        try:
+            named = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(f"teacher.name={name}: {index.name} lists no weights.") from error
+        if outside := sorted(str(file) for file in named if not isinstance(file, str) or Path(file).name != file):
+            raise UserError(f"teacher.name={name}: {index.name} names {outside[0]!r}, which is not in its folder.")
+
+
+def _from_pretrained(
+    name: str, location: str, revision: str | None, dtype: torch.dtype
+) -> tuple[nn.Module, tuple[str, ...]]:
+    """Load the bare encoder and insist on every weight; also the names of weights that it has no place for."""
     options: dict[str, Any] = {"revision": revision} if revision else {}
     quietly = _silenced(transformers_logging)
     try:
@@ -249,7 +268,9 @@ def _from_pretrained(name: str, location: str, revision: str | None, dtype: torc
             f"teacher.name={name}: {len(wrong)} weights are missing or of another shape, the first: "
             f"{', '.join(map(str, wrong[:5]))}. The file does not fit its config.json."
         )
-    return model
+    if len(info["missing_keys"]) > len(missing):
+        without_mask_embedding(model)
+    return model, tuple(sorted(map(str, info["unexpected_keys"])))
 
 
 def _silenced(log: Any) -> Callable[[Callable[[], Any]], Any]:

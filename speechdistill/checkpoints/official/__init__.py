@@ -1,0 +1,1 @@
+"""Published checkpoints as students: what each family's files look like, and how their weights are called here."""

@@ -1,0 +1,71 @@
+"""Convert: `python -m speechdistill.convert SOURCE OUT_DIR [config=FILE.yaml]`; a published checkpoint as a student.
+
+SOURCE     a file, a folder, a hub id, OWNER/NAME/FILE on the Hugging Face hub, torchaudio:NAME; recognised by what it
+           holds: DistilHuBERT (s3prl), FitHuBERT, FitW2V2, LightHuBERT, DPHuBERT, DPWavLM, MaskHuBERT, ARMHuBERT,
+           ARMwavLM, STaRHuBERT; HuBERT, wav2vec 2.0 and WavLM of transformers, fairseq, s3prl and torchaudio
+OUT_DIR    a new folder: a student; of a LightHuBERT supernet student/ (the published subnet) and supernet/
+config=    yaml file of a thin student (FitHuBERT to STaRHuBERT) whose sizes are not the published ones
+
+Nothing in a file is executed.
+"""
+
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+from speechdistill import cli
+from speechdistill.errors import UserError
+
+
+class Settings(NamedTuple):
+    """The words of the command."""
+
+    source: str
+    out_dir: Path
+    config: str | None
+
+
+def main(words: list[str]) -> None:
+    """Convert and say what was made.
+
+    Raises:
+        UserError: what a person can put right.
+    """
+    if words in (["-h"], ["--help"]):
+        print(__doc__)
+        return
+    settings = read_settings(words)
+    from speechdistill.checkpoints.official.convert import check_free, convert, write
+    from speechdistill.models.student import StudentModel
+
+    check_free(settings.out_dir)
+    converted = convert(settings.source, settings.config)
+    folders = write(converted, settings.out_dir)
+    student, about = converted.student, converted.about
+    bare = student if isinstance(student, StudentModel) else student.student
+    num_params, with_heads = (sum(weight.numel() for weight in model.parameters()) for model in (bare, student))
+    sizes = f"{student.config.num_hidden_layers} layers of {student.config.hidden_size}"
+    print(f"{about['kind']}, sha256 {about['sha256'][:12]}: {sizes}, {num_params:,} parameters")
+    print(f"heads     {with_heads - num_params:,} parameters")
+    print(f"left out  {', '.join(about['left_out']) or 'nothing'}")
+    for note in about["notes"]:
+        print(f"note      {note}")
+    print(f"written   {', '.join(map(str, folders))}")
+
+
+def read_settings(words: list[str]) -> Settings:
+    """Check the words.
+
+    Raises:
+        UserError: one is missing, unknown or too many.
+    """
+    paths, given = cli.read_words(words, ("config",))
+    if len(paths) != 2:
+        raise UserError(f"{len(paths)} paths are given; it takes two: SOURCE OUT_DIR [config=FILE.yaml].")
+    if isinstance(given.get("config"), list):
+        raise UserError("config is given more than once.")
+    return Settings(paths[0], Path(paths[1]).expanduser(), given.get("config"))
+
+
+if __name__ == "__main__":
+    cli.run(main, sys.argv[1:])
