@@ -128,14 +128,10 @@ class RelativeSelfAttention(SelfAttention):
     def _mask(self, hidden: Tensor, query: Tensor, shared: Shared) -> Tensor:
         """(B, H, T, T), in the precision of the scores."""
         assert shared.position_bias is not None
-        parts, const, bias = (
-            hidden.unflatten(-1, (self.num_position_heads, -1)),
-            self.gru_rel_pos_const,
-            shared.position_bias,
-        )
-        if self.position_heads is not None:
-            parts, const = parts[:, :, self.position_heads], const[:, self.position_heads]
-            bias = shared.position_bias[self.position_heads]
+        parts, bias = hidden.unflatten(-1, (self.num_position_heads, -1)), shared.position_bias
+        const: Tensor = self.gru_rel_pos_const
+        if (kept := self.position_heads) is not None:
+            parts, const, bias = parts[:, :, kept], const[:, kept], bias[kept]
         # (B, T, H, 8) -> two gates (B, H, T, 1), each the sum of four
         gates = self.gru_rel_pos_linear(parts).unflatten(-1, (2, 4)).sum(-1).sigmoid().transpose(1, 2)
         update, reset = gates.split(1, dim=-1)
