@@ -97,10 +97,7 @@ class FeatureEncoder(nn.Module):
             norm = config.feature_norm if config.feature_norm == "layer" or index == 0 else None
             self.conv_layers.append(ConvLayer(in_channels, channels, kernel, stride, config.conv_bias, norm))
             in_channels = channels
-        self.channel_scale: nn.Parameter | None = None
-        if config.channel_scale:
-            # Fixed, as in the released DPHuBERT: what pruning leaves of its gates.
-            self.channel_scale = nn.Parameter(torch.empty(in_channels), requires_grad=False)
+        self.channel_scale = nn.Parameter(torch.empty(in_channels)) if config.channel_scale else None
 
     def forward(self, waveforms: Tensor) -> Tensor:
         """Turn waveforms (B, S) into features (B, T, C)."""

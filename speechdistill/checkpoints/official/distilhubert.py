@@ -31,11 +31,15 @@ def read(content: Mapping[str, Any], options: Mapping[str, Any]) -> Conversion:
     if (heads := settings.get("task_emb_type", "expand-last")) != "expand-last":
         raise ValueError(f"its heads are task_emb_type={heads}; converted are the published expand-last")
     weights = renamed(check_tensors(fields(content["Distiller"])), _NAMES)
-    maps = weights["heads.weight"]
-    weights["heads.bias"] = weights["heads.bias"].flatten(0, 2)
+    if "heads.layer.weight" in weights:  # a single head is an ordinary linear map there
+        weights["heads.weight"] = weights.pop("heads.layer.weight").T[None]
+        weights["heads.bias"] = weights.pop("heads.layer.bias")[None]
+    else:
+        weights["heads.bias"] = weights["heads.bias"].flatten(0, 2)
+    count, _, size = weights["heads.weight"].shape
     table = conv_table(str(settings.get("extractor_conv_feature_layers", "")))
-    count = int(settings["encoder_layers"])
-    layers = layers_of(weights, [int(settings.get("encoder_attention_heads", 12))] * min(count, len(weights)))
+    num_layers = min(int(settings["encoder_layers"]), len(weights))  # no list longer than the file
+    layers = layers_of(weights, [int(settings.get("encoder_attention_heads", 12))] * num_layers)
     config = config_of(
         weights,
         strides_of(weights, table, "feature_encoder"),
@@ -47,8 +51,8 @@ def read(content: Mapping[str, Any], options: Mapping[str, Any]) -> Conversion:
         activation_dropout=float(settings.get("activation_dropout", 0.1)),
         heads={
             "kind": "joint",
-            "teacher_layers": list(settings.get("pred_layer_id") or range(1, maps.shape[0] + 1)),
-            "teacher_hidden_size": maps.shape[2],
+            "teacher_layers": list(settings.get("pred_layer_id") or range(1, count + 1)),
+            "teacher_hidden_size": size,
         },
     )
     return Conversion(config, weights)
