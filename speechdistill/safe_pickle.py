@@ -11,7 +11,7 @@ import warnings
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from pickle import UnpicklingError
 from typing import IO, Any
 
@@ -63,7 +63,7 @@ def load_pickle(path: Path) -> Any:
         UnsafePickleError: it is damaged, no such file, or tries to call something.
     """
     try:
-        _check_sizes(path)
+        _check_archive(path)
         names = _unknown_names(path)
         stubs: list[Any] = [(_stub(name), name) for name in sorted(names)]
         # The warnings are about protocols that are refused at once.
@@ -75,8 +75,8 @@ def load_pickle(path: Path) -> Any:
         raise UnsafePickleError(_reason(error)) from error
 
 
-def _check_sizes(path: Path) -> None:
-    """Refuse an archive that unpacks to more than it is: torch.save stores, and never compresses."""
+def _check_archive(path: Path) -> None:
+    """Refuse an archive that unpacks to more than it is, or elsewhere: torch.save stores, and never compresses."""
     if not zipfile.is_zipfile(path):
         return
     with zipfile.ZipFile(path) as archive:
@@ -86,6 +86,8 @@ def _check_sizes(path: Path) -> None:
             f"{packed[0].filename} in it is compressed and would unpack to {packed[0].file_size:,} bytes; torch.save "
             "does not compress"
         )
+    if outside := [entry.filename for entry in entries if ".." in PurePosixPath(entry.filename).parts]:
+        raise UnpicklingError(f"it holds {outside[0]}, which leads out of it")
     claimed, held = sum(entry.file_size for entry in entries), path.stat().st_size
     if claimed > held:
         raise UnpicklingError(f"it claims to hold {claimed:,} bytes, and has {held:,}")

@@ -55,7 +55,7 @@ class StudentConfig(PretrainedConfig):
             each convolution).
         feature_grad_mult: factor on the gradient that enters the feature encoder; 0 freezes it.
         normalize_waveforms: whether the forward brings each recording to zero mean and unit variance.
-        channel_scale: whether each channel of the conv features has a factor (DPHuBERT's, which is fixed in its training).
+        channel_scale: whether each channel of the conv features has a factor (DPHuBERT).
         projection_layer_norm: whether the conv features pass a layer norm before they are projected.
         projection: whether a linear map brings the conv features to `hidden_size`; without one (ARMHuBERT) the last
             convolution has so many channels.

@@ -165,7 +165,8 @@ def strides_of(
 def conv_table(text: str) -> list[tuple[int, int]]:
     """(kernel, stride) of each convolution in "[(512, 10, 5)] + [(512, 3, 2)] * 4", which is no code here."""
     table: list[tuple[int, int]] = []
-    for inside, times in re.findall(r"\[([^\]]*)\](?:\s*\*\s*(\d+))?", text):
+    # Two digits: a file's say-so does not fill the memory.
+    for inside, times in re.findall(r"\[([^\]]*)\](?:\s*\*\s*(\d{1,2})\b)?", text):
         layers = re.findall(r"\(\s*\d+\s*,\s*(\d+)\s*,\s*(\d+)\s*\)", inside)
         table += [(int(kernel), int(stride)) for kernel, stride in layers] * int(times or 1)
     return table

@@ -37,8 +37,6 @@ _WEIGHT_FILES = (
     "pytorch_model.bin.index.json",
 )
 
-_IF_THERE = {"_raise_exceptions_for_missing_entries": False, "_raise_exceptions_for_connection_errors": False}
-
 
 @dataclass(frozen=True)
 class TeacherSource:
@@ -211,8 +209,11 @@ def load_teacher(name: str, revision: str | None = None, dtype: torch.dtype = to
     else:
         location = hub_id
     model, left_out = _from_pretrained(name, location, revision, dtype)
-    commit = getattr(model.config, "_commit_hash", None)
-    return Teacher(model, TeacherSource(name, commit, _hash(model, location), left_out))
+    commit = None
+    if not folder.is_dir():
+        folder = _snapshot(location, revision)
+        commit = folder.name
+    return Teacher(model, TeacherSource(name, commit, _hash(folder), left_out))
 
 
 def _check_index(name: str, folder: Path) -> None:
@@ -290,15 +291,13 @@ def _silenced(log: Any) -> Callable[[Callable[[], Any]], Any]:
     return run
 
 
-def _hash(model: Any, location: str) -> str:
-    """SHA-256 over the weight files, in the folder or in the hub's cache, whatever precision they are loaded in."""
-    folder = Path(location)
-    if not folder.is_dir():
-        revision = getattr(model.config, "_commit_hash", None)
-        found = [
-            cached_file(location, name, revision=revision, local_files_only=True, **_IF_THERE) for name in _WEIGHT_FILES
-        ]
-        folder = next(Path(path).parent for path in found if path)
+def _snapshot(hub_id: str, revision: str | None) -> Path:
+    """The folder of the hub's cache that a model was just loaded from; its name is the commit."""
+    return Path(cached_file(hub_id, "config.json", revision=revision or "main", local_files_only=True)).parent
+
+
+def _hash(folder: Path) -> str:
+    """SHA-256 over the weight files, whatever precision they are loaded in."""
     digest = hashlib.sha256()
     for path in sorted(folder.iterdir()):
         if path.suffix in (".safetensors", ".bin"):

@@ -2,14 +2,18 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from transformers import HubertConfig, HubertModel
 
+from speechdistill.checkpoints.official.convert import convert, write
 from speechdistill.checkpoints.student_dir import save_student
 from speechdistill.models.config import StudentConfig, uniform_layers
 from speechdistill.models.student import StudentForDistillation
+from tests.published import TINY_YAML, tiny_pruned, tiny_thin
+from tests.unit.teachers.tiny_teachers import make
 
 
 def _student(folder: Path, config: StudentConfig) -> str:
@@ -87,10 +91,39 @@ def time_reduced_student(folder: Path) -> str:
     )
 
 
+def converted(folder: Path, content: dict[str, Any]) -> str:
+    """A published checkpoint in small, converted."""
+    folder.parent.mkdir(exist_ok=True)
+    torch.save(content, folder.with_suffix(".ckpt"))
+    folder.with_suffix(".yaml").write_text(TINY_YAML)
+    write(convert(str(folder.with_suffix(".ckpt"))), folder)
+    return str(folder)
+
+
+def armhubert(folder: Path) -> str:
+    """Reused attention maps, no projection."""
+    return converted(folder, tiny_thin("ARMHuBERT"))
+
+
+def dpwavlm(folder: Path) -> str:
+    """Pruned layer by layer, a position bias, a factor for each channel."""
+    return converted(folder, tiny_pruned(wavlm=True).checkpoint())
+
+
+def wavlm(folder: Path) -> str:
+    """WavLM Large in small, as a student."""
+    make("wavlm-large").save_pretrained(folder.with_name("theirs"))
+    write(convert(str(folder.with_name("theirs"))), folder)
+    return str(folder)
+
+
 KINDS: dict[str, Callable[[Path], str]] = {
     "bundled student": bundled_student,
     "bundled teacher": bundled_teacher,
+    "converted ARMHuBERT": armhubert,
+    "converted DPWavLM": dpwavlm,
     "layer-norm student": layer_norm_student,
+    "layer-norm WavLM, converted": wavlm,
     "paper-size student": paper_student,
     "paper-size teacher": paper_teacher,
     "time-reduced student": time_reduced_student,

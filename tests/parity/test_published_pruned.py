@@ -1,4 +1,4 @@
-"""DPHuBERT and DPWavLM out of their files against torchaudio's unpruned models in which what is pruned counts for nothing.
+"""DPHuBERT and DPWavLM out of their files against torchaudio's models in which what is pruned counts for nothing.
 
 A head whose columns of the output map are zero, and a feed-forward unit whose column is, might as well not be there:
 so the pruned model is torchaudio's own with zeros. Its convolutions are pruned by its builder.

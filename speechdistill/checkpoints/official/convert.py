@@ -82,7 +82,10 @@ def _encoder(source: str, file: str | None = None) -> Converted:
             found = None
         if found == StudentConfig.model_type:
             raise UserError(f"{source} is a student already.")
-    teacher = load_teacher(file or source)
+    try:
+        teacher = load_teacher(file or source)
+    except UserError as error:
+        raise UserError(str(error).removeprefix("teacher.name=")) from error  # the word of another command
     try:
         conversion = encoders.read(teacher)
         student = build(conversion)

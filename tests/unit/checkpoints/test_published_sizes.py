@@ -1,4 +1,4 @@
-"""Published sizes out of files of the published shapes, on the meta device: parameters exact, by model and by formula."""
+"""Published sizes out of files of the published shapes, on the meta device: parameters by model and by formula."""
 
 import pytest
 import torch
