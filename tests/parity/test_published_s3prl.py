@@ -11,9 +11,11 @@ import yaml
 import speechdistill
 from speechdistill.checkpoints.official.convert import convert, write
 from speechdistill.frames import num_frames
+from speechdistill.models.student import StudentForDistillation
 from tests.parity.student_parity import TOLERANCE, largest_difference, ragged_batch, randomise
 from tests.parity.test_supernet_against_s3prl import their_record
 from tests.supernets import SPACES, TINY_SPACE
+from tests.unit.checkpoints.test_convert import used_as_an_upstream
 
 CONVOLUTIONS = "[(32, 10, 5)] + [(32, 3, 2)] * 4 + [(32,2,2)] * 2"
 
@@ -84,6 +86,7 @@ def test_distilhuberts_layers_and_predictions(layers, distiller_file, tmp_path):
         assert largest_difference(got.hidden_states[layer], states[layer - 1], num_samples) <= TOLERANCE
     for index, layer in enumerate(layers):
         assert largest_difference(got.predictions[layer], predictions[:, index], num_samples) <= TOLERANCE
+    used_as_an_upstream(tmp_path / "out")
     about = student.config.converted_from
     assert about["kind"] == "DistilHuBERT of s3prl"
     assert (student.config.feature_grad_mult, about["left_out"]) == (0.1, [])
@@ -118,6 +121,7 @@ def test_lighthuberts_supernet_and_its_published_subnet(tmp_path):
     theirs, file = released_lighthubert(code, tmp_path, "hubert_pruner", "Small", torch.float16)
     write(convert(str(file)), tmp_path / "out")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["student", "supernet"]
+    used_as_an_upstream(tmp_path / "out" / "student")
     whole = speechdistill.load_supernet(tmp_path / "out")
     assert whole.space.to_dict() == normal(yaml.safe_load((SPACES / "small.yaml").read_text()))
     waveforms, num_samples = ragged_batch([4000])
@@ -142,8 +146,8 @@ def test_lighthuberts_supernet_and_its_published_subnet(tmp_path):
 def test_lighthuberts_stage_1_is_a_student(tmp_path):
     code = pytest.importorskip("s3prl.upstream.lighthubert.lighthubert")
     theirs, file = released_lighthubert(code, tmp_path, "student_hubert", "")
-    write(convert(str(file)), tmp_path / "out")
-    student = speechdistill.load_student(tmp_path / "out", heads=True)
+    student = convert(str(file)).student
+    assert isinstance(student, StudentForDistillation)
     waveforms, num_samples = ragged_batch([6400, 4880])
     normalised = torch.zeros_like(waveforms)
     for row, size in enumerate(num_samples.tolist()):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from speechdistill import export, extract, probe, superb
+from speechdistill import convert, export, extract, probe, superb
 from speechdistill.cli import VERBS
 from speechdistill.compose import configure
 
@@ -58,6 +58,9 @@ def test_command_is_understood(verb: str, words: str, tmp_path: Path, monkeypatc
     if verb == "superb":
         program, rest = superb.read_program(given)
         assert set(words_of_options(rest)) <= S3PRL_OPTIONS[program]
+        return
+    if verb == "convert":
+        assert convert.read_settings(given)
         return
     if verb == "extract":
         assert extract.read_settings(given)

@@ -15,7 +15,10 @@ import speechdistill
 from speechdistill import convert
 from speechdistill.checkpoints.student_dir import save_student
 from speechdistill.errors import UserError
+from speechdistill.evaluation import cost
+from speechdistill.models.cost_formula import macs_per_second, num_params
 from speechdistill.models.student import StudentForDistillation, StudentModel
+from speechdistill.upstream.expert import UpstreamExpert
 from tests.parity.student_parity import tiny_config
 from tests.published import TINY_THIN, TINY_YAML, tiny_pruned, tiny_thin
 from tests.unit.teachers.tiny_teachers import make
@@ -52,6 +55,26 @@ def test_content_tells_the_kind_and_the_folder_records_it(name: str, file: str, 
     waveforms = torch.randn(1, 4000, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         assert torch.equal(auto(waveforms).last_hidden_state, student(waveforms).last_hidden_state)
+    used_as_an_upstream(tmp_path / "out")
+    macs = cost.macs_per_second(student, seconds=1)
+    if student.config.time_reduction_layer is None:  # which the formula does not know
+        assert macs == macs_per_second(student.config, seconds=1)
+        assert num_params(student.config) == cost.num_params(student)
+    assert macs > 0
+
+
+def used_as_an_upstream(folder: Path) -> None:
+    """All layers at 20 ms, of recordings of any length, and of its heads if it has some."""
+    recordings = [torch.randn(length, generator=torch.Generator().manual_seed(length)) for length in (5000, 801)]
+    for states in ("hidden", "predicted"):
+        has_heads = json.loads((folder / "config.json").read_text())["heads"] is not None
+        if states == "predicted" and not has_heads:
+            continue
+        upstream = UpstreamExpert(str(folder), states=states).eval()
+        with torch.no_grad():
+            found = upstream(recordings)["hidden_states"]
+        assert upstream.get_downsample_rates("hidden_states") == 320
+        assert all(state.shape[:2] == (2, 16) and state.isfinite().all() for state in found)
 
 
 def test_what_is_left_out_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
