@@ -27,7 +27,7 @@ def drawn(shapes: Shapes, device: str = "cpu", seed: int = 0) -> dict[str, Tenso
         is_scale = is_norm or key.endswith(("weight_g", "dummy_weight", "grep_a", "const"))
         weights[key] = (1 + 0.3 * noise).abs() if is_scale else noise * (0.2 if len(shape) == 1 else fan_in**-0.5)
         if "q_proj.weight" in key or "k_proj.weight" in key:
-            weights[key] *= 2  # attention that is far from uniform
+            weights[key] *= 1.5  # attention that is far from uniform
     return weights
 
 

@@ -29,7 +29,12 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropo
     explicit = query.device.type == "cpu" and query.dtype == torch.bfloat16 and count <= MAX_SCORES
     if not explicit or torch.compiler.is_exporting() or torch.jit.is_tracing():
         return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
+    return F.dropout(attention_map(query, key, mask), dropout) @ value
+
+
+def attention_map(query: Tensor, key: Tensor, mask: Tensor | None) -> Tensor:
+    """Make the map itself, (B, H, T, T): softmax(q k^T / sqrt(d)); arguments as in `attend`."""
     scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
     if mask is not None:
         scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask
-    return F.dropout(scores.softmax(-1), dropout) @ value
+    return scores.softmax(-1)

@@ -6,8 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from speechdistill.models.attend import attend
-
+from speechdistill.models.attend import attend, attention_map
 from speechdistill.models.config import StudentConfig
 
 
@@ -26,16 +25,12 @@ class AttentionMap(NamedTuple):
     mask: Tensor | None
 
     def read(self, value: Tensor, dropout: float = 0.0) -> Tensor:
-        """Let each frame read (B, H, T, head_size) values; the map itself is never held in memory."""
+        """Let each frame read (B, H, T, head_size) values."""
         return attend(self.query, self.key, value, self.mask, dropout)
 
     def probabilities(self) -> Tensor:
         """The map, (B, H, T, T)."""
-        scores = self.query @ self.key.transpose(-2, -1) * self.query.shape[-1] ** -0.5
-        if self.mask is not None:
-            is_bool = self.mask.dtype == torch.bool
-            scores = scores.masked_fill(~self.mask, -math.inf) if is_bool else scores + self.mask
-        return scores.softmax(-1)
+        return attention_map(self.query, self.key, self.mask)
 
 
 class Shared(NamedTuple):

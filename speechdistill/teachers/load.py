@@ -21,8 +21,8 @@ from speechdistill.errors import UserError
 from speechdistill.frames import SAMPLE_RATE_HZ, num_frames, padding_mask
 from speechdistill.models.derive import feature_norm
 from speechdistill.models.feature_encoder import normalize_waveforms
-from speechdistill.teachers.hasten import hasten
 from speechdistill.teachers.conversion import without_mask_embedding
+from speechdistill.teachers.hasten import hasten
 from speechdistill.teachers.legacy import is_legacy, load_legacy
 
 MODEL_TYPES = ("hubert", "wavlm", "wav2vec2", "data2vec-audio")

@@ -103,7 +103,7 @@ def test_states_and_predictions_are_the_released_models(name, lengths, checkpoin
     bare = student.student if has_heads else student
     for length in lengths:
         waveform = ragged_batch([length], seed=length)[0]
-        states, predictions = released(weights, waveform[0])
+        states, predictions = released({key: value.double() for key, value in weights.items()}, waveform[0].double())
         got = bare.encode(waveform, layers=range(TINY_LAYERS + 1), upsample=False).hidden_states
         for layer, expected in enumerate(states):
             assert got[layer].std() > 0.3
