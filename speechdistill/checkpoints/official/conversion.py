@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -33,7 +33,7 @@ class Conversion:
     weights: Mapping[str, Tensor]
     left_out: Sequence[str] = ()
     space: SearchSpace | None = None
-    notes: Sequence[str] = field(default=())
+    notes: Sequence[str] = ()
 
 
 def build(conversion: Conversion) -> StudentModel | StudentForDistillation:

@@ -15,10 +15,12 @@ from speechdistill.errors import UserError
 from speechdistill.models.config import StudentConfig
 from speechdistill.models.student import StudentForDistillation, StudentModel
 from speechdistill.models.supernet import Supernet
+from speechdistill.safe_pickle import fields
 from speechdistill.teachers.load import load_teacher
 
 # What readers raise over content that is not as its kind should be, an absurd size included.
-_ODD = (ValueError, TypeError, AttributeError, IndexError, OverflowError, RuntimeError)
+_ODD = (ValueError, TypeError, AttributeError, IndexError, ArithmeticError, RuntimeError)
+_SHOWN = 12
 
 
 class Converted(NamedTuple):
@@ -49,18 +51,22 @@ def convert(source: str, config: str | None = None) -> Converted:
     if file is None:
         return _encoder(source)
     content = read_checkpoint(source, file)
-    if "speechdistill_student" in str(content.get("config", ""))[:4000]:
+    if fields(content.get("config")).get("model_type") == StudentConfig.model_type:
         raise UserError(f"{source} is an exported student already.")
     kind = find_kind(content)
     if kind is None:
         if {"model", "model_weight"} & set(content):
             return _encoder(source, str(file))
+        held = [str(key) for key in content]
+        shown = ", ".join([*held[:_SHOWN], *(["..."] if len(held) > _SHOWN else [])]) or "nothing by name"
         raise UserError(
-            f"{source} is of no known kind: it holds {', '.join(map(str, content)) or 'nothing by name'}. Looked for: "
+            f"{source} is of no known kind: it holds {shown}. Looked for: "
             f"{known_kinds()}; model with cfg or args, or model_weight with model_cfg (teachers of fairseq and s3prl)."
         )
+    if config is not None and not kind.takes_yaml:
+        raise UserError(f"config={config}: {source} is a {kind.name} checkpoint, which is read without a yaml file.")
     try:
-        conversion = kind.read(content, read_options(source, file, config))
+        conversion = kind.read(content, read_options(source, file, config) if kind.takes_yaml else {})
         student = build(conversion)
     except KeyError as error:
         raise UserError(

@@ -20,14 +20,14 @@ class Kind:
         holds: what such a file holds, in words.
         fits: whether a file's content is of this kind.
         read: from content and the options of a yaml file to a conversion.
-        needs: entries of the file without which it cannot be read.
+        takes_yaml: whether a yaml file says what the shapes of its weights do not.
     """
 
     name: str
     holds: str
     fits: Callable[[Content], bool]
     read: Callable[[Content, Mapping[str, Any]], Conversion]
-    needs: tuple[str, ...] = ()
+    takes_yaml: bool = False
 
 
 def find_kind(content: Content) -> Kind | None:
@@ -75,16 +75,29 @@ def _is_dpwavlm(content: Content) -> bool:
 # The first that fits is it.
 KINDS = (
     Kind("DistilHuBERT of s3prl", "Distiller and Config", lambda content: "Distiller" in content, distilhubert.read),
-    Kind("FitHuBERT or FitW2V2", "state_dict with student_model.* and a time reduction", _is_fithubert, thin.read),
-    Kind("ARMHuBERT or ARMwavLM", "student_model.* with values but no queries", _is_armhubert, thin.read),
+    Kind(
+        "FitHuBERT or FitW2V2",
+        "state_dict with student_model.* and a time reduction",
+        _is_fithubert,
+        thin.read,
+        takes_yaml=True,
+    ),
+    Kind(
+        "ARMHuBERT or ARMwavLM", "student_model.* with values but no queries", _is_armhubert, thin.read, takes_yaml=True
+    ),
     Kind(
         "MaskHuBERT",
         "student_model.* with mask_emb or proj_head",
         lambda content: any(name.startswith(("mask_emb", "proj_head.")) for name in _student(content)),
         thin.read,
+        takes_yaml=True,
     ),
     Kind(
-        "STaRHuBERT or STaRWavLM", "student_model.* without these", lambda content: bool(_student(content)), thin.read
+        "STaRHuBERT or STaRWavLM",
+        "student_model.* without these",
+        lambda content: bool(_student(content)),
+        thin.read,
+        takes_yaml=True,
     ),
     Kind("DPWavLM", "state_dict with encoder.transformer.* and gates, config", _is_dpwavlm, dphubert.read),
     Kind("DPHuBERT", "state_dict with encoder.transformer.*, config", _is_dphubert, dphubert.read),

@@ -94,9 +94,12 @@ def _split_time_reduction(weights: Mapping[str, Tensor]) -> tuple[dict[str, Tens
 
 
 def _num_heads(weights: Mapping[str, Tensor], options: Mapping[str, Any]) -> int:
+    units, width = weights["encoder.layers.0.feed_forward.intermediate_dense.weight"].shape
+    for name, size in (("encoder_embed_dim", width), ("encoder_ffn_embed_dim", units)):
+        if options.get(name, size) != size:
+            raise ValueError(f"its yaml file is of another model: {name} is {options[name]} there, {size} here")
     if "encoder_attention_heads" in options:
         return int(options["encoder_attention_heads"])
-    units, width = weights["encoder.layers.0.feed_forward.intermediate_dense.weight"].shape
     if (width, units) not in _HEADS:
         raise ValueError(
             f"width {width} with a feed-forward width of {units} is no published size whose heads are known: give its "

@@ -109,6 +109,22 @@ def test_the_yaml_file_may_be_named(source: Path, tmp_path: Path) -> None:
             convert.main([str(source), str(tmp_path / "out2"), f"config={tmp_path / 'bad.yaml'}"])
 
 
+def test_a_yaml_file_of_another_model_is_refused(source: Path, tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_text(f"{TINY_YAML}  encoder_ffn_embed_dim: 480\n")
+    with pytest.raises(UserError, match="yaml file is of another model: encoder_ffn_embed_dim is 480 there, 80 here"):
+        convert.main([str(source), str(tmp_path / "out")])
+    torch.save(tiny_pruned(wavlm=True).checkpoint(), source)
+    with pytest.raises(UserError, match="DPWavLM checkpoint, which is read without a yaml file"):
+        convert.main([str(source), str(tmp_path / "out"), f"config={tmp_path / 'x.yaml'}"])
+
+
+def test_an_exported_student_is_none_to_convert(tmp_path: Path) -> None:
+    config = tiny_config()
+    torch.save({"config": config.to_dict(), "weights": StudentModel(config).state_dict()}, tmp_path / "model.pt")
+    with pytest.raises(UserError, match="is an exported student already"):
+        convert.main([str(tmp_path / "model.pt"), str(tmp_path / "out")])
+
+
 def test_a_folder_with_one_checkpoint(source: Path, tmp_path: Path) -> None:
     convert.main([str(tmp_path), str(tmp_path / "out")])
     torch.save({}, tmp_path / "y.pt")
@@ -120,6 +136,9 @@ def test_an_unknown_kind_says_what_was_looked_for(tmp_path: Path) -> None:
     torch.save({"net": {"w": torch.ones(2)}, "epoch": 3}, tmp_path / "x.pt")
     with pytest.raises(UserError, match=r"it holds net, epoch\. Looked for: Distiller and Config") as caught:
         convert.main([str(tmp_path / "x.pt"), str(tmp_path / "out")])
+    torch.save({f"encoder.layers.{index}.weight": torch.ones(2) for index in range(300)}, tmp_path / "y.pt")
+    with pytest.raises(UserError, match=r"encoder\.layers\.11\.weight, \.\.\.\. Looked for"):
+        convert.main([str(tmp_path / "y.pt"), str(tmp_path / "out")])
     for name in ("FitHuBERT", "ARMHuBERT", "MaskHuBERT", "STaRHuBERT", "DPHuBERT", "DPWavLM", "LightHuBERT", "fairseq"):
         assert name in str(caught.value)
 
