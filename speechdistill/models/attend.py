@@ -4,6 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from speechdistill.models.dropout import dropout as quick_dropout
+
 # Explicit scores take B * H * T * T values: up to so many, a hundred megabytes or so, they stay worth it.
 MAX_SCORES = 2**26
 
@@ -29,7 +31,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropo
     explicit = query.device.type == "cpu" and query.dtype == torch.bfloat16 and count <= MAX_SCORES
     if not explicit or torch.compiler.is_exporting() or torch.jit.is_tracing():
         return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
-    return F.dropout(attention_map(query, key, mask), dropout) @ value
+    return quick_dropout(attention_map(query, key, mask), dropout) @ value
 
 
 def attention_map(query: Tensor, key: Tensor, mask: Tensor | None) -> Tensor:

@@ -11,6 +11,7 @@ from speechdistill.frames import padding_mask
 from speechdistill.models.attention import RelativePositionBias, Shared, make_attention
 from speechdistill.models.config import StudentConfig
 from speechdistill.models.convolution import convolve
+from speechdistill.models.dropout import Dropout
 from speechdistill.models.time_reduction import TimeReduction
 
 
@@ -35,9 +36,9 @@ class FeedForward(nn.Module):
     def __init__(self, config: StudentConfig, intermediate_size: int) -> None:
         super().__init__()
         self.intermediate_dense = nn.Linear(config.hidden_size, intermediate_size)
-        self.intermediate_dropout = nn.Dropout(config.activation_dropout)
+        self.intermediate_dropout = Dropout(config.activation_dropout)
         self.output_dense = nn.Linear(intermediate_size, config.hidden_size)
-        self.output_dropout = nn.Dropout(config.hidden_dropout)
+        self.output_dropout = Dropout(config.hidden_dropout)
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Map (B, T, D) to (B, T, D)."""
@@ -57,7 +58,7 @@ class EncoderLayer(nn.Module):
         super().__init__()
         self.norm_first = config.norm_placement == "pre"
         self.attention = make_attention(config, sizes)
-        self.dropout = nn.Dropout(config.hidden_dropout)
+        self.dropout = Dropout(config.hidden_dropout)
         self.layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.feed_forward = FeedForward(config, sizes["intermediate_size"]) if sizes["intermediate_size"] else None
         self.final_layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
@@ -87,7 +88,7 @@ class Encoder(nn.Module):
         position = config.positional_convolution
         self.pos_conv_embed = PositionalConvolution(config.hidden_size, position["kernel_size"], position["groups"])
         self.layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.dropout = nn.Dropout(config.hidden_dropout)
+        self.dropout = Dropout(config.hidden_dropout)
         self.reduction_layer = config.time_reduction_layer
         self.time_reduction: TimeReduction | None = None
         if config.time_reduction_layer is not None:

@@ -11,6 +11,7 @@ from torch.utils.checkpoint import checkpoint
 from speechdistill.frames import padding_mask
 from speechdistill.models.config import StudentConfig
 from speechdistill.models.convolution import convolve, normalize
+from speechdistill.models.dropout import Dropout
 
 
 def normalize_waveforms(waveforms: Tensor, num_samples: Tensor | None, eps: float = 1e-5) -> Tensor:
@@ -120,7 +121,7 @@ class FeatureProjection(nn.Module):
         channels = config.conv_layers[-1][0]
         self.layer_norm = nn.LayerNorm(channels, eps=config.layer_norm_eps) if config.projection_layer_norm else None
         self.projection = nn.Linear(channels, config.hidden_size) if config.projection else None
-        self.dropout = nn.Dropout(config.feat_proj_dropout)
+        self.dropout = Dropout(config.feat_proj_dropout)
 
     def forward(self, features: Tensor) -> Tensor:
         """Map (B, T, C) to (B, T, D)."""
