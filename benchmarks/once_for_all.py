@@ -2,7 +2,7 @@
 
     python benchmarks/once_for_all.py OUT_DIR [variant=NAME ...] [KEY=VALUE ...]
 
-Trains one supernet for each variant (random, sandwich, in_place, shrink; default random and sandwich) and five students
+Trains one supernet for each variant (random, sandwich, four, in_place, shrink; default random and sandwich) and five students
 alone: the smallest, the published and the largest subnet and two drawn ones. Each takes the steps of both stages
 together and starts from what its shape is in the supernet at step 0. KEY=VALUE go to every training; what is there
 already is not trained again. Prints the L1 of each on the validation recordings: unmasked, all frames, float32.
@@ -28,6 +28,7 @@ from speechdistill.training.contextual import ContextualModule
 VARIANTS = {
     "random": ["once_for_all.sandwich=false"],
     "sandwich": ["once_for_all.sandwich=true"],
+    "four": ["once_for_all.sandwich=true", "once_for_all.random=2"],
     "in_place": ["once_for_all.sandwich=true", "once_for_all.in_place=true"],
     "shrink": ["once_for_all.sandwich=false", "once_for_all.shrink=[depth,ffn_ratio,num_attention_heads,hidden_size]"],
 }

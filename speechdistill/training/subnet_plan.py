@@ -22,8 +22,9 @@ class SubnetPlan:
     Attributes:
         space: what can be chosen.
         steps: of once-for-all training.
-        sandwich: the largest, the smallest and a random subnet in each step, in place of a random one alone.
-        in_place: with the sandwich rule, the other two learn from the largest's prediction, in place of the teacher's.
+        sandwich: the largest and the smallest subnet are in each step as well.
+        random: how many are drawn in each step; with the sandwich rule beside the two. Yu and Huang take 2.
+        in_place: with the sandwich rule, the others learn from the largest's prediction, in place of the teacher's.
         shrink: sizes that open one after another, others stay at their largest; empty = all are open from the start.
         shrink_share: part of the steps after which all are open.
 
@@ -34,6 +35,7 @@ class SubnetPlan:
     space: SearchSpace
     steps: int
     sandwich: bool = False
+    random: int = 1
     in_place: bool = False
     shrink: tuple[str, ...] = ()
     shrink_share: float = 0.5
@@ -43,6 +45,8 @@ class SubnetPlan:
             raise UserError(
                 "once_for_all.in_place=true needs the largest subnet in each step: add once_for_all.sandwich=true."
             )
+        if type(self.random) is not int or self.random < 1:
+            raise UserError(f"once_for_all.random={self.random}: give how many subnets a step draws, 1 or more.")
         if self.shrink and sorted(self.shrink) != sorted(SIZES):
             raise UserError(
                 f"once_for_all.shrink={list(self.shrink)}: give all of {', '.join(SIZES)}, in the order in which they "
@@ -56,9 +60,8 @@ class SubnetPlan:
         """Read the keys of `once_for_all`."""
         if not isinstance(config["shrink"], list | tuple):
             raise UserError(f"once_for_all.shrink={config['shrink']}: give a list of sizes, or [] for no shrinking.")
-        return cls(
-            space, steps, config["sandwich"], config["in_place"], tuple(config["shrink"]), config["shrink_share"]
-        )
+        plain = {name: config[name] for name in ("sandwich", "random", "in_place", "shrink_share")}
+        return cls(space, steps, shrink=tuple(config["shrink"]), **plain)
 
     def open_space(self, step: int) -> SearchSpace:
         """What can be drawn at a step of once-for-all training."""
@@ -79,7 +82,10 @@ class SubnetPlan:
             By the name under which their losses are logged; with the sandwich rule the largest comes first.
         """
         space = self.open_space(step)
+        # The first one depends on no other number, so that runs with one random subnet stay what they were.
         drawn = {"random": space.draw(numbered_generator(seed, step))}
+        for number in range(2, self.random + 1):
+            drawn[f"random_{number}"] = space.draw(numbered_generator(seed, step, number))
         if not self.sandwich:
             return drawn
         return {"largest": space.largest(), "smallest": space.smallest(), **drawn}

@@ -29,6 +29,15 @@ def test_the_sandwich_has_the_same_random_subnet_between_the_two_ends():
     assert drawn["random"] == plain.subnets(0, 3)["random"]
 
 
+def test_more_random_subnets_stand_behind_the_first():
+    one, two = SubnetPlan(TINY_SPACE, 100, sandwich=True), SubnetPlan(TINY_SPACE, 100, sandwich=True, random=2)
+    drawn = [two.subnets(0, step) for step in range(20)]
+    assert all(list(step) == ["largest", "smallest", "random", "random_2"] for step in drawn)
+    assert [step["random"] for step in drawn] == [one.subnets(0, step)["random"] for step in range(20)]
+    assert len({subnet for step in drawn for subnet in (step["random"], step["random_2"])}) == 40
+    assert list(SubnetPlan(TINY_SPACE, 100, random=2).subnets(0, 0)) == ["random", "random_2"]
+
+
 def test_shrinking_opens_one_size_after_another():
     plan = SubnetPlan(TINY_SPACE, 60, shrink=SIZES, shrink_share=0.5)  # all are open from step 30 on
     for step in range(60):
@@ -46,6 +55,7 @@ def test_shrinking_opens_one_size_after_another():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"random": 0}, r"once_for_all\.random=0: give how many"),
         ({"in_place": True}, r"once_for_all\.in_place=true needs .*once_for_all\.sandwich=true"),
         ({"shrink": ("depth", "width")}, r"once_for_all\.shrink=\['depth', 'width'\]: give all of"),
         ({"shrink_share": 2}, r"once_for_all\.shrink_share=2: give a share"),
