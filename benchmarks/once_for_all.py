@@ -2,10 +2,10 @@
 
     python benchmarks/once_for_all.py OUT_DIR [variant=NAME ...] [KEY=VALUE ...]
 
-Trains one supernet for each variant (random, sandwich, four, in_place, shrink; default random and sandwich) and five students
-alone: the smallest, the published and the largest subnet and two drawn ones. Each takes the steps of both stages
-together and starts from what its shape is in the supernet at step 0. KEY=VALUE go to every training; what is there
-already is not trained again. Prints the L1 of each on the validation recordings: unmasked, all frames, float32.
+Trains one supernet for each variant (random, sandwich, four, in_place, shrink; default random and sandwich) and five
+students alone: the smallest, the published and the largest subnet and two drawn ones. Each takes the steps of both
+stages together and starts from what its shape is in the supernet at step 0. KEY=VALUE go to every training; what is
+there already is not trained again. Prints the L1 of each on the validation recordings: unmasked, all frames, float32.
 """
 
 import json
