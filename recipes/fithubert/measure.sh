@@ -51,4 +51,5 @@ if [ -n "$speech" ]; then
         probe "keyword-$recipe" "student=$out/wakewords/$recipe-0" "table=$out/wakewords.csv" label=keyword
     done
 fi
+python "$here/../../benchmarks/frame_pairs.py" | tee "$out/phone-pairs.md"
 python "$here/../../benchmarks/inference.py" | tee "$out/inference.md"
