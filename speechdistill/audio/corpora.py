@@ -10,7 +10,7 @@ import numpy as np
 
 from speechdistill.audio.demo import demo_corpus
 from speechdistill.audio.download import LIBRISPEECH_URL, download_librispeech, wait_for_parts
-from speechdistill.audio.hashing import place, validation_by_hash
+from speechdistill.audio.hashing import places_of, validation_by_hash
 from speechdistill.audio.manifest import manifest_corpus, manifest_root
 from speechdistill.audio.measuring import Limits, Piece, measured_table
 from speechdistill.audio.mixture import mixed_corpus
@@ -164,7 +164,7 @@ def _first_hours(table: Table, hours: float) -> Table:
     if hours <= 0:
         raise UserError(f"data.hours={hours:g} must be more than 0, or null for the whole corpus.")
     training = np.flatnonzero(table.splits == "train")
-    training = training[np.argsort([place(table.paths[int(row)]) for row in training], kind="stable")]
+    training = training[np.argsort(places_of(table.select("train").paths), kind="stable")]
     enough = np.searchsorted(np.cumsum(table.num_samples[training]), hours * 3600 * SAMPLE_RATE_HZ) + 1
     rows = np.sort(np.concatenate([training[:enough], np.flatnonzero(table.splits != "train")]))
     return replace(table.take(rows), skipped=table.skipped, too_short=table.too_short)

@@ -10,15 +10,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from speechdistill.audio.reading import UnreadableAudioError, length_by_decoding, length_by_header
+from speechdistill.audio.reading import SLACK_SAMPLES, UnreadableAudioError, length_by_decoding, length_by_header
 from speechdistill.audio.table import Skipped, Table
 from speechdistill.errors import UserError
 from speechdistill.frames import SAMPLE_RATE_HZ
 
 # Up to here a corpus is decoded whole before it is used: about a minute for 50 hours and core.
 DECODE_UP_TO_HOURS = 100.0
-# What the end of a piece may lie behind the end of its file: a matter of rounding in somebody's list.
-_SLACK_SAMPLES = 160
 
 
 class Piece(NamedTuple):
@@ -83,7 +81,7 @@ def measured_table(
             continue
         first = round(piece.first_seconds * SAMPLE_RATE_HZ)
         samples = length - first if piece.seconds is None else round(piece.seconds * SAMPLE_RATE_HZ)
-        if (missing := first + samples - length) > _SLACK_SAMPLES or first > length:
+        if (missing := first + samples - length) > SLACK_SAMPLES or first > length:
             beyond = max(missing, first - length) / SAMPLE_RATE_HZ
             reason = f"ends {beyond:.3f} s before the piece that begins at {piece.first_seconds:g} s does"
             skipped.append(Skipped(piece.path, reason))
@@ -94,10 +92,7 @@ def measured_table(
     if len(skipped) > limits.max_skipped_share * len(pieces):
         raise UserError(too_many_skipped(skipped, len(pieces), limits.max_skipped_share))
     if not kept:
-        raise UserError(
-            f"data.root={root} has {len(too_short)} readable recordings, none of them as long as "
-            f"data.min_seconds={limits.min_seconds:g}. Lower data.min_seconds or choose another folder."
-        )
+        raise none_long_enough(root, len(too_short), limits)
     rows, firsts, samples_of = np.array(kept, dtype=np.int64).T
     return Table(
         root=root,
@@ -133,6 +128,14 @@ def _file_lengths(root: Path, paths: Iterable[str], limits: Limits) -> dict[str,
         if hours <= DECODE_UP_TO_HOURS:
             lengths = measure(length_by_decoding, "checking every file")
     return dict(zip(names, lengths, strict=True))
+
+
+def none_long_enough(root: Path, count: int, limits: Limits) -> UserError:
+    """The error for a corpus of nothing but so many short recordings."""
+    return UserError(
+        f"data.root={root} has {count} readable recordings, none of them as long as "
+        f"data.min_seconds={limits.min_seconds:g}. Lower data.min_seconds or choose another folder."
+    )
 
 
 def too_many_skipped(skipped: Sequence[Skipped], total: int, max_skipped_share: float) -> str:

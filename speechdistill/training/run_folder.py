@@ -17,7 +17,7 @@ from speechdistill.training.checkpointing import LAST, PREVIOUS
 from speechdistill.training.ranks import LEADER_VARIABLE, OUT_DIR_VARIABLE, Launch
 from speechdistill.whole_file import whole_file
 
-_RECORDINGS = "recordings.npz"
+_RECORDINGS = "recordings.safetensors"
 
 
 def open_run_folder(config: dict[str, Any], launch: Launch) -> Path:
