@@ -15,7 +15,9 @@ from speechdistill.audio.manifest import manifest_corpus, manifest_root
 from speechdistill.audio.measuring import Limits, Piece, measured_table
 from speechdistill.audio.mixture import mixed_corpus
 from speechdistill.audio.reading import AUDIO_SUFFIXES
+from speechdistill.audio.shards import shards_corpus
 from speechdistill.audio.table import Table
+from speechdistill.audio.tar_shards import shards_root
 from speechdistill.errors import UserError
 from speechdistill.frames import SAMPLE_RATE_HZ
 
@@ -39,6 +41,7 @@ KINDS: dict[str, dict[str, Any]] = {
         "download_url": LIBRISPEECH_URL,
     },
     "manifest": {"root": None, "hours": None, "manifest": "???", "val_manifest": None},
+    "shards": {"root": "???", "hours": None},
     "mix": {"corpora": "???", "hours": None},
 }
 
@@ -187,6 +190,8 @@ def _load(config: Mapping[str, Any], progress: bool) -> Table:
         return manifest_corpus(
             config["manifest"], config["root"], config["val_manifest"], Limits(**limits, progress=progress)
         )
+    if kind == "shards":
+        return shards_corpus(config["root"], Limits(**limits, progress=progress))
     if kind == "mix":
         return mixed_corpus(config["corpora"], lambda corpus: load_corpus(_completed(corpus, limits), progress))
     raise UserError(f"data.kind={kind}: known are {', '.join(KINDS)}.")
@@ -223,4 +228,6 @@ def corpus_root(config: Mapping[str, Any]) -> Path | None:
         return None
     if config["kind"] == "manifest":
         return manifest_root(config["manifest"], config["root"])
+    if config["kind"] == "shards":
+        return shards_root(config["root"])
     return Path(config["root"]).expanduser().resolve()

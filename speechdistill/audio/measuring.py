@@ -1,5 +1,6 @@
 """From names of files to a Table: every file is decoded or at least opened, and what cannot be used left out."""
 
+import itertools
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,8 +11,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
+from speechdistill.audio.pieces import chunks
 from speechdistill.audio.reading import SLACK_SAMPLES, UnreadableAudioError, length_by_decoding, length_by_header
 from speechdistill.audio.table import Skipped, Table
+from speechdistill.audio.tar_member import TarMember
 from speechdistill.errors import UserError
 from speechdistill.frames import SAMPLE_RATE_HZ
 
@@ -111,16 +114,11 @@ def _file_lengths(root: Path, paths: Iterable[str], limits: Limits) -> dict[str,
     names = list(paths)
     with ThreadPoolExecutor(limits.num_workers or os.cpu_count() or 1) as pool:
 
-        def measure(length: Callable[[Path], int], what: str) -> list[int | str]:
-            def one(path: str) -> int | str:
-                try:
-                    return length(root / path)
-                except UnreadableAudioError as error:
-                    return str(error)
-
-            bar = tqdm(
-                pool.map(one, names), total=len(names), desc=what, unit="file", disable=not limits.progress, delay=1
-            )
+        def measure(length: Callable[[Path | TarMember], int], what: str) -> list[int | str]:
+            # A future takes a kilobyte: not one for every file of a large corpus at once.
+            parts = (pool.map(lambda name: length_or_reason(length, root / name), names[c]) for c in chunks(len(names)))
+            found = itertools.chain.from_iterable(parts)
+            bar = tqdm(found, desc=what, total=len(names), unit="file", disable=not limits.progress, delay=1)
             return list(bar)
 
         lengths = measure(length_by_header, "reading headers")
@@ -128,6 +126,14 @@ def _file_lengths(root: Path, paths: Iterable[str], limits: Limits) -> dict[str,
         if hours <= DECODE_UP_TO_HOURS:
             lengths = measure(length_by_decoding, "checking every file")
     return dict(zip(names, lengths, strict=True))
+
+
+def length_or_reason(length: Callable[[Path | TarMember], int], path: Path | TarMember) -> int | str:
+    """Samples of a recording at 16 kHz by the function `length`, or why it cannot be read."""
+    try:
+        return length(path)
+    except UnreadableAudioError as error:
+        return str(error)
 
 
 def none_long_enough(root: Path, count: int, limits: Limits) -> UserError:
