@@ -18,6 +18,9 @@ class TarMember(NamedTuple):
     first_byte: int
     num_bytes: int
 
+    def __str__(self) -> str:
+        return f"{self.shard}, byte {self.first_byte}"
+
     def open(self) -> io.BufferedReader:
         """The content as a file of its own.
 

@@ -17,13 +17,16 @@ _COMPRESSED_BEGINNINGS = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")
 
 def shards_root(root: str | Path) -> Path:
     """The folder that the names of shards start from: of a pattern, what is in front of its first sign."""
+    return _folder(root).resolve()
+
+
+def _folder(root: str | Path) -> Path:
     path = Path(root).expanduser().absolute()
-    if not path.is_dir():
-        if glob.has_magic(str(path)):
-            path = Path(*itertools.takewhile(lambda part: not glob.has_magic(part), path.parts))
-        elif path.suffix == ".tar":
-            path = path.parent
-    return path.resolve()
+    if path.is_dir():
+        return path
+    if glob.has_magic(str(path)):
+        return Path(*itertools.takewhile(lambda part: not glob.has_magic(part), path.parts))
+    return path.parent if path.suffix == ".tar" else path
 
 
 def find_shards(root: str | Path) -> list[str]:
@@ -32,9 +35,9 @@ def find_shards(root: str | Path) -> list[str]:
     Raises:
         UserError: there are none, or one is compressed.
     """
-    folder, path = shards_root(root), Path(root).expanduser().absolute()
+    folder, path = _folder(root), Path(root).expanduser().absolute()
     found = folder.rglob("*") if path.is_dir() else map(Path, glob.iglob(str(path), recursive=True))
-    names = sorted(file.resolve().relative_to(folder).as_posix() for file in found if file.is_file())
+    names = sorted(file.relative_to(folder).as_posix() for file in found if file.is_file())
     shards = [name for name in names if name.endswith(".tar")]
     compressed = [name for name in names if name.endswith(_COMPRESSED_SUFFIXES)]
     for name in shards:

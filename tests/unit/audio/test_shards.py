@@ -135,6 +135,18 @@ def test_a_pattern_chooses_shards_and_a_single_one_is_a_corpus(loose, tmp_path):
     assert fingerprint(again) == fingerprint(every)
 
 
+def test_shards_may_be_links_and_lie_behind_links(loose, tmp_path):
+    folder = make_shards(loose, tmp_path / "shards")
+    (tmp_path / "link").symlink_to(folder / "part-0")
+    (folder / "part-0" / "linked.tar").symlink_to(folder / "part-1" / "001.tar")
+    every = sorted(shards_corpus(folder / "part-1", ANY).paths)
+    for root in (tmp_path / "link" / "linked.tar", f"{tmp_path}/link/l*.tar"):
+        table = shards_corpus(root, ANY)
+        assert sorted(table.paths) == every
+        assert read_waveform(table.path(0)).size == table.num_samples[0]
+    assert len(shards_corpus(tmp_path / "link", ANY)) > len(every)
+
+
 def test_a_damaged_member_is_skipped_and_named(loose, tmp_path):
     (loose / "bad.flac").write_bytes((loose / "a" / "00.flac").read_bytes()[:3000])
     (loose / "text.wav").write_text("no audio")
