@@ -12,14 +12,16 @@ from typing import NamedTuple
 import numpy as np
 from torch.utils.data import Sampler
 
+from speechdistill.audio.fixed_lengths import class_sizes, classes, fixed_lengths, quantiles
+from speechdistill.audio.pieces import Pieces, chunks
 from speechdistill.errors import UserError
 from speechdistill.frames import FRAME_STRIDE_SAMPLES, SAMPLE_RATE_HZ, num_frames
 
 BATCHINGS = ("crop", "pad")
-# Recordings longer than this are used whole, in pieces; shorter ones lose what exceeds data.max_seconds to the crop.
-_LONG_RECORDING_SECONDS = 60.0
 # 24 lengths keep about 97 % of LibriSpeech-like audio, 8 only 92 %.
 _NUM_LENGTHS = 24
+# Batches of whole pieces are sorted in two steps: by classes of length, at most 255, and within each.
+_NUM_QUANTILES = 128
 
 
 class Segment(NamedTuple):
@@ -77,17 +79,30 @@ class BatchPlan(Sequence[list[Segment]]):
     ) -> None:
         _check_settings(batch_seconds, max_utterances, max_seconds, batching)
         self.seed = seed
-        max_samples = round(max_seconds * SAMPLE_RATE_HZ)
-        self._rows, self._begins, self._sizes = _pieces(np.asarray(num_samples, dtype=np.int64), max_samples)
-        capped = np.minimum(self._sizes, max_samples)
-        self._lengths = _round_down(capped, _fixed_lengths(capped, _NUM_LENGTHS)) if batching == "crop" else capped
         self._crops = batching == "crop"
+        self._max_samples = round(max_seconds * SAMPLE_RATE_HZ)
+        self._pieces = Pieces(np.asarray(num_samples), self._max_samples)
+        capped = np.empty(len(self._pieces), np.min_scalar_type(self._max_samples))
+        for chunk in chunks(len(capped)):
+            capped[chunk] = np.minimum(self._pieces.sizes(chunk), self._max_samples)
         self._capped_samples = int(capped.sum())
+        if self._crops:
+            self._fixed_lengths = fixed_lengths(capped, _NUM_LENGTHS)
+        else:  # lengths that many pieces have become classes of their own
+            frequent = quantiles(capped, _NUM_QUANTILES)
+            self._fixed_lengths = np.union1d(frequent, frequent + 1)
+        self._classes = classes(capped, self._fixed_lengths)
         # Sorted lengths are the same in every epoch, so the borders of the batches are, too; who stands where is not.
-        self._sorted_lengths = np.sort(self._lengths)
-        self._borders = _borders(self._sorted_lengths, round(batch_seconds * SAMPLE_RATE_HZ), max_utterances)
+        self._class_sizes = class_sizes(self._classes, len(self._fixed_lengths))
+        if self._crops:
+            capped = np.repeat(self._fixed_lengths.astype(capped.dtype), self._class_sizes)
+        else:
+            capped.sort()
+        self._borders = _borders(capped, round(batch_seconds * SAMPLE_RATE_HZ), max_utterances)
         self._borders = _split_largest(self._borders, multiple_of)
-        self.per_epoch = len(self._borders) - 1
+        # Of each batch, in samples: what it is cropped to, or its longest piece.
+        self._longest = capped[self._borders[:-1] if self._crops else self._borders[1:] - 1].astype(np.int64)
+        self.per_epoch = len(self._longest)
         self._epoch = -1
 
     def __len__(self) -> int:
@@ -95,28 +110,21 @@ class BatchPlan(Sequence[list[Segment]]):
 
     def __getitem__(self, index: int) -> list[Segment]:  # type: ignore[override]  # no slices of an endless list
         """Micro-batch number `index`, counted over all epochs."""
-        epoch, place = divmod(index, self.per_epoch)
-        self._draw(epoch)
-        batch = self._batch_order[place]
-        first, last = self._borders[batch], self._borders[batch + 1]
-        pieces = self._order[first:last]
-        lengths = np.full(last - first, self._sorted_lengths[first]) if self._crops else self._lengths[pieces]
-        # Crops begin on the border of a frame, so that frame labels and stored targets of the whole recording fit.
-        room = (self._sizes[pieces] - lengths) // FRAME_STRIDE_SAMPLES + 1
-        starts = self._begins[pieces] + (self._places[pieces] * room).astype(np.int64) * FRAME_STRIDE_SAMPLES
+        batch, pieces = self._batch(index)
+        rows, begins, sizes = self._pieces.locate(pieces)
+        lengths = np.full(len(pieces), self._longest[batch]) if self._crops else np.minimum(sizes, self._max_samples)
+        starts = begins + self._crop_frames[pieces].astype(np.int64) * FRAME_STRIDE_SAMPLES
         return [
-            Segment(int(self._rows[piece]), int(start), int(length))
-            for piece, start, length in zip(pieces, starts, lengths, strict=True)
+            Segment(row, start, length)
+            for row, start, length in zip(rows.tolist(), starts.tolist(), lengths.tolist(), strict=True)
         ]
 
     def num_frames(self, index: int) -> int:
         """Frames (of 20 ms) in micro-batch number `index`; its loss stands for so many."""
-        epoch, place = divmod(index, self.per_epoch)
-        self._draw(epoch)
-        batch = self._batch_order[place]
-        lengths = self._sorted_lengths[self._borders[batch] : self._borders[batch + 1]].tolist()
-        shortest = lengths[:1] * len(lengths)
-        return max(1, sum(num_frames(length) for length in (shortest if self._crops else lengths)))
+        batch, pieces = self._batch(index)
+        if self._crops:
+            return max(1, len(pieces) * num_frames(int(self._longest[batch])))
+        return max(1, sum(num_frames(length) for length in self._capped(pieces).tolist()))
 
     @property
     def kept_share(self) -> float:
@@ -126,28 +134,80 @@ class BatchPlan(Sequence[list[Segment]]):
     @property
     def seconds_per_epoch(self) -> float:
         """Audio that an epoch trains on."""
-        if not self._crops:
-            return float(self._sorted_lengths.sum()) / SAMPLE_RATE_HZ
-        return float((np.diff(self._borders) * self._sorted_lengths[self._borders[:-1]]).sum()) / SAMPLE_RATE_HZ
+        samples = (np.diff(self._borders) * self._longest).sum() if self._crops else self._capped_samples
+        return float(samples) / SAMPLE_RATE_HZ
 
     @property
     def largest_batch(self) -> tuple[int, int]:
         """(utterances, samples of the longest) of the batch with the most audio."""
         counts = np.diff(self._borders)
-        longest = self._sorted_lengths[self._borders[:-1] if self._crops else self._borders[1:] - 1]
-        batch = int((counts * longest).argmax())
-        return int(counts[batch]), int(longest[batch])
+        batch = int((counts * self._longest).argmax())
+        return int(counts[batch]), int(self._longest[batch])
+
+    def _capped(self, pieces: np.ndarray) -> np.ndarray:
+        return np.minimum(self._pieces.locate(pieces)[2], self._max_samples)
+
+    def _batch(self, index: int) -> tuple[int, np.ndarray]:
+        """The place of a micro-batch among those of an epoch by length, and its pieces."""
+        epoch, place = divmod(index, self.per_epoch)
+        if epoch != self._epoch:
+            self._draw(epoch)
+        batch = int(self._batch_order[place])
+        return batch, self._order[self._borders[batch] : self._borders[batch + 1]]
 
     def _draw(self, epoch: int) -> None:
-        """Fix the order, the membership and the crops of an epoch."""
-        if epoch == self._epoch:
-            return
+        """Fix the order, the membership and the crops of an epoch.
+
+        In narrow types and small parts: ten million pieces take 60 MB, and 80 MB while they are drawn.
+        """
+        self._order = self._crop_frames = np.empty(0)  # makes room
         random = np.random.Generator(np.random.Philox(key=np.array([self.seed & (2**64 - 1), epoch], np.uint64)))
-        shuffled = random.permutation(len(self._lengths))
-        self._order = shuffled[np.argsort(self._lengths[shuffled], kind="stable")]
-        self._places = random.random(len(self._lengths))
+        shuffled = np.arange(len(self._pieces), dtype=np.min_scalar_type(len(self._pieces)))
+        random.shuffle(shuffled)
+        self._order = self._by_length(shuffled)
+        del shuffled
+        self._crop_frames = self._draw_crops(random)
         self._batch_order = random.permutation(self.per_epoch)
         self._epoch = epoch
+
+    def _by_length(self, shuffled: np.ndarray) -> np.ndarray:
+        """Pieces in the order of their lengths; the order of equals stays."""
+        order = np.empty_like(shuffled)
+        ends = np.cumsum(self._class_sizes)
+        begins = ends - self._class_sizes
+        free = begins.copy()  # where the next piece of each class goes
+        for chunk in chunks(len(shuffled)):
+            of_piece = self._classes[shuffled[chunk]]
+            by_class = np.argsort(of_piece, kind="stable")
+            counts = np.bincount(of_piece, minlength=len(free))
+            places = np.arange(len(of_piece)) + np.repeat(free - (np.cumsum(counts) - counts), counts)
+            order[places] = shuffled[chunk][by_class]
+            free += counts
+        differing = np.diff(self._fixed_lengths, append=self._max_samples + 1) > 1
+        for number in [] if self._crops else np.flatnonzero(differing):
+            pieces = order[begins[number] : ends[number]]
+            pieces[:] = pieces[np.argsort(self._capped(pieces), kind="stable")]
+        return order
+
+    def _draw_crops(self, random: np.random.Generator) -> np.ndarray:
+        """(pieces,) the frame that each begins with, counted from where it could."""
+        of_piece = self._classes
+        if self._crops:
+            # A batch that holds two classes is cropped to the shorter.
+            of_piece = of_piece.copy()
+            class_ends = np.cumsum(self._class_sizes)
+            shortest = np.searchsorted(class_ends, self._borders[:-1], side="right")
+            longest = np.searchsorted(class_ends, self._borders[1:] - 1, side="right")
+            for batch in np.flatnonzero(shortest != longest):
+                of_piece[self._order[self._borders[batch] : self._borders[batch + 1]]] = shortest[batch]
+        crop_frames = np.empty(len(of_piece), np.min_scalar_type(self._pieces.max_samples // FRAME_STRIDE_SAMPLES))
+        for chunk in chunks(len(of_piece)):
+            sizes = self._pieces.sizes(chunk)
+            lengths = self._fixed_lengths[of_piece[chunk]] if self._crops else np.minimum(sizes, self._max_samples)
+            # Crops begin on the border of a frame, so that frame labels and stored targets of the whole recording fit.
+            room = (sizes - lengths) // FRAME_STRIDE_SAMPLES + 1
+            crop_frames[chunk] = random.random(len(room)) * room
+        return crop_frames
 
 
 class PlanSampler(Sampler[MicroBatch]):
@@ -189,47 +249,6 @@ def _check_settings(batch_seconds: float, max_utterances: int, max_seconds: floa
         )
     if max_utterances < 1:
         raise UserError(f"data.max_utterances={max_utterances} must be 1 or more.")
-
-
-def _pieces(num_samples: np.ndarray, max_samples: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(row, first sample, length) of each piece: whole recordings, and equal parts of very long ones."""
-    is_long = num_samples > max(_LONG_RECORDING_SECONDS * SAMPLE_RATE_HZ, max_samples)
-    parts = np.where(is_long, -(-num_samples // max_samples), 1)
-    rows = np.repeat(np.arange(len(num_samples)), parts)
-    number = np.arange(len(rows)) - np.repeat(np.cumsum(parts) - parts, parts)
-    sizes = num_samples // parts // FRAME_STRIDE_SAMPLES * FRAME_STRIDE_SAMPLES
-    sizes = np.where(is_long, sizes, num_samples)
-    return rows, number * sizes[rows], sizes[rows]
-
-
-def _fixed_lengths(lengths: np.ndarray, count: int) -> np.ndarray:
-    """The `count` lengths that lose the least audio when every length is rounded down to the next of them."""
-    candidates = np.unique(np.quantile(lengths, np.linspace(0, 1, 257), method="lower"))
-    if len(candidates) <= count:
-        return candidates
-    place = np.searchsorted(candidates, lengths, side="right") - 1
-    number = np.bincount(place, minlength=len(candidates))
-    # Audio kept when everything from candidate i up to (not including) j is cropped to candidate i, for all pairs;
-    # the best chain of `count` of them, by dynamic programming from the long end.
-    below = np.concatenate([[0], np.cumsum(number)])
-    kept = candidates[:, None] * (below[None, :] - below[:-1, None])
-    kept = np.where(np.arange(len(below))[None, :] > np.arange(len(candidates))[:, None], kept, -1)
-    best, choices = kept[:, -1], []
-    for _ in range(count - 1):
-        with_next = kept[:, :-1] + best[None, :]
-        with_next = np.where(kept[:, :-1] >= 0, with_next, -1)
-        choices.append(np.where(with_next.max(axis=1) > best, with_next.argmax(axis=1), len(candidates)))
-        best = np.maximum(best, with_next.max(axis=1))
-    chosen = [0]
-    for choice in reversed(choices):
-        if (following := int(choice[chosen[-1]])) == len(candidates):
-            break
-        chosen.append(following)
-    return candidates[chosen]
-
-
-def _round_down(lengths: np.ndarray, allowed: np.ndarray) -> np.ndarray:
-    return allowed[np.searchsorted(allowed, lengths, side="right") - 1]
 
 
 def _borders(sorted_lengths: np.ndarray, batch_samples: int, max_utterances: int) -> np.ndarray:

@@ -10,12 +10,14 @@ import numpy as np
 
 from speechdistill.audio.demo import demo_corpus
 from speechdistill.audio.download import LIBRISPEECH_URL, download_librispeech, wait_for_parts
-from speechdistill.audio.hashing import place, validation_by_hash
+from speechdistill.audio.hashing import places_of, validation_by_hash
 from speechdistill.audio.manifest import manifest_corpus, manifest_root
 from speechdistill.audio.measuring import Limits, Piece, measured_table
 from speechdistill.audio.mixture import mixed_corpus
 from speechdistill.audio.reading import AUDIO_SUFFIXES
+from speechdistill.audio.shards import shards_corpus
 from speechdistill.audio.table import Table
+from speechdistill.audio.tar_shards import shards_root
 from speechdistill.errors import UserError
 from speechdistill.frames import SAMPLE_RATE_HZ
 
@@ -39,6 +41,7 @@ KINDS: dict[str, dict[str, Any]] = {
         "download_url": LIBRISPEECH_URL,
     },
     "manifest": {"root": None, "hours": None, "manifest": "???", "val_manifest": None},
+    "shards": {"root": "???", "hours": None},
     "mix": {"corpora": "???", "hours": None},
 }
 
@@ -164,7 +167,7 @@ def _first_hours(table: Table, hours: float) -> Table:
     if hours <= 0:
         raise UserError(f"data.hours={hours:g} must be more than 0, or null for the whole corpus.")
     training = np.flatnonzero(table.splits == "train")
-    training = training[np.argsort([place(table.paths[int(row)]) for row in training], kind="stable")]
+    training = training[np.argsort(places_of(table.select("train").paths), kind="stable")]
     enough = np.searchsorted(np.cumsum(table.num_samples[training]), hours * 3600 * SAMPLE_RATE_HZ) + 1
     rows = np.sort(np.concatenate([training[:enough], np.flatnonzero(table.splits != "train")]))
     return replace(table.take(rows), skipped=table.skipped, too_short=table.too_short)
@@ -187,6 +190,8 @@ def _load(config: Mapping[str, Any], progress: bool) -> Table:
         return manifest_corpus(
             config["manifest"], config["root"], config["val_manifest"], Limits(**limits, progress=progress)
         )
+    if kind == "shards":
+        return shards_corpus(config["root"], Limits(**limits, progress=progress))
     if kind == "mix":
         return mixed_corpus(config["corpora"], lambda corpus: load_corpus(_completed(corpus, limits), progress))
     raise UserError(f"data.kind={kind}: known are {', '.join(KINDS)}.")
@@ -223,4 +228,6 @@ def corpus_root(config: Mapping[str, Any]) -> Path | None:
         return None
     if config["kind"] == "manifest":
         return manifest_root(config["manifest"], config["root"])
+    if config["kind"] == "shards":
+        return shards_root(config["root"])
     return Path(config["root"]).expanduser().resolve()

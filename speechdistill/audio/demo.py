@@ -6,9 +6,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from speechdistill.audio.cache import cache_folder, one_builder
 from speechdistill.audio.demo_phones import PHONES, Segment
 from speechdistill.audio.espeak import SynthesiserError, load_library
 from speechdistill.audio.table import Table
@@ -79,13 +79,13 @@ def demo_corpus(
         UserError: an argument is out of range, the cache cannot be written, or there is no synthesiser here.
     """
     _check(hours, seed, num_workers)
-    cache = Path(cache_dir or os.environ.get("SPEECHDISTILL_CACHE") or Path.home() / ".cache" / "speechdistill")
-    root = cache.expanduser().resolve() / f"demo-v{VERSION}-seed{seed}-{float(hours)!r}h"
+    cache = cache_folder(cache_dir)
+    root = cache / f"demo-v{VERSION}-seed{seed}-{float(hours)!r}h"
     if not root.is_dir():
         _require_synthesiser()
         try:
             cache.mkdir(parents=True, exist_ok=True)
-            with _one_builder(root):
+            with one_builder(root):
                 if not root.is_dir():
                     _build(root, hours, seed, num_workers or _cores(), progress)
         except OSError as error:
@@ -158,23 +158,6 @@ def _speakers(hours: float) -> list[tuple[str, str, float]]:
         # An utterance has a second at least: a rest below 1.5 is nearer to none.
         speaker_seconds = [each] * int(full) + ([rest] if rest > 1.5 else [])
     return [(split, voice, seconds) for (_, split, voice), seconds in zip(order, speaker_seconds, strict=False)]
-
-
-@contextmanager
-def _one_builder(root: Path) -> Iterator[None]:
-    """Hold the lock of one corpus, so that the ranks of a run do not all make it; whoever waited finds it made."""
-    import fcntl  # here, because other systems than Unix have no such module, and can yet read this one
-
-    with root.with_name(f".{root.name}.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        except OSError:  # a file system without locks: both build, and the first to end wins
-            yield
-            return
-        # The lock is ours, so whoever left these was killed.
-        for left in root.parent.glob(f".{root.name}.partial-*"):
-            shutil.rmtree(left, ignore_errors=True)
-        yield
 
 
 def _build(root: Path, hours: float, seed: int, num_workers: int, progress: bool) -> None:

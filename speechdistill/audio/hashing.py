@@ -11,11 +11,21 @@ VALIDATION_SHARE = 0.02
 
 def validation_by_hash(paths: Sequence[str]) -> np.ndarray:
     """ "val" for the files whose hash falls into the lowest 2 %, at least one of two files or more."""
-    places = np.array([place(path) for path in paths])
+    places = places_of(paths)
     held_out = places < VALIDATION_SHARE
-    if len(set(paths)) > 1 and not held_out.any():
+    if not held_out.any() and len(set(paths)) > 1:
         held_out = places == places.min()
     return np.where(held_out, "val", "train")
+
+
+def is_held_out(path: str) -> bool:
+    """Whether the hash of a path falls into the lowest 2 %."""
+    return place(path) < VALIDATION_SHARE
+
+
+def places_of(paths: Sequence[str]) -> np.ndarray:
+    """(rows,) float64, the `place` of each path."""
+    return np.fromiter(map(place, paths), np.float64, len(paths))
 
 
 def place(path: str) -> float:

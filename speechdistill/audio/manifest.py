@@ -2,28 +2,29 @@
 
 import csv
 import gzip
+import io
+import itertools
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from speechdistill.audio.hashing import validation_by_hash
+from speechdistill.audio.long_list import Entry, is_long, long_list_table
 from speechdistill.audio.measuring import Limits, Piece, measured_table
+from speechdistill.audio.reading import samples_at_16k
 from speechdistill.audio.table import SPLITS, Table
+from speechdistill.audio.table_index import TableIndex
 from speechdistill.errors import UserError
+from speechdistill.frames import SAMPLE_RATE_HZ
 
 _NO_LABELS = ("path", "start", "duration", "split")
-
-
-class Entry(NamedTuple):
-    """One line: a recording, its split (None = not said) and its labels."""
-
-    piece: Piece
-    split: str | None
-    labels: dict[str, Any]
 
 
 def manifest_corpus(
@@ -40,6 +41,9 @@ def manifest_corpus(
 
     Without any split 2 % of the files, chosen by the hash of their paths, are for validation.
 
+    A list of more than 100 hours that says the duration of every recording is believed, and its table kept in the cache
+    until the list changes. For any other the files are measured.
+
     Args:
         manifest: the list.
         root: what relative paths start from; None = the folder of the list.
@@ -49,17 +53,39 @@ def manifest_corpus(
     Raises:
         UserError: a list or a line that cannot be read, or what the recordings have to complain about.
     """
-    folder = manifest_root(manifest, root)
-    entries = list(read_manifest(manifest))
-    if val_manifest is not None:
-        entries = [entry._replace(split=entry.split or "train") for entry in entries]
-        entries += [entry._replace(split="val") for entry in read_manifest(val_manifest, "data.val_manifest")]
-    entries = [
-        entry._replace(piece=entry.piece._replace(path=_relative(folder, entry.piece.path))) for entry in entries
-    ]
-    entries.sort(key=lambda entry: entry.piece[:2])
+    folder, limits = manifest_root(manifest, root), limits or Limits()
+    read = partial(_entries, manifest, val_manifest, folder, limits.progress)
+    files = {"data.manifest": manifest, **({} if val_manifest is None else {"data.val_manifest": val_manifest})}
+    index = TableIndex(
+        Path(manifest).name,
+        folder,
+        [_existing(file, key) for key, file in files.items()],
+        {"root": os.fspath(folder), "min_seconds": limits.min_seconds},
+    )
+    if (table := index.find()) is None and is_long(read()):
+        table = index.make(lambda work: long_list_table(read(), folder, limits, work))
+    if table is not None:
+        return table
+    entries = sorted(read(), key=lambda entry: entry.piece[:2])
     if not entries:
         raise UserError(f"data.manifest={manifest} lists no recordings.")
+    return _measured(entries, folder, limits)
+
+
+def _entries(manifest: str | Path, val_manifest: str | Path | None, folder: Path, progress: bool) -> Iterator[Entry]:
+    """The lines of one or two lists, with paths as the table has them."""
+    lists = [read_manifest(manifest, progress=progress)]
+    if val_manifest is not None:
+        train, val = lists[0], read_manifest(val_manifest, "data.val_manifest", progress)
+        lists = [
+            (entry._replace(split=entry.split or "train") for entry in train),
+            (entry._replace(split="val") for entry in val),
+        ]
+    for entry in itertools.chain(*lists):
+        yield entry._replace(piece=entry.piece._replace(path=_relative(folder, entry.piece.path)))
+
+
+def _measured(entries: Sequence[Entry], folder: Path, limits: Limits) -> Table:
     given = np.array([entry.split or "" for entry in entries])
 
     def split_of(kept: np.ndarray) -> np.ndarray:
@@ -70,7 +96,7 @@ def manifest_corpus(
 
     names = dict.fromkeys(name for entry in entries for name in entry.labels)
     labels = {name: [entry.labels.get(name) for entry in entries] for name in names}
-    return measured_table(folder, [entry.piece for entry in entries], split_of, limits or Limits(), labels)
+    return measured_table(folder, [entry.piece for entry in entries], split_of, limits, labels)
 
 
 def manifest_root(manifest: str | Path, root: str | Path | None) -> Path:
@@ -78,76 +104,90 @@ def manifest_root(manifest: str | Path, root: str | Path | None) -> Path:
     return Path(root if root is not None else Path(manifest).expanduser().absolute().parent).expanduser().resolve()
 
 
-def read_manifest(manifest: str | Path, key: str = "data.manifest") -> Iterator[Entry]:
+def read_manifest(manifest: str | Path, key: str = "data.manifest", progress: bool = False) -> Iterator[Entry]:
     """The lines of a list, whichever of the formats it has.
 
     Raises:
         UserError: no such file, or a line that cannot be read, by its number.
     """
-    path = Path(manifest).expanduser()
-    name = f"{key}={manifest}"
-    if not path.is_file():
-        raise UserError(f"{name}: no such file. Give a .csv, .jsonl or .jsonl.gz file.")
+    path, name = _existing(manifest, key), f"{key}={manifest}"
+    read = _of_csv if path.name.endswith(".csv") else _of_json_lines
     try:
-        if path.name.endswith(".csv"):
-            yield from _of_csv(path, name)
-        elif path.name.endswith((".jsonl", ".jsonl.gz")):
-            yield from _of_json_lines(path, name)
-        else:
-            raise UserError(f"{name}: give a .csv, .jsonl or .jsonl.gz file.")
+        with _lines(path, progress) as lines:
+            yield from read(lines, name)
     except (OSError, EOFError, UnicodeDecodeError) as error:
         raise UserError(f"{name} cannot be read: {error}.") from error
 
 
-def _of_csv(path: Path, name: str) -> Iterator[Entry]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file, strict=True)
-        if "path" not in (reader.fieldnames or ()):
-            raise UserError(f"{name}: its first line has to name the columns, path among them.")
-        try:
-            for row in reader:
-                if None in row or None in row.values():
-                    raise UserError(
-                        f"{name}, line {reader.line_num}: not as many values as the first line has columns."
-                    )
-                yield _entry(
-                    {column: value or None for column, value in row.items()}, f"{name}, line {reader.line_num}"
-                )
-        except csv.Error as error:
-            raise UserError(f"{name}, line {reader.line_num}: {error}.") from error
+def _existing(manifest: str | Path, key: str) -> Path:
+    path = Path(manifest).expanduser()
+    if not path.is_file():
+        raise UserError(f"{key}={manifest}: no such file. Give a .csv, .jsonl or .jsonl.gz file.")
+    if not path.name.endswith((".csv", ".jsonl", ".jsonl.gz")):
+        raise UserError(f"{key}={manifest}: give a .csv, .jsonl or .jsonl.gz file.")
+    return path.absolute()
 
 
-def _of_json_lines(path: Path, name: str) -> Iterator[Entry]:
+@contextmanager
+def _lines(path: Path, progress: bool) -> Iterator[Iterator[str]]:
+    """The lines of a file, and a bar that says how long the rest will take."""
+    size, shown = path.stat().st_size, f"reading {path.name}"
+    with (
+        path.open("rb") as raw,
+        tqdm(desc=shown, total=size, unit="B", unit_scale=True, disable=not progress, delay=1) as bar,
+    ):
+        content: Any = gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else raw
+
+        def lines() -> Iterator[str]:
+            for number, line in enumerate(io.TextIOWrapper(content, encoding="utf-8-sig", newline="")):
+                if number % 10_000 == 0:
+                    bar.update(raw.tell() - bar.n)
+                yield line
+
+        yield lines()
+
+
+def _of_csv(lines: Iterator[str], name: str) -> Iterator[Entry]:
+    reader = csv.DictReader(lines, strict=True)
+    if "path" not in (reader.fieldnames or ()):
+        raise UserError(f"{name}: its first line has to name the columns, path among them.")
+    try:
+        for row in reader:
+            where = f"{name}, line {reader.line_num}"
+            if None in row or None in row.values():
+                raise UserError(f"{where}: not as many values as the first line has columns.")
+            yield _entry({column: value or None for column, value in row.items()}, where)
+    except csv.Error as error:
+        raise UserError(f"{name}, line {reader.line_num}: {error}.") from error
+
+
+def _of_json_lines(lines: Iterator[str], name: str) -> Iterator[Entry]:
     is_lhotse = False
-    with _opened(path) as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            where = f"{name}, line {number}"
-            try:
-                content = json.loads(line)
-            except ValueError as error:
-                raise UserError(f"{where} is no JSON: {error}.") from error
-            if not isinstance(content, dict):
-                raise UserError(f'{where}: give an object like {{"path": "a.wav"}}.')
-            if number == 1:
-                is_lhotse = "path" not in content and ("sources" in content or "type" in content)
-            yield _of_lhotse(content, where) if is_lhotse else _entry(content, where)
-
-
-def _opened(path: Path) -> IO[str]:
-    return gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8-sig")
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        where = f"{name}, line {number}"
+        try:
+            content = json.loads(line)
+        except ValueError as error:
+            raise UserError(f"{where} is no JSON: {error}.") from error
+        if not isinstance(content, dict):
+            raise UserError(f'{where}: give an object like {{"path": "a.wav"}}.')
+        if number == 1:
+            is_lhotse = "path" not in content and ("sources" in content or "type" in content)
+        yield _of_lhotse(content, where) if is_lhotse else _entry(content, where)
 
 
 def _entry(content: Mapping[str, Any], where: str) -> Entry:
     path, split = content.get("path"), content.get("split")
-    if not isinstance(path, str) or not path:
+    if not isinstance(path, str) or not path or "\0" in path:
         raise UserError(f"{where}: no path.")
     if split is not None and split not in SPLITS:
         raise UserError(f"{where}: split={split}; allowed are {', '.join(SPLITS)}, or nothing.")
     start, duration = (_seconds(content.get(key), key, where) for key in ("start", "duration"))
     labels = {key: value for key, value in content.items() if key not in _NO_LABELS}
-    return Entry(Piece(path, start or 0.0, duration), split, labels)
+    num_samples = None if duration is None else round(duration * SAMPLE_RATE_HZ)
+    return Entry(Piece(path, start or 0.0, duration), split, labels, num_samples)
 
 
 def _seconds(value: Any, key: str, where: str) -> float | None:
@@ -181,17 +221,19 @@ def _of_lhotse(content: dict[str, Any], where: str) -> Entry:
         raise UserError(f"{where}: transformed audio and single channels of several cannot be used; save them first.")
     labels: dict[str, Any] = {"id": item.id}
     piece = Piece(str(recording.sources[0].source))
+    num_samples = samples_at_16k(recording.num_samples, recording.sampling_rate)
     if isinstance(item, Recording):
-        return Entry(piece, None, labels)
+        return Entry(piece, None, labels, num_samples)
     if item.start > 0 or item.duration < recording.duration:
         piece = piece._replace(first_seconds=item.start, seconds=item.duration)
+        num_samples = round(item.duration * SAMPLE_RATE_HZ)
     texts = [supervision.text for supervision in item.supervisions if supervision.text]
     speakers = [supervision.speaker for supervision in item.supervisions if supervision.speaker]
     labels |= {"text": " ".join(texts) or None, "speaker": speakers[0] if speakers else None}
     split = (item.custom or {}).get("split")
     if split is not None and split not in SPLITS:
         raise UserError(f"{where}: split={split}; allowed are {', '.join(SPLITS)}, or nothing.")
-    return Entry(piece, split, labels)
+    return Entry(piece, split, labels, num_samples)
 
 
 def _relative(root: Path, path: str) -> str:

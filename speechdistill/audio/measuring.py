@@ -1,5 +1,6 @@
 """From names of files to a Table: every file is decoded or at least opened, and what cannot be used left out."""
 
+import itertools
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,15 +11,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from speechdistill.audio.reading import UnreadableAudioError, length_by_decoding, length_by_header
+from speechdistill.audio.pieces import chunks
+from speechdistill.audio.reading import SLACK_SAMPLES, UnreadableAudioError, length_by_decoding, length_by_header
 from speechdistill.audio.table import Skipped, Table
+from speechdistill.audio.tar_member import TarMember
 from speechdistill.errors import UserError
 from speechdistill.frames import SAMPLE_RATE_HZ
 
 # Up to here a corpus is decoded whole before it is used: about a minute for 50 hours and core.
 DECODE_UP_TO_HOURS = 100.0
-# What the end of a piece may lie behind the end of its file: a matter of rounding in somebody's list.
-_SLACK_SAMPLES = 160
 
 
 class Piece(NamedTuple):
@@ -83,7 +84,7 @@ def measured_table(
             continue
         first = round(piece.first_seconds * SAMPLE_RATE_HZ)
         samples = length - first if piece.seconds is None else round(piece.seconds * SAMPLE_RATE_HZ)
-        if (missing := first + samples - length) > _SLACK_SAMPLES or first > length:
+        if (missing := first + samples - length) > SLACK_SAMPLES or first > length:
             beyond = max(missing, first - length) / SAMPLE_RATE_HZ
             reason = f"ends {beyond:.3f} s before the piece that begins at {piece.first_seconds:g} s does"
             skipped.append(Skipped(piece.path, reason))
@@ -94,10 +95,7 @@ def measured_table(
     if len(skipped) > limits.max_skipped_share * len(pieces):
         raise UserError(too_many_skipped(skipped, len(pieces), limits.max_skipped_share))
     if not kept:
-        raise UserError(
-            f"data.root={root} has {len(too_short)} readable recordings, none of them as long as "
-            f"data.min_seconds={limits.min_seconds:g}. Lower data.min_seconds or choose another folder."
-        )
+        raise none_long_enough(root, len(too_short), limits)
     rows, firsts, samples_of = np.array(kept, dtype=np.int64).T
     return Table(
         root=root,
@@ -116,16 +114,11 @@ def _file_lengths(root: Path, paths: Iterable[str], limits: Limits) -> dict[str,
     names = list(paths)
     with ThreadPoolExecutor(limits.num_workers or os.cpu_count() or 1) as pool:
 
-        def measure(length: Callable[[Path], int], what: str) -> list[int | str]:
-            def one(path: str) -> int | str:
-                try:
-                    return length(root / path)
-                except UnreadableAudioError as error:
-                    return str(error)
-
-            bar = tqdm(
-                pool.map(one, names), total=len(names), desc=what, unit="file", disable=not limits.progress, delay=1
-            )
+        def measure(length: Callable[[Path | TarMember], int], what: str) -> list[int | str]:
+            # A future takes a kilobyte: not one for every file of a large corpus at once.
+            parts = (pool.map(lambda name: length_or_reason(length, root / name), names[c]) for c in chunks(len(names)))
+            found = itertools.chain.from_iterable(parts)
+            bar = tqdm(found, desc=what, total=len(names), unit="file", disable=not limits.progress, delay=1)
             return list(bar)
 
         lengths = measure(length_by_header, "reading headers")
@@ -133,6 +126,22 @@ def _file_lengths(root: Path, paths: Iterable[str], limits: Limits) -> dict[str,
         if hours <= DECODE_UP_TO_HOURS:
             lengths = measure(length_by_decoding, "checking every file")
     return dict(zip(names, lengths, strict=True))
+
+
+def length_or_reason(length: Callable[[Path | TarMember], int], path: Path | TarMember) -> int | str:
+    """Samples of a recording at 16 kHz by the function `length`, or why it cannot be read."""
+    try:
+        return length(path)
+    except UnreadableAudioError as error:
+        return str(error)
+
+
+def none_long_enough(root: Path, count: int, limits: Limits) -> UserError:
+    """The error for a corpus of nothing but so many short recordings."""
+    return UserError(
+        f"data.root={root} has {count} readable recordings, none of them as long as "
+        f"data.min_seconds={limits.min_seconds:g}. Lower data.min_seconds or choose another folder."
+    )
 
 
 def too_many_skipped(skipped: Sequence[Skipped], total: int, max_skipped_share: float) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from speechdistill.audio.hashing import place
-from speechdistill.audio.table import Skipped, Table
+from speechdistill.audio.table import Members, Skipped, Table
 from speechdistill.errors import UserError
 
 
@@ -35,7 +35,9 @@ def mixed_corpus(corpora: Sequence[Mapping[str, Any]], load: Callable[[Mapping[s
             raise UserError(f"data.corpora, number {number}: weight={weight}; give a number above 0.")
         table = load({key: value for key, value in corpus.items() if key != "weight"})
         tables.append(table)
-        shares = np.array([place(f"weight {path}") for path in table.paths]) < weight - int(weight)
+        shares = np.fromiter((place(f"weight {path}") for path in table.paths), np.float64, len(table)) < weight - int(
+            weight
+        )
         repeats.append(np.where(table.splits == "train", int(weight) + shares, 1))
     root = Path(os.path.commonpath([table.root for table in tables]))
     prefixes = [table.root.relative_to(root) for table in tables]
@@ -63,6 +65,7 @@ def mixed_corpus(corpora: Sequence[Mapping[str, Any]], load: Callable[[Mapping[s
         ),
         first_samples=_first_samples(tables),
         repeats=times if (times != 1).any() else None,
+        members=_members(tables, prefixes),
     )
 
 
@@ -71,3 +74,22 @@ def _first_samples(tables: Sequence[Table]) -> np.ndarray | None:
         return None
     none = [np.zeros(len(table), np.int64) if table.first_samples is None else table.first_samples for table in tables]
     return np.concatenate(none)
+
+
+def _members(tables: Sequence[Table], prefixes: Sequence[Path]) -> Members | None:
+    if all(table.members is None for table in tables):
+        return None
+    shards: list[str] = []
+    shard_bytes: list[int] = []
+    columns = []
+    for table, prefix in zip(tables, prefixes, strict=True):
+        if (members := table.members) is None:
+            columns.append(np.broadcast_to([[-1], [0], [0]], (3, len(table))))
+            continue
+        numbers = np.asarray(members.numbers)
+        columns.append(
+            np.stack([np.where(numbers < 0, -1, numbers + len(shards)), members.first_bytes, members.num_bytes])
+        )
+        shards += [(prefix / shard).as_posix() for shard in members.shards]
+        shard_bytes += members.shard_bytes
+    return Members(tuple(shards), tuple(shard_bytes), *np.concatenate(columns, axis=1))

@@ -3,12 +3,15 @@
 import math
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import soundfile
 import soxr
 
+from speechdistill.audio.tar_member import TarMember
 from speechdistill.frames import SAMPLE_RATE_HZ
 
 # What libsndfile decodes and people keep speech in.
@@ -16,6 +19,8 @@ AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3")
 # Formats that libsndfile cannot enter in the middle to the exact sample.
 _SEQUENTIAL_FORMATS = ("MP3", "OGG", "MPEG")
 _BLOCK_FRAMES = 1 << 18
+# What the end of a piece may lie behind the end of its file: a matter of rounding in somebody's list.
+SLACK_SAMPLES = 160
 # Audio on both sides of a piece that the resampling filter may look at.
 _MARGIN_SAMPLES = 1600
 
@@ -29,7 +34,7 @@ def samples_at_16k(num_native: int, native_hz: int) -> int:
     return num_native * SAMPLE_RATE_HZ // native_hz
 
 
-def length_by_decoding(path: Path) -> int:
+def length_by_decoding(path: Path | TarMember) -> int:
     """Decode a file from end to end, because headers lie.
 
     Returns:
@@ -39,7 +44,7 @@ def length_by_decoding(path: Path) -> int:
         UnreadableAudioError: it cannot be decoded, ends before its header says, or holds values that are not finite.
     """
     try:
-        with soundfile.SoundFile(_name(path)) as file:
+        with _opened(path) as file:
             decoded, finite = 0, True
             while len(block := file.read(_BLOCK_FRAMES, dtype="float32", always_2d=True)):
                 decoded += len(block)
@@ -55,24 +60,24 @@ def length_by_decoding(path: Path) -> int:
     return samples_at_16k(decoded, native_hz)
 
 
-def length_by_header(path: Path) -> int:
+def length_by_header(path: Path | TarMember) -> int:
     """Samples at 16 kHz by the file's header alone.
 
     Raises:
         UnreadableAudioError: the header cannot be read.
     """
     try:
-        info = soundfile.info(_name(path))
+        with _opened(path) as file:
+            return samples_at_16k(file.frames, file.samplerate)
     except (soundfile.LibsndfileError, RuntimeError, OSError) as error:
         raise UnreadableAudioError(_reason(error)) from error
-    return samples_at_16k(info.frames, info.samplerate)
 
 
-def read_waveform(path: Path, first_sample: int = 0, num_samples: int | None = None) -> np.ndarray:
+def read_waveform(path: Path | TarMember, first_sample: int = 0, num_samples: int | None = None) -> np.ndarray:
     """Read a piece of a recording, mixed down to mono and resampled to 16 kHz.
 
     Args:
-        path: the file.
+        path: the file, or a member of a tar shard.
         first_sample: where the piece begins, counted at 16 kHz.
         num_samples: its length at 16 kHz; None reads to the end.
 
@@ -83,7 +88,7 @@ def read_waveform(path: Path, first_sample: int = 0, num_samples: int | None = N
         UnreadableAudioError: it cannot be decoded, or the piece lies beyond its end.
     """
     try:
-        with soundfile.SoundFile(_name(path)) as file:
+        with _opened(path) as file:
             native_hz = file.samplerate
             begin, skip = _native_begin(first_sample, native_hz)
             count = -1
@@ -103,8 +108,7 @@ def read_waveform(path: Path, first_sample: int = 0, num_samples: int | None = N
     waveform = waveform[skip:] if num_samples is None else waveform[skip : skip + num_samples]
     if num_samples is not None and len(waveform) < num_samples:
         missing = num_samples - len(waveform)
-        # The last sample of a resampled file is a matter of rounding; more than that is a damaged file.
-        if missing > 2:
+        if missing > SLACK_SAMPLES:
             raise UnreadableAudioError(f"ends {missing} samples (at 16 kHz) before its header says")
         waveform = np.pad(waveform, (0, missing))
     if not np.isfinite(waveform).all():
@@ -112,9 +116,15 @@ def read_waveform(path: Path, first_sample: int = 0, num_samples: int | None = N
     return np.ascontiguousarray(waveform, dtype=np.float32)
 
 
-def _name(path: Path) -> str | bytes:
-    """As bytes where the file system takes them, because names need not be UTF-8."""
-    return str(path) if sys.platform == "win32" else os.fsencode(path)
+@contextmanager
+def _opened(path: Path | TarMember) -> Iterator[soundfile.SoundFile]:
+    if isinstance(path, TarMember):
+        with path.open() as content, soundfile.SoundFile(content) as file:
+            yield file
+    else:
+        # As bytes where the file system takes them, because names need not be UTF-8.
+        with soundfile.SoundFile(str(path) if sys.platform == "win32" else os.fsencode(path)) as file:
+            yield file
 
 
 def _native_begin(first_sample: int, native_hz: int) -> tuple[int, int]:

@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from speechdistill.audio.columns import Picked, Rows, RowsKept
+from speechdistill.audio.tar_member import TarMember
 from speechdistill.frames import SAMPLE_RATE_HZ
 
 SPLITS = ("train", "val", "test")
@@ -20,20 +22,41 @@ class Skipped:
     reason: str
 
 
+class Members(NamedTuple):
+    """Where the recordings of a table lie in tar shards.
+
+    Attributes:
+        shards: the archives, relative to the table's root.
+        shard_bytes: their lengths, by which a changed one is noticed.
+        numbers: (rows,) int32, the place in `shards` of each recording's archive; -1 = it is a file of its own.
+        first_bytes: (rows,) int64, where its content begins there.
+        num_bytes: (rows,) int64, the length of its content.
+    """
+
+    shards: tuple[str, ...]
+    shard_bytes: tuple[int, ...]
+    numbers: Sequence[int] | np.ndarray
+    first_bytes: Sequence[int] | np.ndarray
+    num_bytes: Sequence[int] | np.ndarray
+
+
 @dataclass(frozen=True)
 class Table:
     """Recordings of one corpus, or of one split of it.
 
+    A corpus may have ten million rows: columns that are not numbers are sequences that look a value up when asked for.
+
     Attributes:
         root: folder that `paths` are relative to.
         paths: one path for each row, with forward slashes, relative to `root`.
-        num_samples: (rows,) int64, length of each recording counted at 16 kHz.
+        num_samples: (rows,) integers, length of each recording counted at 16 kHz.
         splits: (rows,) "train", "val" or "test".
         labels: further columns by name (transcript, speaker, intent, slots, phones ...), one value for each row.
         skipped: damaged or unreadable files, left out.
         too_short: files left out because they are shorter than `data.min_seconds`.
-        first_samples: (rows,) int64, where in its file each recording begins, counted at 16 kHz; None = all at 0.
-        repeats: (rows,) int64, how often an epoch takes each recording of the training split; None = once.
+        first_samples: (rows,) integers, where in its file each recording begins, counted at 16 kHz; None = all at 0.
+        repeats: (rows,) integers, how often an epoch takes each recording of the training split; None = once.
+        members: where in tar shards the recordings lie; None = each path is a file.
     """
 
     root: Path
@@ -42,9 +65,10 @@ class Table:
     splits: np.ndarray
     labels: dict[str, Sequence[Any]] = field(default_factory=dict)
     skipped: tuple[Skipped, ...] = ()
-    too_short: tuple[str, ...] = ()
-    first_samples: np.ndarray | None = None
+    too_short: Sequence[str] = ()
+    first_samples: Sequence[int] | np.ndarray | None = None
     repeats: np.ndarray | None = None
+    members: Members | None = None
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -54,9 +78,12 @@ class Table:
         """Hours of audio in all rows."""
         return float(self.num_samples.sum()) / SAMPLE_RATE_HZ / 3600
 
-    def path(self, row: int) -> Path:
-        """The file that the recording of a row lies in."""
-        return self.root / self.paths[row]
+    def path(self, row: int) -> Path | TarMember:
+        """The file, or the member of a tar shard, that the recording of a row lies in."""
+        members = self.members
+        if members is None or (number := int(members.numbers[row])) < 0:
+            return self.root / self.paths[row]
+        return TarMember(self.root / members.shards[number], int(members.first_bytes[row]), int(members.num_bytes[row]))
 
     def first_sample(self, row: int) -> int:
         """Where in its file the recording of a row begins."""
@@ -64,22 +91,39 @@ class Table:
 
     def select(self, split: str) -> "Table":
         """The rows of one split, in the same order; what was skipped is not carried over."""
-        return self.take(np.flatnonzero(self.splits == split))
+        kept = self.splits == split
+        samples = self.num_samples[kept]
+        splits = np.broadcast_to(np.array(split, self.splits.dtype), len(samples))
+        return self._picked(RowsKept(kept), samples, splits, None if self.repeats is None else self.repeats[kept])
 
     def take(self, rows: np.ndarray) -> "Table":
         """Some rows, in the order given; what was skipped is not carried over."""
-        return Table(
-            root=self.root,
-            paths=[self.paths[int(row)] for row in rows],
-            num_samples=self.num_samples[rows],
-            splits=self.splits[rows],
-            labels={name: [column[int(row)] for row in rows] for name, column in self.labels.items()},
-            first_samples=None if self.first_samples is None else self.first_samples[rows],
-            repeats=None if self.repeats is None else self.repeats[rows],
-        )
+        repeats = None if self.repeats is None else self.repeats[rows]
+        return self._picked(rows, self.num_samples[rows], self.splits[rows], repeats)
 
     def repeated(self) -> "Table":
         """The rows as often as an epoch takes them."""
         if self.repeats is None:
             return self
         return replace(self.take(np.repeat(np.arange(len(self)), self.repeats)), repeats=None)
+
+    def _picked(self, rows: Rows, num_samples: np.ndarray, splits: np.ndarray, repeats: np.ndarray | None) -> "Table":
+        def picked(column: Any) -> Picked[Any]:
+            return Picked(column, rows, len(num_samples))
+
+        return Table(
+            root=self.root,
+            paths=picked(self.paths),
+            num_samples=num_samples,
+            splits=splits,
+            labels={name: picked(column) for name, column in self.labels.items()},
+            first_samples=None if self.first_samples is None else picked(self.first_samples),
+            repeats=repeats,
+            members=None
+            if self.members is None
+            else self.members._replace(
+                numbers=picked(self.members.numbers),
+                first_bytes=picked(self.members.first_bytes),
+                num_bytes=picked(self.members.num_bytes),
+            ),
+        )

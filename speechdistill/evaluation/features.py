@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from speechdistill.audio.reading import UnreadableAudioError, read_waveform
+from speechdistill.audio.tar_member import TarMember
 from speechdistill.batch import WaveBatch
 from speechdistill.errors import UserError
 from speechdistill.frames import FRAME_STRIDE_SAMPLES, FRAME_WINDOW_SAMPLES, SAMPLE_RATE_HZ
@@ -95,7 +96,7 @@ def head_features(model: StudentForDistillation) -> Features:
     return features
 
 
-def read_recording(path: Path) -> Tensor:
+def read_recording(path: Path | TarMember) -> Tensor:
     """Read a recording at 16 kHz, (S,).
 
     Raises:

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from speechdistill.audio.demo import PHONES, phone_frames
 from speechdistill.audio.table import SPLITS, Table
+from speechdistill.audio.tar_member import TarMember
 from speechdistill.errors import UserError
 from speechdistill.evaluation.features import Features, read_recording
 from speechdistill.evaluation.softmax import fit_softmax
@@ -162,7 +163,7 @@ class UtteranceProbe:
     """
 
     title: str
-    paths: Sequence[Path]
+    paths: Sequence[Path | TarMember]
     labels: Sequence[str]
     folds: Callable[[int], list[Fold]]
     num_parts: int = 3

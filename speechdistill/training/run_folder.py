@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from speechdistill.audio.corpora import corpus_root, load_corpus
+from speechdistill.audio.shards import check_shards
 from speechdistill.audio.table import Table
 from speechdistill.audio.table_file import fingerprint, load_table, save_table
 from speechdistill.errors import UserError
@@ -17,7 +18,7 @@ from speechdistill.training.checkpointing import LAST, PREVIOUS
 from speechdistill.training.ranks import LEADER_VARIABLE, OUT_DIR_VARIABLE, Launch
 from speechdistill.whole_file import whole_file
 
-_RECORDINGS = "recordings.npz"
+_RECORDINGS = "recordings.safetensors"
 
 
 def open_run_folder(config: dict[str, Any], launch: Launch) -> Path:
@@ -92,4 +93,5 @@ def recordings(config: Mapping[str, Any], out_dir: Path, launch: Launch) -> Tabl
         return table
     if root is not None and not root.is_dir():
         raise UserError(f"data.root={root} does not exist. If the recordings have moved, say data.root=... to where.")
+    check_shards(saved)
     return saved

@@ -1,6 +1,7 @@
-"""The same corpus in LibriSpeech's layout, as a list and in a mix trains with the same losses."""
+"""The same corpus in LibriSpeech's layout, as a list, in a mix and in shards trains with the same losses."""
 
 import json
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -48,3 +49,28 @@ def test_a_list_trains_as_librispeech_does_and_goes_on_after_a_stop(
         data = summary_of(tmp_path / name)
         assert (data["files"], data["train_files"], data["val_files"]) == (10, 8, 2)
         assert data["hours"] == pytest.approx(hours, abs=1e-4)
+
+
+def test_shards_train_as_loose_files_do_and_go_on_after_they_have_moved(
+    tree: Path, teacher_folder: Path, tmp_path: Path, command: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [word for word in SMALL_RUN if not word.startswith("data.hours")]
+    words += [f"teacher.name={teacher_folder}", "trainer.max_steps=4"]
+    assert command(*words, "data=folder", f"data.root={tree}", f"out_dir={tmp_path / 'loose'}") == 0
+    (tmp_path / "shards").mkdir()
+    files = sorted(str(path.relative_to(tree)) for path in tree.rglob("*.flac"))
+    for number in range(2):
+        shard = tmp_path / "shards" / f"{number}.tar"
+        subprocess.run(["tar", "--format=pax", "-C", tree, "-cf", shard, *files[number::2]], check=True)
+    shards = ["data=shards", f"data.root={tmp_path / 'shards'}", "trainer.stop_after_steps=2"]
+    assert command(*words, *shards, f"out_dir={tmp_path / 'run'}") == 0
+    (tmp_path / "shards").rename(tmp_path / "moved")
+    again = [f"resume={tmp_path / 'run'}", f"data.root={tmp_path / 'moved'}", "trainer.stop_after_steps=null"]
+    assert command(*again, "data.num_workers=2") == 0
+    assert losses(tmp_path / "run") == losses(tmp_path / "loose")
+    assert summary_of(tmp_path / "run")["hours"] == summary_of(tmp_path / "loose")["hours"]
+    (tmp_path / "moved" / "1.tar").unlink()
+    (tmp_path / "run" / "summary.json").unlink()
+    capsys.readouterr()
+    assert command(*again) != 0
+    assert "1.tar is gone since the run began" in capsys.readouterr().err

@@ -1,5 +1,6 @@
 """The plan: a pure function that uses every recording once in an epoch."""
 
+import hashlib
 import itertools
 from collections import Counter
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 
 from speechdistill.audio.batch_plan import BatchPlan, MicroBatch, PlanSampler
+from speechdistill.audio.fixed_lengths import classes, fixed_lengths
 from speechdistill.errors import UserError
 from speechdistill.frames import num_frames
 
@@ -30,6 +32,10 @@ def plan_of(lengths: np.ndarray, seed: int = 0, **changes) -> BatchPlan:
     return BatchPlan(lengths, seed, **settings)
 
 
+def rounded_down(lengths: np.ndarray, allowed: np.ndarray) -> np.ndarray:
+    return allowed[classes(lengths, allowed)]
+
+
 def epoch(plan: BatchPlan, number: int = 0) -> list:
     return [plan[number * plan.per_epoch + i] for i in range(plan.per_epoch)]
 
@@ -38,6 +44,26 @@ def test_made_again_it_is_the_same():
     lengths = lengths_of(300)
     first, second = plan_of(lengths), plan_of(lengths.copy())
     assert [first[i] for i in range(3 * first.per_epoch)] == [second[i] for i in range(3 * first.per_epoch)]
+
+
+@pytest.mark.parametrize(
+    ("batching", "lengths", "changes", "expected"),
+    [
+        ("crop", lengths_of(3000), {}, "e06b49af0b30720b"),
+        ("pad", lengths_of(3000), {}, "d6c806071e004750"),
+        ("crop", np.append(lengths_of(500, 1, high=300.0), [7_000_001, HZ]), {}, "b754c43c4573257a"),
+        ("pad", np.append(lengths_of(500, 1, high=300.0), [7_000_001, HZ]), {}, "d4a4dc5ccb6bcc76"),
+        ("crop", lengths_of(777, 3), {"multiple_of": 6}, "ea978c017d3a74be"),
+    ],
+)
+def test_it_is_the_plan_that_it_has_always_been(batching, lengths, changes, expected):
+    # Runs that were stopped go on by it.
+    plan = plan_of(lengths, 7, batching=batching, **changes)
+    digest = hashlib.sha256()
+    for index in range(3 * plan.per_epoch):
+        digest.update(np.array(plan[index], dtype="<i8").tobytes() + np.int64(plan.num_frames(index)).tobytes())
+    assert digest.hexdigest()[:16] == expected
+    assert plan_of(lengths.astype(np.int32), 7, batching=batching, **changes)[5] == plan[5]
 
 
 def test_the_order_of_access_does_not_matter():
@@ -130,17 +156,15 @@ def test_cropping_keeps_97_percent_of_librispeech_like_audio():
 
 def test_the_fixed_lengths_lose_the_least():
     # Against all choices of 3 out of 8: small enough to try every one.
-    from speechdistill.audio.batch_plan import _fixed_lengths, _round_down
-
     random = np.random.default_rng(0)
     for _ in range(30):
         values = np.sort(random.choice(1000, 8, replace=False)) + 1
         lengths = random.choice(values, 200)
         lengths[:8] = values
-        chosen = _fixed_lengths(lengths, 3)
-        kept = _round_down(lengths, chosen).sum()
+        chosen = fixed_lengths(lengths, 3)
+        kept = rounded_down(lengths, chosen).sum()
         others = [np.array([values[0], *pair]) for pair in itertools.combinations(values[1:], 2)]
-        assert kept == max(_round_down(lengths, other).sum() for other in others)
+        assert kept == max(rounded_down(lengths, other).sum() for other in others)
 
 
 def test_few_lengths_are_kept_as_they_are():

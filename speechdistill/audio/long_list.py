@@ -1,0 +1,74 @@
+"""Lists of recordings that are too long to open every file, and say how long each is."""
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from speechdistill.audio.measuring import DECODE_UP_TO_HOURS, Limits, Piece, none_long_enough
+from speechdistill.audio.row_sorter import Row, RowSorter
+from speechdistill.audio.spool import TextSpool
+from speechdistill.audio.table import Table
+from speechdistill.frames import SAMPLE_RATE_HZ
+
+
+class Entry(NamedTuple):
+    """One line of a list: a recording, its split (None = not said), its labels, and its length, if the list says it."""
+
+    piece: Piece
+    split: str | None
+    labels: dict[str, Any]
+    num_samples: int | None
+
+
+def is_long(entries: Iterable[Entry]) -> bool:
+    """Whether a list has more than 100 hours and, up to there, says how long everything is."""
+    num_samples = 0
+    for entry in entries:
+        if entry.num_samples is None:
+            return False
+        num_samples += entry.num_samples
+        if num_samples > DECODE_UP_TO_HOURS * 3600 * SAMPLE_RATE_HZ:
+            return True
+    return False
+
+
+def long_list_table(entries: Iterable[Entry], root: Path, limits: Limits, folder: Path) -> Table | None:
+    """The table of a list that is believed: no file is opened, and what cannot be read is found out in training.
+
+    Args:
+        entries: the lines.
+        root: of their paths.
+        limits: what to leave out.
+        folder: where to work; what lies there is needed until the table is saved.
+
+    Returns:
+        The table, or None where a line does not say how long its recording is.
+
+    Raises:
+        UserError: no recording is long enough.
+    """
+    too_short = TextSpool(folder / "too short", os.fsdecode)
+    sorter = RowSorter(folder, limits.progress)
+    min_samples = round(limits.min_seconds * SAMPLE_RATE_HZ)
+    all_say = True
+
+    def rows() -> Iterator[Row]:
+        nonlocal all_say
+        for piece, split, labels, num_samples in entries:
+            if num_samples is None:
+                all_say = False
+                return
+            if num_samples < min_samples:
+                too_short.extend([os.fsencode(piece.path)])
+            else:
+                yield Row(piece.path, round(piece.first_seconds * SAMPLE_RATE_HZ), num_samples, split, labels)
+
+    sorter.add(rows())
+    if not all_say:
+        return None
+    table = replace(sorter.table(root), too_short=too_short.mapped())
+    if not len(table):
+        raise none_long_enough(root, len(table.too_short), limits)
+    return table

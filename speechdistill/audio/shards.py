@@ -1,0 +1,128 @@
+"""A corpus in uncompressed tar archives, each recording read at its own place."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from speechdistill.audio.measuring import (
+    DECODE_UP_TO_HOURS,
+    Limits,
+    length_or_reason,
+    none_long_enough,
+    too_many_skipped,
+)
+from speechdistill.audio.reading import AUDIO_SUFFIXES, length_by_decoding, length_by_header
+from speechdistill.audio.row_sorter import Row, RowSorter
+from speechdistill.audio.table import Members, Skipped, Table
+from speechdistill.audio.table_index import TableIndex
+from speechdistill.audio.tar_member import TarMember
+from speechdistill.audio.tar_shards import find_shards, read_shard, shards_root
+from speechdistill.errors import UserError
+from speechdistill.frames import SAMPLE_RATE_HZ
+
+
+def shards_corpus(root: str | Path, limits: Limits | None = None) -> Table:
+    """The recordings in tar shards: wav, flac, ogg, opus and mp3 files, at any rate and with any number of channels.
+
+    The table is that of the unpacked shards: the same paths, order and splits, and so the same batches. It is made
+    once, and again when a shard has another size or time. Of several members with one name the last in a shard counts,
+    as for tar; a name that several shards hold is that of several recordings, and gets its shard's name in front.
+
+    Args:
+        root: a folder with *.tar files, also in its subfolders, or a pattern (data/part-*/*.tar).
+        limits: what to leave out; None = the defaults.
+
+    Raises:
+        UserError: no shards, compressed ones, no audio in them, none long enough, or too many damaged files.
+    """
+    limits = limits or Limits()
+    folder, shards = shards_root(root), find_shards(root)
+    settings = {"kind": "shards", "root": os.fspath(folder), "min_seconds": limits.min_seconds}
+    index = TableIndex(folder.name, folder, [folder / shard for shard in shards], settings)
+    if (table := index.find()) is None:
+        table = index.make(lambda work: _measured(folder, shards, limits, work))
+    assert table is not None
+    total = len(table) + len(table.skipped) + len(table.too_short)
+    if len(table.skipped) > limits.max_skipped_share * total:
+        raise UserError(too_many_skipped(table.skipped, total, limits.max_skipped_share))
+    if not total:
+        raise UserError(
+            f"data.root={root}: no audio in its {len(shards)} shards, looked for {', '.join(AUDIO_SUFFIXES)}."
+        )
+    if not len(table):
+        raise none_long_enough(folder, len(table.too_short), limits)
+    return table
+
+
+def check_shards(table: Table) -> None:
+    """Make sure that the shards of a table that was saved are still those that it was made from.
+
+    Raises:
+        UserError: one is gone, or has another length.
+    """
+    members = table.members or Members((), (), (), (), ())
+    for shard, size in zip(members.shards, members.shard_bytes, strict=True):
+        path = table.root / shard
+        if (found := path.stat().st_size if path.is_file() else None) != size:
+            now = "is gone" if found is None else f"has {found} bytes instead of {size}"
+            raise UserError(f"{path} {now} since the run began. Put it back, or begin a new run.")
+
+
+def _measured(folder: Path, shards: list[str], limits: Limits, work: Path) -> Table:
+    sizes = {shard: (folder / shard).stat().st_size for shard in shards}
+    measured = _Measured(folder, sizes, limits, work / "by header")
+    measured.read(length_by_header, "reading headers")
+    if measured.sorter.num_samples <= DECODE_UP_TO_HOURS * 3600 * SAMPLE_RATE_HZ:
+        measured = _Measured(folder, sizes, limits, work / "by decoding")
+        measured.read(length_by_decoding, "checking every file")
+    table = measured.sorter.table(folder, sizes)
+    return replace(table, skipped=tuple(measured.skipped), too_short=measured.too_short)
+
+
+class _Measured:
+    """What shards hold, sorted on disk.
+
+    Args:
+        folder: of the shards.
+        sizes: their names and lengths in bytes.
+        limits: what to leave out.
+        work: a folder to be made.
+    """
+
+    def __init__(self, folder: Path, sizes: dict[str, int], limits: Limits, work: Path) -> None:
+        work.mkdir()
+        self.sorter = RowSorter(work, limits.progress)
+        self.skipped: list[Skipped] = []
+        self.too_short: list[str] = []
+        self._folder = folder
+        self._sizes = sizes
+        self._limits = limits
+
+    def read(self, length: Callable[[Path | TarMember], int], what: str) -> None:
+        """Measure every member with `length`."""
+        shown = not self._limits.progress
+        with (
+            ThreadPoolExecutor(self._limits.num_workers or os.cpu_count() or 1) as pool,
+            tqdm(desc=what, total=sum(self._sizes.values()), unit="B", unit_scale=True, disable=shown, delay=1) as bar,
+        ):
+            self.sorter.add(self._rows(lambda members: pool.map(partial(length_or_reason, length), members), bar))
+
+    def _rows(self, lengths: Callable[[Iterable[TarMember]], Iterable[int | str]], bar: Any) -> Iterator[Row]:
+        min_samples = round(self._limits.min_seconds * SAMPLE_RATE_HZ)
+        for number, (shard, size) in enumerate(self._sizes.items()):
+            members, damaged = read_shard(self._folder, shard)
+            self.skipped += damaged
+            for (name, member), found in zip(members.items(), lengths(members.values()), strict=True):
+                if isinstance(found, str):
+                    self.skipped.append(Skipped(f"{shard}/{name}", found))
+                elif found < min_samples:
+                    self.too_short.append(f"{shard}/{name}")
+                else:
+                    yield Row(name, 0, found, member=(number, member.first_byte, member.num_bytes))
+            bar.update(size)
