@@ -43,6 +43,20 @@ class MicroBatch(NamedTuple):
     weight: float = 1.0
 
 
+class Pieces(NamedTuple):
+    """What micro-batches are cut from: whole recordings, and the equal parts of very long ones.
+
+    Attributes:
+        rows: (P,) int64, ascending: of which recording.
+        begins: (P,) int64, its first sample, a multiple of 320.
+        sizes: (P,) int64, its samples.
+    """
+
+    rows: np.ndarray
+    begins: np.ndarray
+    sizes: np.ndarray
+
+
 class BatchPlan(Sequence[list[Segment]]):
     """Endless list of micro-batches over recordings of given lengths.
 
@@ -78,7 +92,7 @@ class BatchPlan(Sequence[list[Segment]]):
         _check_settings(batch_seconds, max_utterances, max_seconds, batching)
         self.seed = seed
         max_samples = round(max_seconds * SAMPLE_RATE_HZ)
-        self._rows, self._begins, self._sizes = _pieces(np.asarray(num_samples, dtype=np.int64), max_samples)
+        self._rows, self._begins, self._sizes = pieces(np.asarray(num_samples, dtype=np.int64), max_samples)
         capped = np.minimum(self._sizes, max_samples)
         self._lengths = _round_down(capped, _fixed_lengths(capped, _NUM_LENGTHS)) if batching == "crop" else capped
         self._crops = batching == "crop"
@@ -191,15 +205,20 @@ def _check_settings(batch_seconds: float, max_utterances: int, max_seconds: floa
         raise UserError(f"data.max_utterances={max_utterances} must be 1 or more.")
 
 
-def _pieces(num_samples: np.ndarray, max_samples: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(row, first sample, length) of each piece: whole recordings, and equal parts of very long ones."""
+def pieces(num_samples: np.ndarray, max_samples: int) -> Pieces:
+    """Divide recordings of more than a minute into equal parts.
+
+    Args:
+        num_samples: (rows,) length of each recording.
+        max_samples: length of a part, at most.
+    """
     is_long = num_samples > max(_LONG_RECORDING_SECONDS * SAMPLE_RATE_HZ, max_samples)
     parts = np.where(is_long, -(-num_samples // max_samples), 1)
     rows = np.repeat(np.arange(len(num_samples)), parts)
     number = np.arange(len(rows)) - np.repeat(np.cumsum(parts) - parts, parts)
     sizes = num_samples // parts // FRAME_STRIDE_SAMPLES * FRAME_STRIDE_SAMPLES
     sizes = np.where(is_long, sizes, num_samples)
-    return rows, number * sizes[rows], sizes[rows]
+    return Pieces(rows, number * sizes[rows], sizes[rows])
 
 
 def _fixed_lengths(lengths: np.ndarray, count: int) -> np.ndarray:
