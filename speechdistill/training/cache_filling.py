@@ -3,6 +3,7 @@
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from signal import Signals
 
 import torch
@@ -24,7 +25,7 @@ from speechdistill.training.teacher_cache import TeacherCache, unwritable_is_an_
 _LINE_EVERY_SECONDS = 15.0  # where there is no terminal
 
 
-class FillingStopped(Exception):
+class FillingStoppedError(Exception):
     """A signal came while the cache was being filled; what is whole stays.
 
     Attributes:
@@ -59,7 +60,7 @@ class CacheFilling(Callback):
 
         Raises:
             UserError: the disk is full, audio is gone, or the processes do not see one folder.
-            FillingStopped: somebody asked for it.
+            FillingStoppedError: somebody asked for it.
         """
         data = trainer.datamodule  # type: ignore[attr-defined]  # Lightning's own, without a type
         assert isinstance(data, SpeechData)
@@ -101,13 +102,11 @@ class CacheFilling(Callback):
             while (answer := self.agreement.highest(self.stop.received or int(bool(remaining)))) == 1:
                 if remaining:
                     shard = remaining.popleft()
-                    try:
+                    with suppress(_BrokenOffError):
                         targets.write(shard, (next(made) for _ in targets.segments(shard)))
-                    except _Broken:
-                        pass
         if answer > 1:
             self.stop.signal = Signals(answer)
-            raise FillingStopped(self.stop.signal, self.cache)
+            raise FillingStoppedError(self.stop.signal, self.cache)
 
     def _made(
         self,
@@ -120,7 +119,7 @@ class CacheFilling(Callback):
         failed: dict[int, str] = {}
         for batch in batches:
             if self.stop.received:
-                raise _Broken
+                raise _BrokenOffError
             count(batch.waveforms.shape[1] / SAMPLE_RATE_HZ)
             failed.update(batch.failed)
             if len(failed) > module.max_failed:
@@ -142,5 +141,5 @@ class CacheFilling(Callback):
                 yield target
 
 
-class _Broken(Exception):
+class _BrokenOffError(Exception):
     """Leaves the shard in hand."""

@@ -86,7 +86,7 @@ def fit(
         cache: filled before the first step.
 
     Raises:
-        FillingStopped: a signal came while the cache was being filled.
+        FillingStoppedError: a signal came while the cache was being filled.
         UserError: out of memory, a loss that is not a number, or audio that is gone.
     """
     _quiet()

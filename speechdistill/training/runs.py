@@ -26,7 +26,7 @@ from speechdistill.models.derive import copy_from_teacher, derive_config, studen
 from speechdistill.models.student import StudentForDistillation
 from speechdistill.objectives.objective import build_objective
 from speechdistill.teachers.load import Teacher, load_teacher
-from speechdistill.training.cache_filling import FillingStopped
+from speechdistill.training.cache_filling import FillingStoppedError
 from speechdistill.training.checkpointing import check_batches_per_step, done_steps, newest_checkpoint
 from speechdistill.training.distillation import DistillationModule
 from speechdistill.training.distributed import end_with_leader
@@ -132,7 +132,7 @@ def _run(
             wandb_config=config,
             cache=cache,
         )
-    except FillingStopped as stopped:
+    except FillingStoppedError as stopped:
         if launch.is_leader:
             print(f"{stopped}\ngo on with {f'resume={out_dir}' if resume_from else 'the same command'}")
         return 128 + stopped.signal if launch.is_leader else 0

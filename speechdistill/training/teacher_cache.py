@@ -105,12 +105,18 @@ class TeacherCache:
                 raise UserError(f"teacher.cache={self.folder} holds targets without {_HEADER}: delete the folder.")
             if chosen is None:
                 chosen = pieces_within(self._pieces, *self._shape, _USABLE_SHARE * self.free_bytes)
+            if not chosen:
+                raise UserError(
+                    f"teacher.cache={self.folder} with {_gb(self.free_bytes)} free and teacher.cache_gb="
+                    f"{'null' if budget_gb is None else budget_gb} has no room for one recording; all of them take "
+                    f"{_gb(self.needed_bytes)}."
+                )
             self._use({"shard bytes": SHARD_BYTES, "stored pieces": chosen})
         missing = self.missing_bytes()
-        if not self.targets.num_stored or missing > self.free_bytes:
+        if missing > self.free_bytes:
             raise UserError(
-                f"teacher.cache={self.folder}: {_gb(self.free_bytes)} are free, and {_gb(missing or self.needed_bytes)} "
-                "are needed. Make room, choose another disk, or store a part: teacher.cache_gb=..."
+                f"teacher.cache={self.folder}: {_gb(missing)} have still to be written, and {_gb(self.free_bytes)} are "
+                "free. Make room, choose another disk, or store a part in a new folder: teacher.cache_gb=..."
             )
         return self.targets.num_bytes / _GB
 
@@ -155,8 +161,8 @@ class TeacherCache:
         """What there is and what is needed, for people."""
         count, width = self._shape
         whole = (
-            f"cache    {_gb(self.needed_bytes)} for {self.recordings.hours:.2f} h ({count} x {width} numbers of 2 bytes "
-            f"at {FRAME_RATE_HZ:g} frames/s), {_gb(self.free_bytes)} free in {self.folder}"
+            f"cache    {_gb(self.needed_bytes)} for {self.recordings.hours:.2f} h ({count} x {width} numbers of 2 "
+            f"bytes at {FRAME_RATE_HZ:g} frames/s), {_gb(self.free_bytes)} free in {self.folder}"
         )
         part = ""
         if self.targets.num_stored < len(self._frames):
