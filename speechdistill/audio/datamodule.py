@@ -34,21 +34,24 @@ class MicroBatchDataset(Dataset[WaveBatch]):
     def __getitem__(self, micro_batch: MicroBatch) -> WaveBatch:
         """The waveforms of a micro-batch; what could not be read is left out and reported."""
         good: list[tuple[Segment, np.ndarray]] = []
+        held: dict[Segment, Tensor] = {}
         failed: list[tuple[int, str]] = []
         for segment in micro_batch.segments:
             try:
                 path = self.table.path(segment.row)
                 first_sample = self.table.first_sample(segment.row) + segment.first_sample
-                good.append((segment, read_waveform(path, first_sample, segment.num_samples)))
+                audio = read_waveform(path, first_sample, segment.num_samples)
+                target = None if self.targets is None else self.targets.read(segment)
             except UnreadableAudioError as error:
                 failed.append((segment.row, str(error)))
-        if good and self.targets is not None:
-            held = {segment: target for segment, _ in good if (target := self.targets.read(segment)) is not None}
+                continue
+            good.append((segment, audio))
+            if target is not None:
+                held[segment] = target
+        if good:
             good.sort(key=lambda item: item[0] not in held)  # rows without stored targets go behind the others
             batch = _stack(good, failed, micro_batch.weight)
             return batch._replace(targets=_stack_targets(list(held.values()), num_frames(batch.waveforms.shape[1])))
-        if good:
-            return _stack(good, failed, micro_batch.weight)
         longest = max(micro_batch.segments, key=lambda segment: segment.num_samples)
         return _stack([(longest, np.zeros(longest.num_samples, np.float32))], failed, weight=0.0)
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from speechdistill.audio.batch_plan import Pieces, Segment
+from speechdistill.audio.reading import UnreadableAudioError
 from speechdistill.batch import WaveBatch
 from speechdistill.frames import FRAME_STRIDE_SAMPLES, num_frames
 from speechdistill.whole_file import whole_file
@@ -134,6 +135,9 @@ class StoredTargets:
 
         Returns:
             (N, T, D) bfloat16, or None where nothing is stored.
+
+        Raises:
+            UnreadableAudioError: its file has gone, or is cut off.
         """
         row = segment.row if self._recordings is None else int(self._recordings[segment.row])
         piece = int(self._first_of_row[row])
@@ -144,8 +148,11 @@ class StoredTargets:
         shard = int(self._shard_of[piece])
         first_frame += int(self._starts[piece] - self._starts[self._first_pieces[shard]])
         shape = (num_frames(segment.num_samples), self.count, self.width)
-        # "c": private pages, which nobody writes to; torch warns of arrays that could not be written to.
-        numbers = np.memmap(self.path(shard), np.int16, "c", first_frame * self._frame_bytes, shape)
+        try:
+            # "c": private pages, which nobody writes to; torch warns of arrays that could not be written to.
+            numbers = np.memmap(self.path(shard), np.int16, "c", first_frame * self._frame_bytes, shape)
+        except (OSError, ValueError) as error:
+            raise UnreadableAudioError(f"its targets in {self.path(shard)}: {error}") from error
         target = torch.from_numpy(numbers).view(torch.bfloat16).transpose(0, 1)
         return None if bool(target[0, 0, 0].isnan()) else target
 

@@ -97,8 +97,8 @@ class TeacherCache:
             if chosen not in (None, self.targets.num_stored):
                 raise UserError(
                     f"teacher.cache_gb={budget_gb:g}: {self.folder} holds {_gb(self.targets.num_bytes)}, of "
-                    f"{100 * self.targets.share:.1f} % of the audio, and stays like that. Leave teacher.cache_gb out, "
-                    "or give another folder."
+                    f"{100 * self.targets.share:.1f} % of the audio, and stays like that. Give another folder, or, "
+                    "in a new run, leave teacher.cache_gb out."
                 )
         else:
             if any(self.folder.glob("targets_*.bin")):
@@ -145,7 +145,9 @@ class TeacherCache:
                 "must all see this folder; else delete it."
             ) from error
         if different:
-            apart = "; ".join(f"{name} is {header[name]} there and {self.about[name]} here" for name in different)
+            apart = "; ".join(
+                f"{name} is {_shown(header[name])} there and {_shown(self.about[name])} here" for name in different
+            )
             raise UserError(
                 f"teacher.cache={self.folder} holds other targets: {apart}. Give another folder, or delete this one."
             )
@@ -254,6 +256,11 @@ def _same(name: str, here: Any, there: Any) -> bool:
     if name == "loudness":  # decoders differ in the last bits
         return len(here) == len(there) and all(map(lambda a, b: math.isclose(a, b, rel_tol=0.01), here, there))
     return bool(here == there)
+
+
+def _shown(value: Any) -> str:
+    """A hash by its beginning, as everywhere."""
+    return value[:12] if isinstance(value, str) and len(value) == 64 else str(value)
 
 
 def _gb(size: float) -> str:
