@@ -101,7 +101,7 @@ def _run(
 
     table = recordings(config, out_dir, launch)
     torch.manual_seed(config["seed"])
-    data = _speech_data(config, table)
+    data = speech_data(config, table)
     job = prepare(config, data)
     job.module.max_failed = config["data"]["max_skipped_share"] * len(data.train_table)
     about = {
@@ -155,7 +155,7 @@ def _dry_run(config: dict[str, Any], prepare: Callable[[dict[str, Any], SpeechDa
     settings = config["trainer"]
     table = load_corpus(config["data"])
     torch.manual_seed(config["seed"])
-    data = _speech_data(config, table)
+    data = speech_data(config, table)
     job = prepare(config, data)
     cache = teacher_cache(config, data, job.module, launch.is_leader)
     out_dir = Path(config["out_dir"] or f"runs/{config['recipe']}/<time>").expanduser()
@@ -329,7 +329,8 @@ def _teacher_dtype(teacher: Mapping[str, Any], settings: Mapping[str, Any]) -> t
     return _DTYPES[name]
 
 
-def _speech_data(config: Mapping[str, Any], table: Table) -> SpeechData:
+def speech_data(config: Mapping[str, Any], table: Table) -> SpeechData:
+    """Batches of a table as a run's configuration wants them."""
     data, settings = config["data"], config["trainer"]
     return SpeechData(
         table,
