@@ -85,7 +85,8 @@ class CacheFilling(Callback):
         targets = self.cache.targets
         audio = MicroBatchDataset(self.cache.recordings)
         segments = [segment for shard in shards for segment in targets.segments(shard)]
-        batches = iter(batch_loader(audio, [MicroBatch([segment]) for segment in segments], num_workers))
+        alone = [MicroBatch([segment]) for segment in segments]
+        batches = iter(batch_loader(audio, alone, min(num_workers, len(alone))))
         remaining = deque(shards)
         on_terminal = sys.stderr.isatty()
         with tqdm(

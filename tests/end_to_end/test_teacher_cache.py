@@ -129,17 +129,18 @@ def test_where_no_crop_is_shorter_than_its_recording_the_losses_are_the_live_one
     corpus = tmp_path / "corpus"
     corpus.mkdir()
     random = np.random.default_rng(0)
-    for number in range(24):  # two lengths: no batch crops
-        audio = random.uniform(-0.3, 0.3, 16_000 * (1 + number % 2))
-        soundfile.write(corpus / f"{number:02d}.wav", audio, 16_000)
+    for number in range(24):  # of one length: no batch crops
+        soundfile.write(corpus / f"{number:02d}.wav", random.uniform(-0.3, 0.3, 24_000), 16_000)
     words = [word for word in small_run if not word.startswith("data.hours")]
     words += ["data=folder", f"data.root={corpus}", *MATHEMATICS, f"trainer.precision={precision}"]
     assert command(*words, f"out_dir={tmp_path / 'live'}") == 0
     assert command(*words, f"out_dir={tmp_path / 'cached'}", f"teacher.cache={tmp_path / 'cache'}") == 0
     live, stored = numbers(tmp_path / "live"), numbers(tmp_path / "cached")
-    apart = max(abs(one / other - 1) for one, other in zip(live, stored, strict=True))
-    print(f"\n{precision}: losses apart by {apart:.1e}")
-    assert 0 < apart < (1e-3 if precision == "32-true" else 1e-2)
+    apart = [abs(one / other - 1) for one, other in zip(live, stored, strict=True)]
+    print(f"\n{precision}: first losses apart by {apart[0]:.1e}, after that by up to {max(apart):.1e}")
+    # A teacher in bfloat16 has rounded already, and makes the same of a recording alone and in a batch, or nearly so.
+    assert max(apart) < (1e-4 if precision == "32-true" else 1e-3)
+    assert precision != "32-true" or apart[0] > 0
     validated = [numbers(tmp_path / name, "val/loss") for name in ("live", "cached")]
     assert validated[0] == pytest.approx(validated[1], rel=1e-2)
 
@@ -253,7 +254,7 @@ def test_what_a_kill_left_is_filled_by_two_processes(
             path.unlink()
     (cache / "targets_000001.bin").write_bytes(before["targets_000001.bin"][:-2])
     pair = start(*words, f"out_dir={tmp_path / 'pair'}", "trainer.devices=2", "trainer.stop_after_steps=1")
-    output, errors = pair.communicate(timeout=120)
+    output, errors = pair.communicate(timeout=300)
     assert pair.returncode == 0, errors
     assert "have to be made before the first step" in output
     assert contents(cache) == before
