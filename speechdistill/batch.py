@@ -17,6 +17,8 @@ class WaveBatch(NamedTuple):
         failed: recordings of the plan that could not be read and are therefore missing here, as (row, reason). Where
             nothing could be read the batch is silence of weight 0, because every rank has to take part in a step.
         weight: of the batch's mean loss in that of the optimizer step, see MicroBatch.
+        targets: (N, B', T, D) bfloat16, what the teacher's cache holds of the first B' <= B rows, N tensors for each
+            frame; None = of no row.
     """
 
     waveforms: Tensor
@@ -26,6 +28,7 @@ class WaveBatch(NamedTuple):
     is_padded: bool
     failed: tuple[tuple[int, str], ...] = ()
     weight: float = 1.0
+    targets: Tensor | None = None
 
 
 class Taps(NamedTuple):

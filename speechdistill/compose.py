@@ -20,6 +20,7 @@ from speechdistill.errors import UserError
 RESUMABLE_KEYS = (
     "data.num_workers",
     "data.root",
+    "teacher.cache",
     "trainer.accumulate",
     "trainer.checkpoint_every_minutes",
     "trainer.checkpoint_every_steps",
@@ -38,6 +39,7 @@ _MINIMUMS = {
     "data.min_seconds": 0,
     "data.num_workers": 0,
     "data.max_skipped_share": 0,
+    "teacher.cache_gb": 0,
     "trainer.max_steps": 1,
     "trainer.accumulate": 1,
     "trainer.gradient_clip": 0,
@@ -50,6 +52,7 @@ _MINIMUMS = {
 _WHOLE_KEYS = {key for key in _MINIMUMS if key.endswith(("steps", "seed", "utterances", "workers", "accumulate"))}
 _NULLABLE_KEYS = (
     "architecture.time_reduction_layer",
+    "teacher.cache_gb",
     "trainer.checkpoint_every_minutes",
     "trainer.checkpoint_every_steps",
     "trainer.stop_after_steps",
@@ -57,7 +60,15 @@ _NULLABLE_KEYS = (
 # A list of pairs may stand in the place of a name with its arguments.
 _WHOLE_VALUES = ("objective.map",)
 # Their values are taken verbatim: to Hydra's grammar "=", "~", "(" and letters beyond ASCII are no part of a word.
-_PATH_KEYS = ("data.root", "data.manifest", "data.val_manifest", "out_dir", "student.init_from", "teacher.name")
+_PATH_KEYS = (
+    "data.root",
+    "data.manifest",
+    "data.val_manifest",
+    "out_dir",
+    "student.init_from",
+    "teacher.cache",
+    "teacher.name",
+)
 
 
 def configure(name: str, words: Sequence[str]) -> dict[str, Any]:
@@ -206,6 +217,11 @@ def _earlier(folder: Path, words: Sequence[str]) -> dict[str, Any]:
                 f"{key} cannot change when a run is resumed{did_you_mean(key, RESUMABLE_KEYS)}: the weights depend on "
                 f"it. Only these can: {', '.join(RESUMABLE_KEYS)}. "
                 f"For a new run from these weights: student.init_from={folder / 'student'}."
+            )
+        if key == "teacher.cache" and bool(override.value()) != bool(OmegaConf.select(config, key)):
+            raise UserError(
+                f"teacher.cache={override.value() or 'null'} cannot change when a run is resumed: targets from a cache "
+                "differ a little from live ones, so a run keeps to what it began with. Only the folder may be another."
             )
         OmegaConf.update(config, key, override.value())
     _check_ranges(config)

@@ -8,7 +8,7 @@ from typing import IO, Any
 
 
 @contextmanager
-def whole_file(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
+def whole_file(path: Path, mode: str = "w", writer: str = "") -> Iterator[IO[Any]]:
     """Open a file to write; it appears under its name only when it is whole, also after a power cut.
 
     Written beside its name, synced, then renamed. If anything goes wrong, what was there stays.
@@ -16,8 +16,9 @@ def whole_file(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
     Args:
         path: of the file; its folder exists.
         mode: "w" (UTF-8, line ends as they are) or "wb".
+        writer: who writes it, where several processes may do so at once: each then has a partial file of its own.
     """
-    partial = path.with_name(f".{path.name}.partial")
+    partial = path.with_name(f".{path.name}{writer and f'.{writer}'}.partial")
     text: dict[str, Any] = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
     try:
         with partial.open(mode, **text) as file:

@@ -7,34 +7,51 @@ from typing import Any
 import numpy as np
 import torch
 from lightning import LightningDataModule
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from speechdistill.audio.batch_plan import BatchPlan, MicroBatch, PlanSampler, Segment
 from speechdistill.audio.reading import UnreadableAudioError, read_waveform
+from speechdistill.audio.stored_targets import StoredTargets
 from speechdistill.audio.table import Table
 from speechdistill.batch import WaveBatch
 from speechdistill.errors import UserError
+from speechdistill.frames import num_frames
 
 
 class MicroBatchDataset(Dataset[WaveBatch]):
-    """Reads what the plan asks for; no randomness here, so the number of workers changes nothing."""
+    """Reads what the plan asks for; no randomness here, so the number of workers changes nothing.
 
-    def __init__(self, table: Table) -> None:
+    Args:
+        table: the recordings.
+        targets: what a teacher's cache holds of them.
+    """
+
+    def __init__(self, table: Table, targets: StoredTargets | None = None) -> None:
         self.table = table
+        self.targets = targets
 
     def __getitem__(self, micro_batch: MicroBatch) -> WaveBatch:
         """The waveforms of a micro-batch; what could not be read is left out and reported."""
         good: list[tuple[Segment, np.ndarray]] = []
+        held: dict[Segment, Tensor] = {}
         failed: list[tuple[int, str]] = []
         for segment in micro_batch.segments:
             try:
                 path = self.table.path(segment.row)
                 first_sample = self.table.first_sample(segment.row) + segment.first_sample
-                good.append((segment, read_waveform(path, first_sample, segment.num_samples)))
+                audio = read_waveform(path, first_sample, segment.num_samples)
+                target = None if self.targets is None else self.targets.read(segment)
             except UnreadableAudioError as error:
                 failed.append((segment.row, str(error)))
+                continue
+            good.append((segment, audio))
+            if target is not None:
+                held[segment] = target
         if good:
-            return _stack(good, failed, micro_batch.weight)
+            good.sort(key=lambda item: item[0] not in held)  # rows without stored targets go behind the others
+            batch = _stack(good, failed, micro_batch.weight)
+            return batch._replace(targets=_stack_targets(list(held.values()), num_frames(batch.waveforms.shape[1])))
         longest = max(micro_batch.segments, key=lambda segment: segment.num_samples)
         return _stack([(longest, np.zeros(longest.num_samples, np.float32))], failed, weight=0.0)
 
@@ -56,6 +73,17 @@ def _stack(good: Sequence[tuple[Segment, np.ndarray]], failed: Sequence[tuple[in
     )
 
 
+def _stack_targets(targets: Sequence[Tensor], frames: int) -> Tensor | None:
+    """Stack targets (N, T, D) to (N, B', frames, D), with zeros behind the shorter ones."""
+    if not targets:
+        return None
+    count, _, width = targets[0].shape
+    stacked = torch.zeros(count, len(targets), frames, width, dtype=targets[0].dtype)
+    for row, target in enumerate(targets):
+        stacked[:, row, : target.shape[1]] = target
+    return stacked
+
+
 def _as_it_is(batch: Any) -> Any:
     """In place of the loader's own conversion, which would make lists of tuples."""
     return batch
@@ -69,6 +97,10 @@ def _leave_signals_to_the_parent(worker: int) -> None:
 
 class SpeechData(LightningDataModule):
     """Training batches without end, from the optimizer step that the trainer stands at, and validation batches.
+
+    Attributes:
+        train_targets: what a teacher's cache holds for training; None = there is no cache. Validation has none: its
+            numbers compare between runs with a cache and runs without.
 
     Args:
         table: the corpus, all splits.
@@ -103,6 +135,7 @@ class SpeechData(LightningDataModule):
         self.val_table = table.select("val")
         if not len(self.train_table):
             raise UserError("the corpus has no recordings for training.")
+        self.train_targets: StoredTargets | None = None
         self.num_workers = num_workers
         self.num_ranks = num_ranks
         self.accumulate = accumulate
@@ -120,7 +153,7 @@ class SpeechData(LightningDataModule):
         sampler = PlanSampler(
             self.train_plan, self.trainer.global_step, self.trainer.global_rank, self.num_ranks, self.accumulate
         )
-        return self._loader(self.train_table, sampler, self.num_workers)
+        return batch_loader(MicroBatchDataset(self.train_table, self.train_targets), sampler, self.num_workers)
 
     def val_dataloader(self) -> DataLoader[WaveBatch] | list[WaveBatch]:
         """The validation split once, the same pieces every time; each rank takes its share of the batches."""
@@ -131,17 +164,27 @@ class SpeechData(LightningDataModule):
         shared = self.val_plan.per_epoch >= self.num_ranks
         indices = range(rank, self.val_plan.per_epoch, self.num_ranks) if shared else range(self.val_plan.per_epoch)
         batches = [MicroBatch(self.val_plan[index]) for index in indices]
-        return self._loader(self.val_table, batches, min(self.num_workers, len(batches)))
+        return batch_loader(MicroBatchDataset(self.val_table), batches, min(self.num_workers, len(batches)))
 
-    def _loader(self, table: Table, batches: PlanSampler | list[MicroBatch], num_workers: int) -> DataLoader[WaveBatch]:
-        return DataLoader(
-            MicroBatchDataset(table),
-            batch_size=None,  # an item is a batch
-            sampler=batches,
-            collate_fn=_as_it_is,
-            worker_init_fn=_leave_signals_to_the_parent,
-            num_workers=num_workers,
-            pin_memory=torch.cuda.is_available(),
-            persistent_workers=num_workers > 0,
-            prefetch_factor=4 if num_workers else None,
-        )
+
+def batch_loader(
+    dataset: MicroBatchDataset, batches: PlanSampler | Sequence[MicroBatch], num_workers: int
+) -> DataLoader[WaveBatch]:
+    """Read micro-batches in processes of their own, ahead of whoever takes them.
+
+    Args:
+        dataset: of the recordings.
+        batches: which, in order.
+        num_workers: processes that read; 0 reads in this one.
+    """
+    return DataLoader(
+        dataset,
+        batch_size=None,  # an item is a batch
+        sampler=batches,
+        collate_fn=_as_it_is,
+        worker_init_fn=_leave_signals_to_the_parent,
+        num_workers=num_workers,
+        pin_memory=torch.cuda.is_available(),
+        persistent_workers=num_workers > 0,
+        prefetch_factor=4 if num_workers else None,
+    )

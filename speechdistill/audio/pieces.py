@@ -1,6 +1,7 @@
 """What a batch plan deals out: whole recordings, and equal parts of very long ones."""
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 
@@ -9,6 +10,20 @@ from speechdistill.frames import FRAME_STRIDE_SAMPLES, SAMPLE_RATE_HZ
 # Recordings longer than this are used whole, in pieces; shorter ones lose what exceeds data.max_seconds to the crop.
 _LONG_RECORDING_SAMPLES = 60 * SAMPLE_RATE_HZ
 _CHUNK = 1 << 18
+
+
+class Located(NamedTuple):
+    """Where pieces lie.
+
+    Attributes:
+        rows: (N,) int64, of which recording.
+        begins: (N,) int64, its first sample, a multiple of 320.
+        sizes: (N,) int64, its samples.
+    """
+
+    rows: np.ndarray
+    begins: np.ndarray
+    sizes: np.ndarray
 
 
 class Pieces:
@@ -40,15 +55,8 @@ class Pieces:
     def __len__(self) -> int:
         return self._count
 
-    def locate(self, pieces: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Where pieces lie.
-
-        Args:
-            pieces: (N,) their numbers.
-
-        Returns:
-            (N,) int64 each: row, first sample, length in samples.
-        """
+    def locate(self, pieces: np.ndarray) -> Located:
+        """Where pieces of these numbers (N,) lie."""
         before = np.searchsorted(self._firsts, pieces, side="right") - 1  # the last long row up to here
         place = pieces - self._firsts[before]
         parts = self._parts[before]
@@ -56,11 +64,17 @@ class Pieces:
         rows = pieces - self._further[before] - np.minimum(place, parts - 1)
         sizes = self._num_samples[rows].astype(np.int64)
         sizes = np.where(is_part, sizes // parts // FRAME_STRIDE_SAMPLES * FRAME_STRIDE_SAMPLES, sizes)
-        return rows, np.where(is_part, place * sizes, 0), sizes
+        return Located(rows, np.where(is_part, place * sizes, 0), sizes)
 
     def sizes(self, chunk: slice) -> np.ndarray:
         """(N,) int64 lengths of neighbouring pieces."""
-        return self.locate(np.arange(chunk.start, chunk.stop))[2]
+        return self.locate(np.arange(chunk.start, chunk.stop)).sizes
+
+
+def all_pieces(num_samples: np.ndarray, max_samples: int) -> Located:
+    """Every piece, in order, rows ascending; arguments as of `Pieces`."""
+    pieces = Pieces(num_samples, max_samples)
+    return pieces.locate(np.arange(len(pieces)))
 
 
 def chunks(count: int) -> Iterator[slice]:

@@ -228,6 +228,11 @@ class StopOnSignal(Callback):
         self._received: signal.Signals | None = None
         self._before: dict[int, Any] = {}
 
+    @property
+    def received(self) -> int:
+        """The signal that came to this process; 0 = none."""
+        return self._received or 0
+
     def listen(self) -> None:
         """Take over from whoever handles the two signals now."""
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -250,7 +255,7 @@ class StopOnSignal(Callback):
         """Ask Lightning to stop in good order, behind the last micro-batch of a step."""
         if inside_step(trainer):
             return
-        if number := self.agreement.highest(self._received or 0):
+        if number := self.agreement.highest(self.received):
             self.signal = signal.Signals(number)
         if self.signal or (self.after_steps is not None and trainer.global_step >= self.after_steps):
             trainer.should_stop = True

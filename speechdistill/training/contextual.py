@@ -15,10 +15,10 @@ from speechdistill.models.supernet import Supernet
 from speechdistill.objectives.contextual import ContextualTarget, counted_l1
 from speechdistill.objectives.masking import span_mask
 from speechdistill.teachers.load import Teacher
-from speechdistill.training.module import TrainingModule
+from speechdistill.training.taught import TaughtModule
 
 
-class ContextualModule(TrainingModule):
+class ContextualModule(TaughtModule):
     """A student with a contextual head learns the target that the teacher makes of the whole, unmasked input.
 
     LightHuBERT (Wang et al., Interspeech 2022, arXiv:2203.15610). Validation takes unmasked input and counts every
@@ -26,7 +26,7 @@ class ContextualModule(TrainingModule):
 
     Args:
         model: the student, or a supernet, of which the full-size student is trained.
-        teacher: frozen; no part of the module's parameters, optimizer or checkpoints.
+        teacher: see TaughtModule.
         target: what is predicted.
         masking: `frames` ("all" or "masked": those whose prediction counts), `probability` and `length` of spans.
         optim: see TrainingModule.
@@ -44,7 +44,7 @@ class ContextualModule(TrainingModule):
         max_steps: int,
         seed: int,
     ) -> None:
-        super().__init__(model, optim, max_steps, seed)
+        super().__init__(model, teacher, optim, max_steps, seed)
         self.target = target
         self.masking = dict(masking)
         self._config: StudentConfig = model.config
@@ -53,17 +53,18 @@ class ContextualModule(TrainingModule):
             for name, parameter in model.named_parameters():
                 if "feature_encoder." in name:
                     parameter.requires_grad_(False)  # several devices wait for every gradient there is
-        # In a list the teacher is no submodule: nothing trains, saves or synchronises it.
-        self._frozen = [teacher]
 
     @property
-    def teacher(self) -> Teacher:
-        """The frozen teacher, cut above the highest layer in use."""
-        return self._frozen[0]
+    def target_names(self) -> list[str]:
+        """The one contextual target."""
+        return [self.target.formula()]
 
-    def setup(self, stage: str) -> None:
-        """Bring the teacher to the student's device."""
-        self.teacher.to(self.device)
+    def live_targets(self, batch: WaveBatch) -> list[Tensor]:
+        """The contextual target, (B, T, D)."""
+        layers = self.target.layers
+        asked = {"layers": layers} if self.target.tap == "hidden" else {"layers": (), "feed_forward": layers}
+        taps = self.teacher(batch, **asked)
+        return [self.target(taps.tensors, taps.num_frames if batch.is_padded else None)]
 
     def loss(self, batch: WaveBatch, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor], Tensor]:
         """L1 of the full-size student."""
@@ -92,10 +93,7 @@ class ContextualModule(TrainingModule):
             # In front of the teacher: what is copied to a GPU waits for what it has been given to do.
             own = frames.cpu() if batch.is_padded else torch.full(batch.waveforms.shape[:1], size)
             masked = span_mask(own, size, self.masking["probability"], self.masking["length"], generator).to(device)
-        layers = self.target.layers
-        asked = {"layers": layers} if self.target.tap == "hidden" else {"layers": (), "feed_forward": layers}
-        taps = self.teacher(batch, **asked)
-        target = self.target(taps.tensors, taps.num_frames if batch.is_padded else None)
+        (target,) = self.targets(batch)
         if size != target.shape[1]:
             raise UserError(
                 f"the student makes {size} frames where the teacher makes {target.shape[1]}: their convolutions must "

@@ -13,15 +13,15 @@ from speechdistill.models.student import StudentForDistillation
 from speechdistill.objectives.distances import cosine, frame_mean
 from speechdistill.objectives.objective import Objective
 from speechdistill.teachers.load import Teacher
-from speechdistill.training.module import TrainingModule
+from speechdistill.training.taught import TaughtModule
 
 
-class DistillationModule(TrainingModule):
+class DistillationModule(TaughtModule):
     """A student learns to predict its teacher's hidden states.
 
     Args:
         student: with its heads.
-        teacher: frozen; no part of the module's parameters, optimizer or checkpoints.
+        teacher: see TaughtModule.
         objective: what is compared and how.
         optim: see TrainingModule.
         max_steps: see TrainingModule.
@@ -39,30 +39,30 @@ class DistillationModule(TrainingModule):
         seed: int,
         epoch_of: Callable[[int], int] = lambda step: 0,
     ) -> None:
-        super().__init__(student, optim, max_steps, seed)
+        super().__init__(student, teacher, optim, max_steps, seed)
         self.objective = objective
         self.epoch_of = epoch_of
         self._student_config = student.config
         teacher.cut(max(objective.teacher_layers))
         if student.config.feature_grad_mult == 0:
             student.student.feature_encoder.requires_grad_(False)  # several devices wait for every gradient there is
-        # In a list the teacher is no submodule: nothing trains, saves or synchronises it.
-        self._frozen = [teacher]
 
     @property
-    def teacher(self) -> Teacher:
-        """The frozen teacher, cut above the highest layer in use."""
-        return self._frozen[0]
+    def target_names(self) -> list[str]:
+        """The hidden states that the objective compares, ascending."""
+        return [f"hidden {layer}" for layer in self.objective.teacher_layers]
 
-    def setup(self, stage: str) -> None:
-        """Bring the teacher to the student's device."""
-        self.teacher.to(self.device)
+    def live_targets(self, batch: WaveBatch) -> list[Tensor]:
+        """The teacher's hidden states, each (B, T, D)."""
+        layers = self.objective.teacher_layers
+        hidden = self.teacher(batch, layers).tensors["hidden"]
+        return [hidden[layer] for layer in layers]
 
     def loss(self, batch: WaveBatch, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor], Tensor]:
         """Objective of a batch; in validation also the cosine between prediction and target, layer by layer."""
-        targets = self.teacher(batch, self.objective.teacher_layers)
+        targets = dict(zip(self.objective.teacher_layers, self.targets(batch), strict=True))
         output = self.model(batch.waveforms, batch.num_samples if batch.is_padded else None)
-        hidden = self._as_long(targets.tensors["hidden"], output.predictions, batch.waveforms.shape[1])
+        hidden = self._as_long(targets, output.predictions, batch.waveforms.shape[1])
         # In validation every layer counts, so that its numbers compare.
         epoch = self.epoch_of(step) if self.training else None
         value = self.objective(output.predictions, hidden, output.num_frames, step, epoch)

@@ -17,6 +17,7 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 
 from speechdistill.audio.datamodule import SpeechData
 from speechdistill.errors import UserError
+from speechdistill.training.cache_filling import CacheFilling
 from speechdistill.training.checkpointing import Checkpoints, StopOnSignal, WholeFileCheckpointIO, done_steps
 from speechdistill.training.distributed import Agreement, choose_strategy, environment_of, lost_rank_is_an_answer
 from speechdistill.training.memory import keep_freed_memory
@@ -24,6 +25,7 @@ from speechdistill.training.metrics_csv import MetricsCsv
 from speechdistill.training.module import TrainingModule
 from speechdistill.training.progress import Progress
 from speechdistill.training.ranks import find_launch
+from speechdistill.training.teacher_cache import TeacherCache
 
 PRECISIONS = ("auto", "bf16-mixed", "16-mixed", "32-true")
 
@@ -69,6 +71,7 @@ def fit(
     resume_from: Path | None,
     save_model: Callable[[], None],
     wandb_config: Mapping[str, Any],
+    cache: TeacherCache | None = None,
 ) -> Outcome:
     """Train to settings["max_steps"], or until somebody stops it.
 
@@ -80,8 +83,10 @@ def fit(
         resume_from: checkpoint to go on from.
         save_model: writes the final model; called at the end and when the run breaks off.
         wandb_config: what W&B shows, where it is on.
+        cache: filled before the first step.
 
     Raises:
+        FillingStoppedError: a signal came while the cache was being filled.
         UserError: out of memory, a loss that is not a number, or audio that is gone.
     """
     _quiet()
@@ -99,6 +104,7 @@ def fit(
         save_model,
         agreement,
     )
+    filling = [CacheFilling(cache, stop, agreement)] if cache else []
     validates = data.val_plan is not None
     trainer = lightning.Trainer(
         accelerator="gpu" if torch.cuda.is_available() else "cpu",
@@ -117,7 +123,7 @@ def fit(
         use_distributed_sampler=False,
         logger=_loggers(settings, out_dir, done_steps(resume_from), wandb_config),
         # Metrics are logged before a checkpoint says that their step is done.
-        callbacks=[progress, stop, checkpoints],
+        callbacks=[*filling, progress, stop, checkpoints],
         plugins=[WholeFileCheckpointIO(), environment_of(find_launch())],
         enable_checkpointing=False,
         enable_progress_bar=False,

@@ -100,6 +100,8 @@ def seconds_per_step(module: TrainingModule, data: SpeechData, settings: Mapping
     first = [plan[index] for index in range(min(plan.per_epoch, 32))]
     typical = sorted(first, key=lambda batch: sum(piece.num_samples for piece in batch))[len(first) // 2]
     batch = MicroBatchDataset(data.train_table)[MicroBatch(typical)]
+    if data.train_targets is not None:
+        batch = data.train_targets.stand_in(batch)
     return _seconds(module, batch, data, settings["precision"]) * settings["accumulate"]
 
 

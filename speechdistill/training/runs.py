@@ -26,6 +26,7 @@ from speechdistill.models.derive import copy_from_teacher, derive_config, studen
 from speechdistill.models.student import StudentForDistillation
 from speechdistill.objectives.objective import build_objective
 from speechdistill.teachers.load import Teacher, load_teacher
+from speechdistill.training.cache_filling import FillingStoppedError
 from speechdistill.training.checkpointing import check_batches_per_step, done_steps, newest_checkpoint
 from speechdistill.training.distillation import DistillationModule
 from speechdistill.training.distributed import end_with_leader
@@ -37,6 +38,7 @@ from speechdistill.training.plots import layer_similarity, plot_losses, plot_sim
 from speechdistill.training.ranks import Launch, choose_devices, choose_num_nodes, find_launch
 from speechdistill.training.report import git_commit, model_card, summarize, write_json
 from speechdistill.training.run_folder import open_run_folder, recordings, write_config
+from speechdistill.training.teacher_cache import teacher_cache
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -99,7 +101,7 @@ def _run(
 
     table = recordings(config, out_dir, launch)
     torch.manual_seed(config["seed"])
-    data = _speech_data(config, table)
+    data = speech_data(config, table)
     job = prepare(config, data)
     job.module.max_failed = config["data"]["max_skipped_share"] * len(data.train_table)
     about = {
@@ -109,22 +111,31 @@ def _run(
         "seed": config["seed"],
         "git_commit": git_commit(),
     }
+    cache = teacher_cache(config, data, job.module, launch.is_leader)
     if launch.is_leader:
         write_config(out_dir, config)
-        for line in [*_data_lines(table, data), *job.lines]:
+        if cache:
+            about["teacher_cache"] = cache.summary()
+        for line in [*_data_lines(table, data), *job.lines, *([cache.line()] if cache else [])]:
             print(line)
         print(start_line(job.module, data, settings, out_dir, done_steps(resume_from)), flush=True)
     begun = time.monotonic()
     job.module.leave_model = lambda: job.save_model(out_dir, about)
-    outcome = fit(
-        job.module,
-        data,
-        settings,
-        out_dir,
-        resume_from,
-        save_model=job.module.leave_model,
-        wandb_config=config,
-    )
+    try:
+        outcome = fit(
+            job.module,
+            data,
+            settings,
+            out_dir,
+            resume_from,
+            save_model=job.module.leave_model,
+            wandb_config=config,
+            cache=cache,
+        )
+    except FillingStoppedError as stopped:
+        if launch.is_leader:
+            print(f"{stopped}\ngo on with {f'resume={out_dir}' if resume_from else 'the same command'}")
+        return 128 + stopped.signal if launch.is_leader else 0
     if launch.is_leader:
         summary = summarize(about, outcome, job.module, table, data)
         write_json(out_dir / "summary.json", summary)
@@ -144,10 +155,12 @@ def _dry_run(config: dict[str, Any], prepare: Callable[[dict[str, Any], SpeechDa
     settings = config["trainer"]
     table = load_corpus(config["data"])
     torch.manual_seed(config["seed"])
-    data = _speech_data(config, table)
+    data = speech_data(config, table)
     job = prepare(config, data)
+    cache = teacher_cache(config, data, job.module, launch.is_leader)
     out_dir = Path(config["out_dir"] or f"runs/{config['recipe']}/<time>").expanduser()
-    lines = [*_data_lines(table, data), *job.lines, start_line(job.module, data, settings, out_dir, 0)]
+    lines = [*_data_lines(table, data), *job.lines, *([cache.line()] if cache else [])]
+    lines += [start_line(job.module, data, settings, out_dir, 0)]
     for line in [*lines, memory_line(job.module, data, settings), disk_line(job.module, out_dir)]:
         print(line)
     print("nothing is trained and nothing written: dry_run=true")
@@ -316,7 +329,8 @@ def _teacher_dtype(teacher: Mapping[str, Any], settings: Mapping[str, Any]) -> t
     return _DTYPES[name]
 
 
-def _speech_data(config: Mapping[str, Any], table: Table) -> SpeechData:
+def speech_data(config: Mapping[str, Any], table: Table) -> SpeechData:
+    """Batches of a table as a run's configuration wants them."""
     data, settings = config["data"], config["trainer"]
     return SpeechData(
         table,

@@ -1,35 +1,13 @@
 """A disk without room ends a run with one message and keeps the last good checkpoint."""
 
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
 from speechdistill.training.checkpointing import newest_checkpoint
-from tests.end_to_end.runs import losses, start, wait_for
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 8 MiB, which only root may make."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", folder], capture_output=True)
-    if mounted.returncode:
-        pytest.skip("a small file system cannot be made here")
-    yield folder
-    subprocess.run(["umount", "--lazy", folder], check=True)
-
-
-def fill(path: Path) -> None:
-    with path.open("wb", buffering=0) as file:
-        try:
-            while True:
-                file.write(bytes(4096))
-        except OSError:
-            return
+from tests.end_to_end.runs import fill, losses, start, wait_for
 
 
 @pytest.mark.parametrize("tensorboard", [False, True])

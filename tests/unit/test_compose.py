@@ -37,7 +37,7 @@ def test_every_recipe_composes_with_every_corpus(recipe, data):
 @pytest.mark.parametrize("teacher", choices("teacher"))
 def test_every_teacher_composes_and_leaves_the_revision_open(teacher):
     config = configure("train", [f"teacher={teacher}"])
-    assert set(config["teacher"]) == {"name", "revision", "dtype"}
+    assert set(config["teacher"]) == {"name", "revision", "dtype", "cache", "cache_gb"}
     assert config["teacher"]["revision"] is None
 
 

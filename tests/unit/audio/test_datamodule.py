@@ -11,8 +11,11 @@ import torch
 from speechdistill.audio.batch_plan import MicroBatch, Segment
 from speechdistill.audio.corpora import folder_corpus
 from speechdistill.audio.datamodule import MicroBatchDataset, SpeechData
+from speechdistill.audio.pieces import all_pieces
 from speechdistill.audio.reading import read_waveform
+from speechdistill.audio.stored_targets import StoredTargets
 from speechdistill.errors import UserError
+from speechdistill.frames import num_frames
 
 
 @pytest.fixture
@@ -143,3 +146,46 @@ def test_with_more_ranks_than_validation_batches_every_rank_has_them_all(table):
     assert len(batches[0]) < 8
     for other in batches[1:]:
         assert_same(batches[0], other)
+
+
+def test_stored_targets_travel_with_their_rows_which_stand_in_front(table):
+    train = speech_data(table).train_table
+    cut = all_pieces(train.num_samples, 32_000)
+    folder = table.root / "cache"
+    folder.mkdir()
+    targets = StoredTargets(folder, cut, 2, 3, num_stored=len(train) // 2, shard_bytes=10_000)
+    for shard in range(targets.num_shards):
+        made = [
+            torch.full((2, num_frames(segment.num_samples), 3), float(segment.row))
+            for segment in targets.segments(shard)
+        ]
+        targets.write(shard, made)
+
+    def batches(num_workers: int) -> list:
+        data = speech_data(table, num_workers=num_workers, batching="pad")
+        data.train_targets = targets
+        return first(data.train_dataloader())
+
+    mixed = 0
+    for batch, plain in zip(batches(0), first(speech_data(table, batching="pad").train_dataloader()), strict=True):
+        assert sorted(batch.rows.tolist()) == sorted(plain.rows.tolist())
+        held = [row for row in batch.rows.tolist() if row < targets.num_stored]
+        assert batch.rows.tolist()[: len(held)] == held
+        for place, row in enumerate(batch.rows.tolist()):
+            other = plain.rows.tolist().index(row)
+            assert torch.equal(batch.waveforms[place], plain.waveforms[other])
+            assert batch.num_samples[place] == plain.num_samples[other]
+        if not held:
+            assert batch.targets is None
+            continue
+        mixed += len(held) < len(batch.rows)
+        assert batch.targets.shape == (2, len(held), num_frames(batch.waveforms.shape[1]), 3)
+        for place, row in enumerate(held):
+            frames = num_frames(int(batch.num_samples[place]))
+            assert (batch.targets[:, place, :frames] == row).all()
+            assert not batch.targets[:, place, frames:].any()
+    assert mixed
+    for one, other in zip(batches(0), batches(2), strict=True):
+        assert_same([one], [other])
+        assert (one.targets is None and other.targets is None) or torch.equal(one.targets, other.targets)
+    assert all(batch.targets is None for batch in speech_data(table).val_dataloader())

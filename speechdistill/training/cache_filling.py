@@ -1,0 +1,146 @@
+"""Fill a teacher's cache before the first step: a pass over the corpus, shared by all processes."""
+
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from signal import Signals
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+from lightning.fabric.utilities import move_data_to_device
+from torch import Tensor
+from tqdm import tqdm
+
+from speechdistill.audio.batch_plan import MicroBatch
+from speechdistill.audio.datamodule import MicroBatchDataset, SpeechData, batch_loader
+from speechdistill.batch import WaveBatch
+from speechdistill.errors import UserError
+from speechdistill.frames import SAMPLE_RATE_HZ
+from speechdistill.training.checkpointing import StopOnSignal
+from speechdistill.training.distributed import Agreement
+from speechdistill.training.taught import TaughtModule
+from speechdistill.training.teacher_cache import TeacherCache, unwritable_is_an_answer
+
+_LINE_EVERY_SECONDS = 15.0  # where there is no terminal
+
+
+class FillingStoppedError(Exception):
+    """A signal came while the cache was being filled; what is whole stays.
+
+    Attributes:
+        signal: which one.
+    """
+
+    def __init__(self, signal: Signals, cache: TeacherCache) -> None:
+        name = "Ctrl-C" if signal == signal.SIGINT else signal.name
+        super().__init__(
+            f"stopped by {name} while teacher.cache={cache.folder} was being filled, "
+            f"{100 * (1 - cache.missing_bytes() / cache.targets.num_bytes):.0f} % is there and stays"
+        )
+        self.signal = signal
+
+
+class CacheFilling(Callback):
+    """Makes what the cache lacks, once the processes have met; shard s is made by rank s modulo ranks.
+
+    Args:
+        cache: as it was planned.
+        stop: listens to Ctrl-C and SIGTERM.
+        agreement: among the ranks.
+    """
+
+    def __init__(self, cache: TeacherCache, stop: StopOnSignal, agreement: Agreement) -> None:
+        self.cache = cache
+        self.stop = stop
+        self.agreement = agreement
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Fill, and hand the targets to those who read the batches.
+
+        Raises:
+            UserError: the disk is full, audio is gone, or the processes do not see one folder.
+            FillingStoppedError: somebody asked for it.
+        """
+        data = trainer.datamodule  # type: ignore[attr-defined]  # Lightning's own, without a type
+        assert isinstance(data, SpeechData)
+        assert isinstance(pl_module, TaughtModule)
+        self.stop.listen()
+        with unwritable_is_an_answer(self.cache.folder):
+            if trainer.is_global_zero:
+                self.cache.write_header()
+                self.cache.targets.remove_leftovers()
+            self.agreement.highest(0)  # the header is there
+            self.cache.open()
+            own = [n for n in self.cache.targets.missing() if n % trainer.world_size == trainer.global_rank]
+            self._fill(own, data.num_workers, pl_module, trainer)
+            if missing := self.cache.targets.missing():
+                raise UserError(
+                    f"teacher.cache={self.cache.folder}: {len(missing)} parts that other processes made are not there. "
+                    "It has to be a folder that all of them see."
+                )
+        data.train_targets = self.cache.targets
+
+    def _fill(self, shards: list[int], num_workers: int, module: TaughtModule, trainer: Trainer) -> None:
+        targets = self.cache.targets
+        audio = MicroBatchDataset(self.cache.recordings)
+        segments = [segment for shard in shards for segment in targets.segments(shard)]
+        alone = [MicroBatch([segment]) for segment in segments]
+        batches = iter(batch_loader(audio, alone, min(num_workers, len(alone))))
+        remaining = deque(shards)
+        on_terminal = sys.stderr.isatty()
+        with tqdm(
+            total=sum(segment.num_samples for segment in segments) / SAMPLE_RATE_HZ,
+            unit=" s of audio",
+            bar_format="teacher cache: {percentage:3.0f} % [{elapsed}<{remaining}, {rate_noinv_fmt}]",
+            disable=not (segments and trainer.is_global_zero),
+            mininterval=0.1 if on_terminal else _LINE_EVERY_SECONDS,
+            dynamic_ncols=on_terminal,
+        ) as bar:
+            made = self._made(batches, module, trainer.strategy.root_device, bar.update)
+            # After each shard the ranks meet: 0 = all is there, 1 = go on, above = the signal that ends it. So none
+            # waits for long, and a rank that died is noticed.
+            while (answer := self.agreement.highest(self.stop.received or int(bool(remaining)))) == 1:
+                if remaining:
+                    shard = remaining.popleft()
+                    with suppress(_BrokenOffError):
+                        targets.write(shard, (next(made) for _ in targets.segments(shard)))
+        if answer > 1:
+            self.stop.signal = Signals(answer)
+            raise FillingStoppedError(self.stop.signal, self.cache)
+
+    def _made(
+        self,
+        batches: Iterator[WaveBatch],
+        module: TaughtModule,
+        device: torch.device,
+        count: Callable[[float], object],
+    ) -> Iterator[Tensor | None]:
+        """The targets (N, T, D) of each recording alone, as the teacher makes them; None of what cannot be read."""
+        failed: dict[int, str] = {}
+        for batch in batches:
+            if self.stop.received:
+                raise _BrokenOffError
+            count(batch.waveforms.shape[1] / SAMPLE_RATE_HZ)
+            failed.update(batch.failed)
+            if len(failed) > module.max_failed:
+                row, reason = next(iter(failed.items()))
+                raise UserError(
+                    f"{len(failed)} recordings could not be read while teacher.cache={self.cache.folder} was being "
+                    f"filled, more than data.max_skipped_share allows; the first: {self.cache.recordings.path(row)}: "
+                    f"{reason}. Is the folder data.root still there, and whole?"
+                )
+            if batch.failed:
+                yield None
+            else:
+                target = torch.stack([target[0] for target in module.targets(move_data_to_device(batch, device))])
+                if not bool(target.isfinite().all()):
+                    raise UserError(
+                        f"the teacher's targets of {self.cache.recordings.path(int(batch.rows))} are not finite: set "
+                        "teacher.dtype=float32."
+                    )
+                yield target
+
+
+class _BrokenOffError(Exception):
+    """Leaves the shard in hand."""

@@ -1,0 +1,269 @@
+"""A teacher's targets of a corpus on disk: what they are, whether they fit, and what a run says of them."""
+
+import json
+import math
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from speechdistill.audio.batch_plan import MicroBatch, Segment
+from speechdistill.audio.datamodule import MicroBatchDataset, SpeechData
+from speechdistill.audio.pieces import Located, all_pieces
+from speechdistill.audio.stored_targets import StoredTargets, bytes_of, frames_of, pieces_within
+from speechdistill.audio.table import Table
+from speechdistill.audio.table_file import fingerprint
+from speechdistill.errors import UserError
+from speechdistill.frames import FRAME_RATE_HZ, HUBERT_CONV_STACK, SAMPLE_RATE_HZ
+from speechdistill.training.module import TrainingModule
+from speechdistill.training.taught import TaughtModule
+from speechdistill.whole_file import whole_file
+
+SHARD_BYTES = 128 * 2**20
+# Of the free disk, when nobody says how much may be used.
+_USABLE_SHARE = 0.9
+_GB = 1e9
+_HEADER = "header.json"
+# Recordings whose loudness tells two corpora with the same names and lengths apart.
+_COMPARED_RECORDINGS = 8
+
+
+class TeacherCache:
+    """The targets of a run's training recordings, stored once.
+
+    Targets are of whole recordings (of the equal parts of those longer than a minute), made one recording at a time,
+    so that they depend on nothing else. A crop gets the frames that it covers: so unlike a live target its own has
+    seen what lies beyond the crop, and a group norm or a normalisation of the waveform went over the whole recording.
+
+    Args:
+        folder: of the cache.
+        module: whose teacher and targets.
+        data: the corpus.
+        max_seconds: longest piece of a recording (data.max_seconds).
+
+    Raises:
+        UserError: a teacher whose frames are not HuBERT's.
+    """
+
+    def __init__(self, folder: Path, module: TaughtModule, data: SpeechData, max_seconds: float) -> None:
+        teacher = module.teacher
+        if tuple(teacher.conv_stack) != HUBERT_CONV_STACK:
+            raise UserError(f"teacher.cache={folder} is for teachers with HuBERT's frames; leave teacher.cache out.")
+        self.folder = folder
+        self.recordings, self._recording_of_row = _each_once(data.table.select("train"))
+        self._pieces: Located = all_pieces(self.recordings.num_samples, round(max_seconds * SAMPLE_RATE_HZ))
+        self._frames = frames_of(self._pieces)
+        is_cut = len(self._frames) > len(self.recordings)
+        self.about: dict[str, Any] = {
+            "format": 1,
+            "teacher.name": teacher.source.name,
+            "teacher.sha256": teacher.source.sha256,
+            "teacher.dtype": str(next(teacher.parameters()).dtype).removeprefix("torch."),
+            "normalised waveforms": teacher.normalizes_waveforms,
+            "targets": module.target_names,
+            "width": teacher.hidden_size,
+            "frames per second": FRAME_RATE_HZ,
+            "stored as": "bfloat16",
+            "recordings": fingerprint(self.recordings),
+            "data.max_seconds": max_seconds if is_cut else None,
+            "loudness": _loudness(self.recordings),
+            "pieces": len(self._frames),
+        }
+        self.targets: StoredTargets
+
+    @property
+    def needed_bytes(self) -> int:
+        """Bytes of the targets of all recordings."""
+        return bytes_of(int(self._frames.sum()), *self._shape)
+
+    def plan(self, budget_gb: float | None) -> float:
+        """Find out how much of the corpus is stored; nothing is written.
+
+        Args:
+            budget_gb: disk that may be used, 10^9 bytes; None = what is there already, else what fits.
+
+        Returns:
+            The budget that leads to the same choice again.
+
+        Raises:
+            UserError: the folder holds other targets, or the disk has no room.
+        """
+        chosen = None if budget_gb is None else pieces_within(self._pieces, *self._shape, round(budget_gb * _GB))
+        if (self.folder / _HEADER).is_file():
+            self.open()
+            if chosen not in (None, self.targets.num_stored):
+                raise UserError(
+                    f"teacher.cache_gb={budget_gb:g}: {self.folder} holds {_gb(self.targets.num_bytes)}, of "
+                    f"{100 * self.targets.share:.1f} % of the audio, and stays like that. Give another folder, or, "
+                    "in a new run, leave teacher.cache_gb out."
+                )
+        else:
+            if any(self.folder.glob("targets_*.bin")):
+                raise UserError(f"teacher.cache={self.folder} holds targets without {_HEADER}: delete the folder.")
+            if chosen is None:
+                chosen = pieces_within(self._pieces, *self._shape, _USABLE_SHARE * self.free_bytes)
+            if not chosen:
+                raise UserError(
+                    f"teacher.cache={self.folder} with {_gb(self.free_bytes)} free and teacher.cache_gb="
+                    f"{'null' if budget_gb is None else budget_gb} has no room for one recording; all of them take "
+                    f"{_gb(self.needed_bytes)}."
+                )
+            self._use({"shard bytes": SHARD_BYTES, "stored pieces": chosen})
+        missing = self.missing_bytes()
+        if missing > self.free_bytes:
+            raise UserError(
+                f"teacher.cache={self.folder}: {_gb(missing)} have still to be written, and {_gb(self.free_bytes)} are "
+                "free. Make room, choose another disk, or store a part in a new folder: teacher.cache_gb=..."
+            )
+        return self.targets.num_bytes / _GB
+
+    def write_header(self) -> None:
+        """Begin the cache as it was planned; for the leader."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if not (self.folder / _HEADER).is_file():
+            with whole_file(self.folder / _HEADER) as file:
+                extent = {"shard bytes": SHARD_BYTES, "stored pieces": self.targets.num_stored}
+                file.write(json.dumps({**self.about, **extent}, indent=2, ensure_ascii=False) + "\n")
+
+    def open(self) -> None:
+        """Take over the cache that is there.
+
+        Raises:
+            UserError: it cannot be read, or holds other targets.
+        """
+        path = self.folder / _HEADER
+        try:
+            header = json.loads(path.read_text(encoding="utf-8"))
+            different = [name for name, value in self.about.items() if not _same(name, value, header[name])]
+            extent = {name: int(header[name]) for name in ("shard bytes", "stored pieces")}
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f"{path} cannot be read ({type(error).__name__}: {error}). If several machines train together, they "
+                "must all see this folder; else delete it."
+            ) from error
+        if different:
+            apart = "; ".join(
+                f"{name} is {_shown(header[name])} there and {_shown(self.about[name])} here" for name in different
+            )
+            raise UserError(
+                f"teacher.cache={self.folder} holds other targets: {apart}. Give another folder, or delete this one."
+            )
+        self._use(extent)
+
+    @property
+    def free_bytes(self) -> int:
+        """Free disk where the cache is, or will be."""
+        there = next(folder for folder in (self.folder, *self.folder.parents) if folder.is_dir())
+        return shutil.disk_usage(there).free
+
+    def line(self) -> str:
+        """What there is and what is needed, for people."""
+        count, width = self._shape
+        whole = (
+            f"cache    {_gb(self.needed_bytes)} for {self.recordings.hours:.2f} h ({count} x {width} numbers of 2 "
+            f"bytes at {FRAME_RATE_HZ:g} frames/s), {_gb(self.free_bytes)} free in {self.folder}"
+        )
+        part = ""
+        if self.targets.num_stored < len(self._frames):
+            part = f"; {_gb(self.targets.num_bytes)} = {100 * self.targets.share:.1f} % are stored, the rest is live"
+        missing = self.missing_bytes()
+        made = f"{_gb(missing)} have to be made before the first step" if missing else "all of it is there"
+        return f"{whole}{part}; {made}"
+
+    def summary(self) -> dict[str, Any]:
+        """What summary.json says."""
+        return {"path": str(self.folder), "bytes": self.targets.num_bytes, "hours_share": round(self.targets.share, 4)}
+
+    @property
+    def _shape(self) -> tuple[int, int]:
+        return len(self.about["targets"]), int(self.about["width"])
+
+    def _use(self, extent: Mapping[str, int]) -> None:
+        stored, shard = extent["stored pieces"], extent["shard bytes"]
+        self.targets = StoredTargets(self.folder, self._pieces, *self._shape, stored, shard, self._recording_of_row)
+
+    def missing_bytes(self) -> int:
+        """Bytes that have still to be made."""
+        missing = self.targets.missing() if self.folder.is_dir() else range(self.targets.num_shards)
+        return sum(self.targets.bytes_of_shard(shard) for shard in missing)
+
+
+def teacher_cache(
+    config: dict[str, Any], data: SpeechData, module: TrainingModule, is_leader: bool
+) -> TeacherCache | None:
+    """The cache that a run asks for with teacher.cache=DIR, or None; nothing is written.
+
+    Args:
+        config: of the run; `teacher.cache_gb` is filled in, so that a resumed run stores as much.
+        data: gets the targets to train on.
+        module: what is trained.
+        is_leader: whether this process says how much is stored.
+
+    Raises:
+        UserError: the training has no teacher, or see TeacherCache.
+    """
+    folder = config["teacher"].get("cache")
+    if not folder:
+        return None
+    if not isinstance(module, TaughtModule):
+        raise UserError(f"teacher.cache={folder}: recipe={config['recipe']} has no teacher; leave teacher.cache out.")
+    config["teacher"]["cache"] = str(Path(str(folder)).expanduser().resolve())
+    cache = TeacherCache(Path(config["teacher"]["cache"]), module, data, config["data"]["max_seconds"])
+    if is_leader:
+        config["teacher"]["cache_gb"] = cache.plan(config["teacher"].get("cache_gb"))
+        data.train_targets = cache.targets
+    return cache
+
+
+@contextmanager
+def unwritable_is_an_answer(folder: Path) -> Iterator[None]:
+    """Turn the errors of a full or foreign disk into what to do.
+
+    Raises:
+        UserError: with the system's reason.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"teacher.cache={folder} cannot be written: {error.strerror or error}. What it holds stays: make room or "
+            "mend it, and the same command goes on from there."
+        ) from error
+
+
+def _each_once(train: Table) -> tuple[Table, np.ndarray | None]:
+    """The recordings of a table that an epoch takes; which of them each row of `Table.repeated` is."""
+    if train.repeats is None:
+        return train, None
+    taken = np.flatnonzero(train.repeats)
+    return replace(train.take(taken), repeats=None), np.repeat(np.arange(len(taken)), train.repeats[taken])
+
+
+def _loudness(recordings: Table) -> list[float]:
+    """Root mean square of some recordings, spread over the table; 0 of what cannot be read."""
+    rows = np.unique(np.linspace(0, len(recordings) - 1, _COMPARED_RECORDINGS).astype(np.int64)).tolist()
+    audio = MicroBatchDataset(recordings)
+    batches = [audio[MicroBatch([Segment(row, 0, int(recordings.num_samples[row]))])] for row in rows]
+    return [float(f"{batch.waveforms.square().mean().sqrt().item():.4g}") for batch in batches]
+
+
+def _same(name: str, here: Any, there: Any) -> bool:
+    if name == "teacher.name":
+        return True  # a folder may move; the weights are compared
+    if name == "loudness":  # decoders differ in the last bits; 0 is a recording that cannot be read just now
+        close = (a * b == 0 or math.isclose(a, b, rel_tol=0.01) for a, b in zip(here, there, strict=True))
+        return len(here) == len(there) and all(close)
+    return bool(here == there)
+
+
+def _shown(value: Any) -> str:
+    """A hash by its beginning, as everywhere."""
+    return value[:12] if isinstance(value, str) and len(value) == 64 else str(value)
+
+
+def _gb(size: float) -> str:
+    return f"{size / _GB:.3g} GB"
