@@ -76,15 +76,19 @@ class Picked(_Column[T]):
         return self._column[int(self._rows[index])]
 
 
-class RowsKept:
-    """The rows that a mask keeps, remembered by the others: a training split is nearly everything.
+def rows_kept(kept: np.ndarray) -> Rows:
+    """The rows that a mask keeps, remembered by those that are fewer: a training split is nearly everything.
 
     Args:
         kept: (rows,) bool.
     """
+    return _AllBut(np.flatnonzero(~kept)) if 2 * kept.sum() > len(kept) else np.flatnonzero(kept)
 
-    def __init__(self, kept: np.ndarray) -> None:
-        left_out = np.flatnonzero(~kept)
+
+class _AllBut:
+    """All rows but some."""
+
+    def __init__(self, left_out: np.ndarray) -> None:
         self._kept_before = left_out - np.arange(len(left_out))
 
     def __getitem__(self, index: int, /) -> int:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from speechdistill.audio.columns import Picked, Rows, RowsKept
+from speechdistill.audio.columns import Picked, Rows, rows_kept
 from speechdistill.audio.tar_member import TarMember
 from speechdistill.frames import SAMPLE_RATE_HZ
 
@@ -40,6 +40,13 @@ class Members(NamedTuple):
     num_bytes: Sequence[int] | np.ndarray
 
 
+class TableFile(NamedTuple):
+    """A file that holds a table, and the table's fingerprint."""
+
+    path: Path
+    fingerprint: str
+
+
 @dataclass(frozen=True)
 class Table:
     """Recordings of one corpus, or of one split of it.
@@ -57,6 +64,7 @@ class Table:
         first_samples: (rows,) integers, where in its file each recording begins, counted at 16 kHz; None = all at 0.
         repeats: (rows,) integers, how often an epoch takes each recording of the training split; None = once.
         members: where in tar shards the recordings lie; None = each path is a file.
+        file: from which the table is mapped just as it is; None for all others, also for copies with changes.
     """
 
     root: Path
@@ -69,6 +77,7 @@ class Table:
     first_samples: Sequence[int] | np.ndarray | None = None
     repeats: np.ndarray | None = None
     members: Members | None = None
+    file: TableFile | None = field(default=None, init=False, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -94,7 +103,7 @@ class Table:
         kept = self.splits == split
         samples = self.num_samples[kept]
         splits = np.broadcast_to(np.array(split, self.splits.dtype), len(samples))
-        return self._picked(RowsKept(kept), samples, splits, None if self.repeats is None else self.repeats[kept])
+        return self._picked(rows_kept(kept), samples, splits, None if self.repeats is None else self.repeats[kept])
 
     def take(self, rows: np.ndarray) -> "Table":
         """Some rows, in the order given; what was skipped is not carried over."""

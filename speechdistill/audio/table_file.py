@@ -16,7 +16,7 @@ import numpy as np
 
 from speechdistill.audio.columns import Texts, pack
 from speechdistill.audio.pieces import chunks
-from speechdistill.audio.table import Members, Skipped, Table
+from speechdistill.audio.table import Members, Skipped, Table, TableFile
 from speechdistill.errors import UserError
 from speechdistill.whole_file import whole_file
 
@@ -35,6 +35,8 @@ def save_table(path: Path, table: Table, made_from: Mapping[str, Any] | None = N
         table: of whatever size: what is mapped is not taken into memory.
         made_from: what the table is a product of, for `load_table_of`.
     """
+    if table.file is not None and made_from is None and _linked(table.file.path, path):
+        return
     about = {
         "root": os.fspath(table.root),
         "labels": list(table.labels),
@@ -88,12 +90,13 @@ def load_table(path: Path, root: Path | None = None) -> Table:
         )
         if fingerprint(table) != about["fingerprint"]:
             raise ValueError("its content is not what was written")
+        object.__setattr__(table, "file", TableFile(path, about["fingerprint"]))
     except Exception as error:  # whatever a damaged file makes numpy and json raise
         raise UserError(
             f"{path} cannot be read ({type(error).__name__}: {error}). Without the file the corpus is measured anew: "
             "delete it, if nothing in data.root has changed."
         ) from error
-    return table if root is None else replace(table, root=root)
+    return table if root in (None, table.root) else replace(table, root=root)
 
 
 def load_table_of(path: Path, made_from: Mapping[str, Any]) -> Table | None:
@@ -112,6 +115,8 @@ def load_table_of(path: Path, made_from: Mapping[str, Any]) -> Table | None:
 
 def fingerprint(table: Table) -> str:
     """SHA-256 of what the batch plan and the split depend on: paths, lengths, splits and the like, in their order."""
+    if table.file is not None:
+        return table.file.fingerprint
     digest = hashlib.sha256()
     if isinstance(table.paths, Texts):
         digest.update(table.paths.packed.data)
@@ -127,6 +132,20 @@ def fingerprint(table: Table) -> str:
             for chunk in chunks(len(table)):
                 digest.update(np.asarray(column[chunk], "<i8").tobytes())
     return digest.hexdigest()
+
+
+def _linked(file: Path, path: Path) -> bool:
+    """Give a file a second name, which costs nothing; False where the file system does not do that."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.unlink(missing_ok=True)
+        os.link(file, partial)
+        os.replace(partial, path)
+    except OSError:
+        return False
+    finally:
+        partial.unlink(missing_ok=True)
+    return True
 
 
 def _numbers(column: Sequence[int] | np.ndarray) -> np.ndarray:

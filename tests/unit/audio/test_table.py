@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from speechdistill.audio.columns import Picked, RowsKept, Texts, pack
+from speechdistill.audio.columns import Picked, Texts, pack, rows_kept
 from speechdistill.audio.pieces import Pieces
 from speechdistill.audio.table import Members, Table
 from speechdistill.audio.tar_member import TarMember
@@ -69,7 +69,7 @@ def test_a_column_is_a_sequence():
     for column in (texts, Picked(texts, np.array([3, 0]), 2)):
         with pytest.raises(IndexError):
             column[len(column)]
-    assert list(Picked(texts, RowsKept(np.array([False, True, False, True])), 2)) == [names[1], names[3]]
+    assert list(Picked(texts, rows_kept(np.array([False, True, False, True])), 2)) == [names[1], names[3]]
 
 
 def test_pieces_lie_side_by_side_in_their_recordings():

@@ -40,6 +40,26 @@ def test_it_comes_back_as_it_was(tmp_path):
     assert load_table(tmp_path / "recordings.safetensors", Path("/elsewhere")).root == Path("/elsewhere")
 
 
+def test_a_copy_of_a_mapped_table_is_a_link_and_one_with_a_change_is_not(tmp_path):
+    first, copy, changed = (tmp_path / f"{name}.safetensors" for name in ("first", "copy", "changed"))
+    save_table(first, small_table())
+    table = load_table(first)
+    for _ in range(2):  # also where it is there already
+        save_table(copy, table)
+        assert copy.samefile(first)
+    moved = load_table(first, Path("/elsewhere"))
+    for other in (moved, replace(table, num_samples=table.num_samples * 2), table.take(np.array([0]))):
+        save_table(changed, other)
+        assert not changed.samefile(first)
+        loaded = load_table(changed)
+        assert (loaded.root, loaded.num_samples.tolist()) == (other.root, other.num_samples.tolist())
+    # The one may be replaced: the other stays.
+    save_table(first, moved)
+    assert fingerprint(load_table(copy)) == fingerprint(table)
+    assert load_table(copy).root == table.root
+    assert sorted(os.listdir(tmp_path)) == ["changed.safetensors", "copy.safetensors", "first.safetensors"]
+
+
 def test_an_empty_one_comes_back_too(tmp_path):
     save_table(tmp_path / "t.safetensors", small_table().take(np.array([], dtype=int)))
     assert len(load_table(tmp_path / "t.safetensors")) == 0
