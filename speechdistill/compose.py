@@ -57,7 +57,10 @@ _NULLABLE_KEYS = (
 # A list of pairs may stand in the place of a name with its arguments.
 _WHOLE_VALUES = ("objective.map",)
 # Their values are taken verbatim: to Hydra's grammar "=", "~", "(" and letters beyond ASCII are no part of a word.
-_PATH_KEYS = ("data.root", "data.manifest", "data.val_manifest", "out_dir", "student.init_from", "teacher.name")
+_PATH_KEYS = (
+    *("data.root", "data.manifest", "data.val_manifest", "out_dir", "student.init_from", "teacher.name"),
+    *("student", "task.vocabulary", "task.lm"),
+)
 
 
 def configure(name: str, words: Sequence[str]) -> dict[str, Any]:

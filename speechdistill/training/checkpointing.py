@@ -99,7 +99,7 @@ def check_batches_per_step(checkpoint: Path | None, devices: int, num_nodes: int
 
 
 class Checkpoints(Callback):
-    """Saves last.ckpt every so many steps or minutes, at the end and when a run breaks off; best.ckpt by val/loss.
+    """Saves last.ckpt every so many steps or minutes, at the end and when a run breaks off; best.ckpt by the module's `chosen_by`.
 
     Args:
         folder: of the checkpoint files.
@@ -157,9 +157,9 @@ class Checkpoints(Callback):
             self._save(trainer, pl_module)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keep the best by validation loss."""
+        """Keep the best by validation."""
         assert isinstance(pl_module, TrainingModule)
-        loss, stage = pl_module.val_metrics.get("val/loss"), pl_module.stage(trainer.global_step)
+        loss, stage = pl_module.val_metrics.get(pl_module.chosen_by), pl_module.stage(trainer.global_step)
         if stage != self.best_stage:
             self.best_loss, self.best_stage = float("inf"), stage
         if trainer.state.fn == "fit" and loss is not None and loss < self.best_loss:
