@@ -44,9 +44,7 @@ def main(words: list[str]) -> int:
 
     model, vocabulary = load_recognizer(settings["model"])
     model.to("cuda" if torch.cuda.is_available() else "cpu")
-    search = make_search(
-        vocabulary, settings["beam"], settings["lm"], settings["lm_weight"], settings["word_bonus"]
-    )
+    search = make_search(vocabulary, settings["beam"], settings["lm"], settings["lm_weight"], settings["word_bonus"])
     chunks = Chunks(model, settings["chunk_seconds"], settings["context_seconds"])
     recognizer = Recognizer(model, vocabulary, search, chunks)
     failed = 0
@@ -58,7 +56,9 @@ def main(words: list[str]) -> int:
             failed += 1
             continue
         kind = settings["format"]
-        text = as_json(transcript) if kind == "json" else as_srt(transcript) if kind == "srt" else transcript.text + "\n"
+        text = (
+            as_json(transcript) if kind == "json" else as_srt(transcript) if kind == "srt" else transcript.text + "\n"
+        )
         if settings["out"]:
             _write(settings["out"], file, text, FORMATS[kind])
         else:
@@ -87,7 +87,9 @@ def read_settings(words: list[str]) -> tuple[list[str], dict[str, Any]]:
             raise UserError(f"{key}={settings[key]}: give {kind}.") from error
     if settings["format"] not in FORMATS:
         raise UserError(f"format={settings['format']} does not exist; there is {', '.join(FORMATS)}.")
-    if settings["out"] and (twice := [name for name, count in Counter(Path(f).stem for f in files).items() if count > 1]):
+    if settings["out"] and (
+        twice := [name for name, count in Counter(Path(f).stem for f in files).items() if count > 1]
+    ):
         raise UserError(f"out={settings['out']}: several recordings are called {twice[0]}; transcribe them apart.")
     return files, settings
 
@@ -101,7 +103,9 @@ def _write(folder: str, file: str, text: str, suffix: str) -> None:
         with whole_file(path / (Path(file).stem + suffix)) as opened:
             opened.write(text)
     except OSError as error:
-        raise UserError(f"out={folder} cannot be written: {error.strerror or os.strerror(error.errno or 0)}.") from error
+        raise UserError(
+            f"out={folder} cannot be written: {error.strerror or os.strerror(error.errno or 0)}."
+        ) from error
 
 
 if __name__ == "__main__":

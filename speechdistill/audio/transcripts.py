@@ -44,4 +44,6 @@ def _beside(root: Path, paths: Sequence[str]) -> dict[str, str]:
             for line in lines:
                 name, _, text = line.partition(" ")
                 found[(folder / name).as_posix()] = text
-    return {path: text for path in paths if (text := found.get(PurePosixPath(path).with_suffix("").as_posix())) is not None}
+    return {
+        path: text for path in paths if (text := found.get(PurePosixPath(path).with_suffix("").as_posix())) is not None
+    }

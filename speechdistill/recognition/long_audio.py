@@ -33,8 +33,8 @@ class Chunks:
     def __init__(self, model: StudentForCTC, chunk_seconds: float = 30.0, context_seconds: float = 5.0) -> None:
         if context_seconds < 0 or chunk_seconds <= 2 * context_seconds + 0.1:
             raise UserError(
-                f"chunk_seconds={chunk_seconds:g} must be more than twice context_seconds={context_seconds:g}, which is "
-                "from 0 up."
+                f"chunk_seconds={chunk_seconds:g} must be more than twice context_seconds={context_seconds:g}, and it "
+                "0 or more."
             )
         self.model = model
         self.conv_stack = model.encoder.conv_stack

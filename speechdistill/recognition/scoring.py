@@ -131,10 +131,13 @@ def _error_rates(asr: dict[str, Any]) -> str:
         f"| {one['reference'] or '(nothing)'} | {one['hypothesis'] or '(nothing)'} | {one['count']} |\n"
         for one in asr["confusions"]
     )
-    table = f"\nMost confused words:\n\n| said | heard | times |\n| --- | --- | ---: |\n{confusions}" if confusions else ""
+    table = (
+        f"\nMost confused words:\n\n| said | heard | times |\n| --- | --- | ---: |\n{confusions}" if confusions else ""
+    )
+    rates = f"{_percent(asr['wer'])} ({_percent(low)}-{_percent(high)}) | {_percent(asr['cer'])}"
     return f"""| split | utterances | words | WER % (95 %) | CER % |
 | --- | ---: | ---: | ---: | ---: |
-| {asr["split"]} | {asr["utterances"]} | {asr["words"]} | {_percent(asr["wer"])} ({_span(low, high)}) | {_percent(asr["cer"])} |
+| {asr["split"]} | {asr["utterances"]} | {asr["words"]} | {rates} |
 
 Decoding: {asr["decoding"]}. Normalisation: {asr["normalisation"]}. The interval is by bootstrap over utterances.
 {table}"""
@@ -142,7 +145,3 @@ Decoding: {asr["decoding"]}. Normalisation: {asr["normalisation"]}. The interval
 
 def _percent(value: float) -> str:
     return f"{100 * value:.1f}"
-
-
-def _span(low: float, high: float) -> str:
-    return f"{_percent(low)}-{_percent(high)}"

@@ -70,7 +70,9 @@ class Vocabulary:
         """The characters of the training text, in the order of Unicode, the word boundary first."""
         characters = set().union(*map(set, texts)) - {" "}
         if BOUNDARY in characters:
-            raise UserError(f"the training text holds {BOUNDARY!r}, which marks word boundaries in vocab.json: remove it.")
+            raise UserError(
+                f"the training text holds {BOUNDARY!r}, which marks word boundaries in vocab.json: remove it."
+            )
         return cls([" ", *sorted(characters)])
 
     @classmethod

@@ -55,12 +55,12 @@ def count_errors(references: Sequence[str], hypotheses: Sequence[str]) -> Errors
     """Align hypotheses with references, at the least edit distance.
 
     Args:
-        references: what was said, normalised; none is empty.
+        references: what was said, normalised. Where that is nothing, what was heard was put in.
         hypotheses: what was recognised.
 
     Raises:
         UserError: jiwer is not installed.
-        ValueError: a reference is empty, or the numbers differ.
+        ValueError: the numbers differ.
     """
     jiwer = _jiwer()
     # Words are what spaces divide; nothing else is done to either side.

@@ -64,7 +64,10 @@ def write_config(out_dir: Path, config: Mapping[str, Any]) -> None:
 
 
 def recordings(
-    config: dict[str, Any], out_dir: Path, launch: Launch, usable: Callable[[dict[str, Any], Table], Table] | None = None
+    config: dict[str, Any],
+    out_dir: Path,
+    launch: Launch,
+    usable: Callable[[dict[str, Any], Table], Table] | None = None,
 ) -> Table:
     """What the run trains on.
 

@@ -376,7 +376,9 @@ def _data_lines(table: Table, data: SpeechData) -> list[str]:
         lines.append(f"         {len(table.too_short)} recordings are shorter than data.min_seconds and left out")
     if table.skipped:
         names = ", ".join(item.path for item in table.skipped[:5])
-        lines.append(f"         {len(table.skipped)} recordings are left out, for reasons that summary.json says: {names}")
+        lines.append(
+            f"         {len(table.skipped)} recordings are left out, for reasons that summary.json says: {names}"
+        )
     return lines
 
 
