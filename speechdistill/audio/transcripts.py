@@ -44,6 +44,5 @@ def _beside(root: Path, paths: Sequence[str]) -> dict[str, str]:
             for line in lines:
                 name, _, text = line.partition(" ")
                 found[(folder / name).as_posix()] = text
-    return {
-        path: text for path in paths if (text := found.get(PurePosixPath(path).with_suffix("").as_posix())) is not None
-    }
+    names = {path: PurePosixPath(path).with_suffix("").as_posix() for path in paths}
+    return {path: found[name] for path, name in names.items() if name in found}

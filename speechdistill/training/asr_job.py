@@ -48,18 +48,15 @@ def asr_table(config: dict[str, Any], table: Table) -> Table:
     texts = [normalize_text(text or "", task["case"]) for text in found]
     learned = table.splits != "test"
     max_samples = config["data"]["max_seconds"] * SAMPLE_RATE_HZ
-    reasons = np.select(
-        [
-            np.array([text is None for text in found]),
-            np.array([not text for text in texts]),
-            learned & (table.num_samples > max_samples),
-        ],
-        _LEFT_OUT[:3],
-        default="",
-    ).astype(object)
-    training = np.flatnonzero((reasons == "") & (table.splits == "train"))
+    left_out: dict[str, Any] = {
+        _LEFT_OUT[0]: np.array([text is None for text in found]),
+        _LEFT_OUT[1]: np.array([not text for text in texts]),
+        _LEFT_OUT[2]: learned & (table.num_samples > max_samples),
+    }
+    reasons = np.select(list(left_out.values()), list(left_out), default="").astype(object)
+    training = np.flatnonzero((reasons == "") & (table.splits == "train")).tolist()
     vocabulary = find_vocabulary(task, [texts[row] for row in training])
-    for row in np.flatnonzero((reasons == "") & learned):
+    for row in np.flatnonzero((reasons == "") & learned).tolist():
         units = vocabulary.encode(texts[row])
         if _least_frames(units) > num_frames(int(table.num_samples[row])):
             reasons[row] = _LEFT_OUT[3]
