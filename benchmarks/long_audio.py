@@ -39,9 +39,10 @@ def main(model_folder: str, hours: float) -> None:
     in_chunks = Recognizer(model, vocabulary)
     minutes = [joined(60, seed) for seed in range(10)]
     errors = count_errors([at_once(audio).text for audio in minutes], [in_chunks(audio).text for audio in minutes])
+    uneven = sum(count for (said, heard), count in errors.confusions if not said or not heard)
     print(
         f"10 recordings of 60 s, in chunks of 30 s against at once: {100 * errors.wer:.2f} % of {errors.words.sum()} "
-        f"words differ, {sum(count for (said, heard), count in errors.confusions if not said or not heard)} lost or put in"
+        f"words differ, {uneven} lost or put in"
     )
     with tempfile.TemporaryDirectory() as folder:
         for length in (1, round(60 * hours)):  # the peak of all commands so far: the short one first

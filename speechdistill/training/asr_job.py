@@ -54,19 +54,19 @@ def asr_table(config: dict[str, Any], table: Table) -> Table:
         _LEFT_OUT[2]: learned & (table.num_samples > max_samples),
     }
     reasons = np.select(list(left_out.values()), list(left_out), default="").astype(object)
-    training = np.flatnonzero((reasons == "") & (table.splits == "train")).tolist()
-    vocabulary = find_vocabulary(task, [texts[row] for row in training])
+    training = np.flatnonzero((reasons == "") & (table.splits == "train"))
+    vocabulary = find_vocabulary(task, [texts[int(row)] for row in training])
     for row in np.flatnonzero((reasons == "") & learned).tolist():
         units = vocabulary.encode(texts[row])
         if _least_frames(units) > num_frames(int(table.num_samples[row])):
             reasons[row] = _LEFT_OUT[3]
     kept = np.flatnonzero(reasons == "")
+    skipped = [Skipped(path, str(reason)) for path, reason in zip(table.paths, reasons, strict=True) if reason]
     if not (table.splits[kept] == "train").any():
         raise UserError(f"no recording is left for training: {_counts(reasons.tolist()) or 'the corpus has none'}.")
-    skipped = [Skipped(table.paths[row], str(reasons[row])) for row in np.flatnonzero(reasons != "")]
     return replace(
         table.take(kept),
-        labels={"text": [texts[row] for row in kept]},
+        labels={"text": [texts[int(row)] for row in kept]},
         skipped=(*table.skipped, *skipped),
         too_short=table.too_short,
     )
