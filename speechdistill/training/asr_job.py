@@ -18,7 +18,7 @@ from speechdistill.evaluation.cost import macs_per_second, num_params
 from speechdistill.frames import SAMPLE_RATE_HZ, num_frames
 from speechdistill.models.ctc import StudentForCTC
 from speechdistill.recognition import asr_dir, decoders, scoring
-from speechdistill.recognition.building import build_recognizer
+from speechdistill.recognition.building import FBANK, build_recognizer
 from speechdistill.recognition.recognizer import Recognizer
 from speechdistill.recognition.vocabulary import CASES, Vocabulary, normalize_text
 from speechdistill.training.checkpointing import BEST
@@ -166,6 +166,7 @@ def _lines(
     """What is printed before the start."""
     task, student = config["task"], about["student"]
     way = "frozen, learned layer weights" if task["encoder"] == "frozen" else "fine-tuned"
+    way = "log-mel features" if student["name"] == FBANK else way
     lines = [
         f"student  {student['name']}{' with random weights' if task['random_weights'] else ''}, {way}; "
         f"{task['head']} head; {student['params'] / 1e6:.2f} M parameters, {student['params_trained'] / 1e6:.2f} M of "

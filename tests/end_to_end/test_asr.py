@@ -3,6 +3,9 @@
 import csv
 import json
 import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,9 +24,10 @@ from speechdistill.models.config import uniform_layers
 from speechdistill.recognition.asr_dir import load_recognizer, save_recognizer
 from speechdistill.recognition.recognizer import Recognizer
 from tests.end_to_end.conftest import TEACHER
-from tests.end_to_end.runs import losses
+from tests.end_to_end.runs import losses, start
 
 Command = Callable[..., int]
+RECIPE = Path(__file__).parents[2] / "recipes" / "asr"
 RUN = [
     "data.hours=0.02",
     "data.num_workers=0",
@@ -184,6 +188,20 @@ def test_a_teacher_is_fine_tuned_with_sentencepiece_and_its_best_weights_are_kep
     assert any(len(unit) > 2 for unit in vocabulary.units[2:])
 
 
+def test_two_ranks_are_one_that_accumulates_two(student_folder: Path, tmp_path: Path, run: Command) -> None:
+    words = ["task=asr", f"student={student_folder}", *RUN, "data.batch_seconds=16", "data.max_seconds=8"]
+    words += ["trainer.max_steps=5", "trainer.validate_every_steps=3", "task.freeze_encoder_steps=2", "optim.lr=1e-3"]
+    pair = start(*words, f"out_dir={tmp_path / 'pair'}", "trainer.devices=2", verb="finetune")
+    output, errors = pair.communicate(timeout=300)
+    assert pair.returncode == 0, errors
+    assert output.count("done: 5 steps") == 1
+    assert run(finetune.main, *words, f"out_dir={tmp_path / 'alone'}", "trainer.accumulate=2") == 0
+    ends = [load_recognizer(tmp_path / name)[0].state_dict() for name in ("alone", "pair")]
+    assert max((ends[0][name] - ends[1][name]).abs().max().item() for name in ends[0]) < 1e-5
+    rates = [json.loads((tmp_path / name / "summary.json").read_text())["val"]["cer"] for name in ("alone", "pair")]
+    assert rates[0] == pytest.approx(rates[1], abs=1e-6)
+
+
 @pytest.fixture
 def speech(tmp_path: Path) -> Path:
     """Twenty seconds of noise in LibriSpeech's layout, one file without a text."""
@@ -268,3 +286,45 @@ def test_finetune_says_what_is_wrong(
         words.remove("student=fbank")
     assert run(finetune.main, *words, change) == 2
     assert message in capsys.readouterr().err
+
+
+def program(*words: object) -> str:
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    environment.pop("SPEECHDISTILL_OUT_DIR", None)
+    command = [str(word) for word in words]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_script_goes_from_the_corpus_to_error_rates(speech: Path, student_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(speech / "dev-clean", speech / "test-clean")
+    words = ["trainer.max_steps=1", "data.num_workers=0", "data.max_skipped_share=1", "trainer.accumulate=1"]
+    said = program("bash", RECIPE / "run.sh", 1, student_folder, speech, tmp_path / "run", *words)
+    assert "test: WER" in said
+    assert "has done all of its 1 steps" in program(
+        "bash", RECIPE / "run.sh", 1, student_folder, speech, tmp_path / "run"
+    )
+
+
+def test_connected_digits_leave_each_speaker_out_once(tmp_path: Path, finished: Path) -> None:
+    random = np.random.default_rng(0)
+    rows = ["path,digit,speaker"]
+    for speaker in ("ann", "bob", "cyd"):
+        for number in range(30):
+            soundfile.write(tmp_path / f"{speaker}{number}.wav", 0.1 * random.normal(size=4000), 8_000)
+            rows.append(f"{speaker}{number}.wav,{number % 10},{speaker}")
+    (tmp_path / "digits.csv").write_text("\n".join(rows) + "\n")
+    program(sys.executable, RECIPE / "connected_digits.py", tmp_path, tmp_path / "out")
+    for left_out in ("ann", "bob", "cyd"):
+        speakers: dict[str, set[str]] = {}
+        with (tmp_path / "out" / f"{left_out}.text.csv").open() as file:
+            for row in csv.DictReader(file):
+                speakers.setdefault(row["split"], set()).add(Path(row["path"]).parent.name)
+        assert speakers["test"] == {left_out}
+        assert not speakers["train"] & speakers["val"]
+        assert left_out not in speakers["train"] | speakers["val"]
+        heard = (tmp_path / "out" / f"{left_out}.audio.csv").read_text()
+        assert f"/{left_out}/" not in heard
+    table = program(sys.executable, RECIPE / "table.py", finished)
+    assert f"| {json.loads((finished / 'summary.json').read_text())['asr']['utterances']} |" in table
