@@ -87,6 +87,8 @@ def read_settings(words: list[str]) -> tuple[list[str], dict[str, Any]]:
             raise UserError(f"{key}={settings[key]}: give {kind}.") from error
     if settings["format"] not in FORMATS:
         raise UserError(f"format={settings['format']} does not exist; there is {', '.join(FORMATS)}.")
+    if settings["format"] != "text" and len(files) > 1 and not settings["out"]:
+        raise UserError(f"format={settings['format']} of several recordings needs a folder: out=DIR.")
     if settings["out"] and (
         twice := [name for name, count in Counter(Path(f).stem for f in files).items() if count > 1]
     ):

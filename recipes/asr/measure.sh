@@ -2,11 +2,12 @@
 # The tables of RESULTS.md.
 #   recipes/asr/measure.sh OUT_DIR [SPEECH_DIR]
 #   ONLY="demo long" recipes/asr/measure.sh OUT_DIR [SPEECH_DIR]     # some of: demo tree digits long
-# SPEECH_DIR holds digits.csv (path, digit, speaker), wakewords.csv (path) and LibriSpeech/, a tree in LibriSpeech's layout.
-# SPEAKERS="theo lucas" leaves out these alone. What is there already is not trained again.
+# SPEECH_DIR holds digits.csv (path, digit, speaker), wakewords.csv (path) and LibriSpeech/, a tree in LibriSpeech's layout
+# (or TREE=DIR names it). SPEAKERS="theo lucas" leaves out these alone. What is there already is not trained again.
 set -euo pipefail
 out=${1:?usage: measure.sh OUT_DIR [SPEECH_DIR]}
 speech=${2:-}
+tree=${TREE:-$speech/LibriSpeech}
 only=${ONLY:-demo long ${speech:+tree digits}}
 here=$(cd "$(dirname "$0")" && pwd)
 mkdir -p "$out"
@@ -37,14 +38,15 @@ if [[ " $only " =~ " demo " || " $only " =~ " long " ]]; then
 fi
 
 # Of the digits and the tree: small heads, little text.
-small=(task.head_size=128 data.batch_seconds=64 data.max_seconds=16 optim.lr=2e-3 'optim.phases=[0.1,0.4,0.5]'
+small=(task.head_size=128 data.batch_seconds=26 data.max_seconds=16 optim.lr=2e-3 'optim.phases=[0.1,0.4,0.5]'
     data.num_workers=1 task.masks.time_length=10 trainer.checkpoint_every_steps=1000)
 
 if [[ " $only " =~ " tree " ]]; then
     train finetune "$out/tree" task=asr_frozen "student=$out/distilhubert" data=librispeech \
-        "data.root=$speech/LibriSpeech" 'data.parts=[train-clean-100,dev-clean,test-clean]' \
-        "${small[@]}" trainer.max_steps=600 trainer.validate_every_steps=50
+        "data.root=$tree" 'data.parts=[train-clean-100,dev-clean,test-clean]' \
+        "${small[@]}" trainer.max_steps=1500 trainer.validate_every_steps=100
     python "$here/table.py" "$out/tree" | tee "$out/tree.md"
+    python "$here/../../benchmarks/long_audio.py" "$out/tree" "$tree/test-clean" | tee "$out/tree_long.md"
 fi
 
 if [[ " $only " =~ " digits " ]]; then
@@ -58,7 +60,7 @@ if [[ " $only " =~ " digits " ]]; then
             "data.manifest=$out/connected/$left_out.audio.csv" "${demo[@]}"
         rows "$out/digits/$left_out/rows" "$out/digits/$left_out/distilhubert" data=manifest \
             "data.manifest=$out/connected/$left_out.text.csv" "${small[@]}" \
-            trainer.max_steps=400 trainer.validate_every_steps=25
+            trainer.max_steps=800 trainer.validate_every_steps=50
     done
     for row in fbank untrained distilled teacher; do
         python "$here/table.py" "$out"/digits/*/rows/"$row" --together "$row"

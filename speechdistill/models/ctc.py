@@ -1,5 +1,6 @@
 """StudentForCTC: a recogniser on any encoder. Importing this file registers it with transformers."""
 
+import math
 from dataclasses import field
 from typing import Any
 
@@ -8,7 +9,8 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCTC, PretrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutput
 
-from speechdistill.models.ctc_encoders import ENCODERS, LinearHead, Mask, RecurrentHead, States, hop_samples
+from speechdistill.frames import FRAME_STRIDE_SAMPLES
+from speechdistill.models.ctc_encoders import ENCODERS, LinearHead, Mask, RecurrentHead, States
 
 HEADS = ("linear", "blstm")
 LAYERS = ("last", "weighted")
@@ -59,12 +61,12 @@ class CTCConfig(PretrainedConfig):
     @property
     def inputs_to_logits_ratio(self) -> int:
         """Samples from frame to frame, under the name that transformers' pipeline asks for."""
-        return hop_samples(_encoder_on_paper(self))
-
-
-def _encoder_on_paper(config: CTCConfig) -> Any:
-    with torch.device("meta"):
-        return build_encoder(config)
+        strides = {
+            "student": lambda: [stride for _, _, stride in self.encoder["conv_layers"]],
+            "transformers": lambda: self.encoder["conv_stride"],
+            "fbank": lambda: [FRAME_STRIDE_SAMPLES],
+        }
+        return math.prod(strides[self.encoder["kind"]]())
 
 
 def build_encoder(config: CTCConfig) -> Any:

@@ -1,6 +1,5 @@
 """What a recogniser can stand on: a student, any Hugging Face encoder, or plain log-mel features."""
 
-import math
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -162,11 +161,6 @@ ENCODERS: dict[str, Callable[[Mapping[str, Any]], Any]] = {
     "transformers": TransformersStates,
     "fbank": lambda config: LogMel(),
 }
-
-
-def hop_samples(encoder: Any) -> int:
-    """Samples from one frame of an encoder to the next."""
-    return math.prod(stride for _, stride in encoder.conv_stack)
 
 
 class LinearHead(nn.Module):

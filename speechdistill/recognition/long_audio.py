@@ -11,7 +11,6 @@ from torch import Tensor
 from speechdistill.errors import UserError
 from speechdistill.frames import num_frames, samples_for
 from speechdistill.models.ctc import StudentForCTC
-from speechdistill.models.ctc_encoders import hop_samples
 
 
 class Chunks:
@@ -38,7 +37,7 @@ class Chunks:
             )
         self.model = model
         self.conv_stack = model.encoder.conv_stack
-        self.hop = hop_samples(model.encoder)
+        self.hop = model.config.inputs_to_logits_ratio
         self.size = int(chunk_seconds * 16_000) // self.hop
         self.context = int(context_seconds * 16_000) // self.hop
 

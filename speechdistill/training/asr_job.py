@@ -15,7 +15,7 @@ from speechdistill.audio.table import Skipped, Table
 from speechdistill.audio.transcripts import transcripts
 from speechdistill.errors import UserError
 from speechdistill.evaluation.cost import macs_per_second, num_params
-from speechdistill.frames import SAMPLE_RATE_HZ, num_frames
+from speechdistill.frames import FRAME_RATE_HZ, SAMPLE_RATE_HZ, num_frames
 from speechdistill.models.ctc import StudentForCTC
 from speechdistill.recognition import asr_dir, decoders, scoring
 from speechdistill.recognition.building import FBANK, build_recognizer
@@ -118,7 +118,7 @@ def asr(config: dict[str, Any], data: SpeechData) -> Job:
             "name": str(config["student"]),
             "params": num_params(model),
             "params_trained": sum(weight.numel() for weight in model.parameters() if weight.requires_grad),
-            "macs_per_second": macs_per_second(lambda waveforms: model.eval().logits(waveforms)),
+            "macs_per_second": _macs_per_second(model),
         },
         "text": {"units": len(vocabulary), "unknown_characters": dict(unknown)},
     }
@@ -145,6 +145,18 @@ def asr(config: dict[str, Any], data: SpeechData) -> Job:
         return {"asr": rates}
 
     return Job(module, about, _lines(config, data, vocabulary, about, unknown), save, evaluate=evaluate)
+
+
+def _macs_per_second(model: StudentForCTC) -> float:
+    """Multiply-accumulates; torch's counter leaves LSTMs out, which use each weight of a matrix once in a frame."""
+    matrices = (
+        weight.numel()
+        for module in model.modules()
+        if isinstance(module, torch.nn.LSTM)
+        for name, weight in module.named_parameters()
+        if name.startswith("weight")
+    )
+    return macs_per_second(lambda waveforms: model.eval().logits(waveforms)) + FRAME_RATE_HZ * sum(matrices)
 
 
 def _take_best(model: StudentForCTC, out_dir: Path) -> None:

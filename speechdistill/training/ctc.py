@@ -49,12 +49,17 @@ class CTCModule(TrainingModule):
         seed: int,
     ) -> None:
         super().__init__(model, optim, max_steps, seed)
-        self.recognizer = model
         self.vocabulary = vocabulary
         self.texts = texts
         self.units = {split: [vocabulary.encode(text) for text in lines] for split, lines in texts.items()}
         self.masks = dict(task["masks"])
         self.freeze_encoder_steps = int(task["freeze_encoder_steps"])
+
+    @property
+    def recognizer(self) -> StudentForCTC:
+        """The model, by its own type."""
+        assert isinstance(self.model, StudentForCTC)
+        return self.model
 
     def loss(self, batch: WaveBatch, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor], Tensor]:
         """CTC of a batch; in validation also its word errors."""

@@ -148,6 +148,7 @@ def test_a_damaged_file_is_named_and_the_others_are_transcribed(
         (["model=x", "a.wav", "format=pdf"], "format=pdf does not exist"),
         (["model=x", "a.wav", "beam=many"], "beam=many: give a whole number"),
         (["model=x", "a.wav", "b/a.flac", "out=y"], "several recordings are called a"),
+        (["model=x", "a.wav", "b.wav", "format=srt"], "format=srt of several recordings needs a folder"),
         (["model=/nowhere", "a.wav"], "is no recogniser: config.json is missing"),
     ],
 )
