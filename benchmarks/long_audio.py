@@ -1,6 +1,6 @@
 """What a recogniser makes of long recordings: text in chunks against text at once, and the memory of an hour.
 
-python benchmarks/long_audio.py MODEL [FOLDER]      FOLDER has the recordings; without it, the demo corpus's test speakers
+python benchmarks/long_audio.py MODEL [FOLDER]      FOLDER has recordings; without it, the demo corpus's test speakers
 """
 
 import resource
@@ -22,7 +22,6 @@ from speechdistill.recognition.asr_dir import load_recognizer
 from speechdistill.recognition.long_audio import Chunks
 from speechdistill.recognition.recognizer import Recognizer
 from speechdistill.recognition.word_errors import count_errors
-
 
 HOURS = 1.0
 
