@@ -12,14 +12,17 @@ if "SPEECHDISTILL_SYNTHESISER" not in os.environ:
     from speechdistill.checkpoints.student_dir import load_student, load_supernet
     from speechdistill.errors import UserError
     from speechdistill.models.config import StudentConfig
+    from speechdistill.models.ctc import CTCConfig, StudentForCTC
     from speechdistill.models.search_space import SearchSpace, Subnet
     from speechdistill.models.student import StudentModel
     from speechdistill.models.supernet import Supernet
     from speechdistill.teachers.load import Teacher, load_teacher
 
     __all__ = [
+        "CTCConfig",
         "SearchSpace",
         "StudentConfig",
+        "StudentForCTC",
         "StudentModel",
         "Subnet",
         "Supernet",

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 from speechdistill.errors import UserError
 
-VERBS = ("train", "probe", "extract", "superb", "export", "convert")
+VERBS = ("train", "finetune", "transcribe", "probe", "extract", "superb", "export", "convert")
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:

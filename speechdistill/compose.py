@@ -61,13 +61,9 @@ _NULLABLE_KEYS = (
 _WHOLE_VALUES = ("objective.map",)
 # Their values are taken verbatim: to Hydra's grammar "=", "~", "(" and letters beyond ASCII are no part of a word.
 _PATH_KEYS = (
-    "data.root",
-    "data.manifest",
-    "data.val_manifest",
-    "out_dir",
-    "student.init_from",
-    "teacher.cache",
-    "teacher.name",
+    *("data.root", "data.manifest", "data.val_manifest", "out_dir"),
+    *("student.init_from", "teacher.cache", "teacher.name"),
+    *("student", "task.vocabulary", "task.lm"),
 )
 
 

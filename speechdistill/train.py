@@ -14,10 +14,10 @@ def main(words: list[str]) -> int:
     """
     # Words are checked before the libraries that take seconds to load.
     config = configure("train", words)
-    from speechdistill.training.methods import METHODS
+    from speechdistill.training.methods import METHODS, TABLES
     from speechdistill.training.runs import run_training
 
-    return run_training(config, METHODS[config["method"]])
+    return run_training(config, METHODS[config["method"]], TABLES.get(config["method"]))
 
 
 if __name__ == "__main__":

@@ -116,6 +116,32 @@ def read_waveform(path: Path | TarMember, first_sample: int = 0, num_samples: in
     return np.ascontiguousarray(waveform, dtype=np.float32)
 
 
+def read_blocks(path: Path) -> Iterator[np.ndarray]:
+    """Read a recording from end to end in parts of some seconds: memory does not depend on its length.
+
+    Yields:
+        (S,) float32 at 16 kHz, mixed down to mono.
+
+    Raises:
+        UnreadableAudioError: it cannot be decoded.
+    """
+    try:
+        with _opened(path) as file:
+            native_hz = file.samplerate
+            stream = soxr.ResampleStream(native_hz, SAMPLE_RATE_HZ, 1, dtype="float32", quality="HQ")
+            decoded = False
+            while len(audio := file.read(_BLOCK_FRAMES, dtype="float32", always_2d=True)):
+                decoded = True
+                mono = np.ascontiguousarray(audio.mean(axis=1))
+                if not np.isfinite(mono).all():
+                    raise UnreadableAudioError("holds values that are not finite")
+                yield mono if native_hz == SAMPLE_RATE_HZ else stream.resample_chunk(mono)
+            if decoded and native_hz != SAMPLE_RATE_HZ:
+                yield stream.resample_chunk(np.zeros(0, np.float32), last=True)
+    except (soundfile.LibsndfileError, RuntimeError, OSError) as error:
+        raise UnreadableAudioError(_reason(error)) from error
+
+
 @contextmanager
 def _opened(path: Path | TarMember) -> Iterator[soundfile.SoundFile]:
     if isinstance(path, TarMember):

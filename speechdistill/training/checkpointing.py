@@ -99,7 +99,7 @@ def check_batches_per_step(checkpoint: Path | None, devices: int, num_nodes: int
 
 
 class Checkpoints(Callback):
-    """Saves last.ckpt every so many steps or minutes, at the end and when a run breaks off; best.ckpt by val/loss.
+    """Saves last.ckpt every so many steps or minutes, at the end and when a run breaks off; best.ckpt by `chosen_by`.
 
     Args:
         folder: of the checkpoint files.
@@ -155,11 +155,13 @@ class Checkpoints(Callback):
         # A checkpoint says that its step is done, and to that belongs the validation that is due at it.
         if trainer.should_stop or (self._wanted and not validation_due(trainer)):
             self._save(trainer, pl_module)
+            # Where a validation is still to come, what it finds belongs into the checkpoint as well.
+            self._wanted = validation_due(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keep the best by validation loss."""
+        """Keep the best by validation."""
         assert isinstance(pl_module, TrainingModule)
-        loss, stage = pl_module.val_metrics.get("val/loss"), pl_module.stage(trainer.global_step)
+        loss, stage = pl_module.val_metrics.get(pl_module.chosen_by), pl_module.stage(trainer.global_step)
         if stage != self.best_stage:
             self.best_loss, self.best_stage = float("inf"), stage
         if trainer.state.fn == "fit" and loss is not None and loss < self.best_loss:

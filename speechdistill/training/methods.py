@@ -4,11 +4,17 @@ from collections.abc import Callable
 from typing import Any
 
 from speechdistill.audio.datamodule import SpeechData
+from speechdistill.audio.table import Table
+from speechdistill.training.asr_job import asr, asr_table
 from speechdistill.training.once_for_all_job import once_for_all
 from speechdistill.training.runs import Job, distillation, masked_units
 
 METHODS: dict[str, Callable[[dict[str, Any], SpeechData], Job]] = {
+    "asr": asr,
     "distillation": distillation,
     "masked_units": masked_units,
     "once_for_all": once_for_all,
 }
+
+# What of a corpus a training can use, where that is not all of it.
+TABLES: dict[str, Callable[[dict[str, Any], Table], Table]] = {"asr": asr_table}

@@ -19,6 +19,7 @@ class TrainingModule(LightningModule):
     """Base of the trainings: a subclass has a `model` and says how a batch becomes a loss.
 
     Attributes:
+        chosen_by: the validation metric whose least value makes best.ckpt.
         model: what is trained, saved and wrapped for many devices.
         step_metrics: detached scalars of the last optimizer step, by name; weighted mean over the micro-batches of this
             rank.
@@ -34,6 +35,8 @@ class TrainingModule(LightningModule):
         seed: dropout and masks of a micro-batch depend on the seed, the step and the place in it alone, so that it does
             not matter which rank takes it.
     """
+
+    chosen_by = "val/loss"
 
     def __init__(self, model: nn.Module, optim: Mapping[str, Any], max_steps: int, seed: int) -> None:
         super().__init__()

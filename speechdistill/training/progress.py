@@ -101,6 +101,8 @@ class Progress(Callback):
         loss = pl_module.val_metrics["val/loss"]
         cosines = {k.rsplit("_", 1)[1]: v for k, v in pl_module.val_metrics.items() if k.startswith("val/cosine/")}
         shown = "".join(f"  cosine {layer}: {value:.3f}" for layer, value in cosines.items())
+        if "val/wer" in pl_module.val_metrics:
+            shown += f"  WER {100 * pl_module.val_metrics['val/wer']:.1f} %"
         self._say(f"step {trainer.global_step}: val/loss {loss:.4f}{shown}")
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

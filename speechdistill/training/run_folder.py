@@ -3,7 +3,7 @@
 import os
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +63,12 @@ def write_config(out_dir: Path, config: Mapping[str, Any]) -> None:
         yaml.safe_dump({**config, "resume": None}, file, sort_keys=False, allow_unicode=True)
 
 
-def recordings(config: Mapping[str, Any], out_dir: Path, launch: Launch) -> Table:
+def recordings(
+    config: dict[str, Any],
+    out_dir: Path,
+    launch: Launch,
+    usable: Callable[[dict[str, Any], Table], Table] | None = None,
+) -> Table:
     """What the run trains on.
 
     A corpus is measured at the run's first start. Whoever joins later (a resumed run, a process that the leader
@@ -75,6 +80,7 @@ def recordings(config: Mapping[str, Any], out_dir: Path, launch: Launch) -> Tabl
         config: of the run.
         out_dir: its folder.
         launch: how this process was started.
+        usable: what of the corpus the training can use; None = all of it.
 
     Raises:
         UserError: what the corpus has to complain about, or it is not the one that the run began with.
@@ -85,6 +91,7 @@ def recordings(config: Mapping[str, Any], out_dir: Path, launch: Launch) -> Tabl
     saved = load_table(path, root) if path.is_file() and (config["resume"] or launch.is_child) else None
     if saved is None or is_demo:  # the demo corpus may have to be synthesised again
         table = load_corpus(config["data"], progress=launch.is_leader)
+        table = usable(config, table) if usable else table
         if saved is None:
             if launch.is_leader:
                 save_table(path, table)

@@ -53,6 +53,7 @@ class Job:
         lines: what is printed before the start.
         save_model: writes the model into the run's folder, given what summary.json will say.
         draw: adds plots of its own to the run's folder.
+        evaluate: at the end of the run, measures on the test set; entries of summary.json.
     """
 
     module: TrainingModule
@@ -60,10 +61,20 @@ class Job:
     lines: list[str]
     save_model: Callable[[Path, Mapping[str, Any]], None]
     draw: Callable[[Path], None] = lambda out_dir: None
+    evaluate: Callable[[Path], dict[str, Any]] = lambda out_dir: {}
 
 
-def run_training(config: dict[str, Any], prepare: Callable[[dict[str, Any], SpeechData], Job]) -> int:
+def run_training(
+    config: dict[str, Any],
+    prepare: Callable[[dict[str, Any], SpeechData], Job],
+    usable: Callable[[dict[str, Any], Table], Table] | None = None,
+) -> int:
     """Run a training from its configuration; see DESIGN of the run folder in the README.
+
+    Args:
+        config: resolved.
+        prepare: makes the training.
+        usable: what of the corpus it can use; None = all of it.
 
     Returns:
         0, or 128 + the number of the signal that stopped it.
@@ -82,14 +93,18 @@ def run_training(config: dict[str, Any], prepare: Callable[[dict[str, Any], Spee
     settings["precision"] = choose_precision(settings["precision"])
     config["trainer"] = settings
     if config.get("dry_run"):
-        return _dry_run(config, prepare, launch)
+        return _dry_run(config, prepare, launch, usable)
     out_dir = open_run_folder(config, launch)
     with disk_full_is_an_answer(out_dir):
-        return _run(config, prepare, launch, out_dir)
+        return _run(config, prepare, launch, out_dir, usable)
 
 
 def _run(
-    config: dict[str, Any], prepare: Callable[[dict[str, Any], SpeechData], Job], launch: Launch, out_dir: Path
+    config: dict[str, Any],
+    prepare: Callable[[dict[str, Any], SpeechData], Job],
+    launch: Launch,
+    out_dir: Path,
+    usable: Callable[[dict[str, Any], Table], Table] | None,
 ) -> int:
     settings = config["trainer"]
     resume_from = newest_checkpoint(out_dir / "checkpoints") if config["resume"] else None
@@ -99,7 +114,7 @@ def _run(
         return 0
     check_batches_per_step(resume_from, settings["devices"], settings["num_nodes"], settings["accumulate"])
 
-    table = recordings(config, out_dir, launch)
+    table = recordings(config, out_dir, launch, usable)
     torch.manual_seed(config["seed"])
     data = speech_data(config, table)
     job = prepare(config, data)
@@ -138,6 +153,8 @@ def _run(
         return 128 + stopped.signal if launch.is_leader else 0
     if launch.is_leader:
         summary = summarize(about, outcome, job.module, table, data)
+        if outcome.steps >= settings["max_steps"]:
+            summary |= job.evaluate(out_dir)
         write_json(out_dir / "summary.json", summary)
         job.save_model(out_dir, summary)
         plot_losses(out_dir / "metrics.csv", out_dir / "plots" / "loss.png")
@@ -148,12 +165,18 @@ def _run(
     return 128 + outcome.stopped_by if launch.is_leader and outcome.stopped_by else 0
 
 
-def _dry_run(config: dict[str, Any], prepare: Callable[[dict[str, Any], SpeechData], Job], launch: Launch) -> int:
+def _dry_run(
+    config: dict[str, Any],
+    prepare: Callable[[dict[str, Any], SpeechData], Job],
+    launch: Launch,
+    usable: Callable[[dict[str, Any], Table], Table] | None,
+) -> int:
     """Everything up to the first step, and on the largest batch; nothing is written."""
     if not launch.is_leader:
         return 0
     settings = config["trainer"]
     table = load_corpus(config["data"])
+    table = usable(config, table) if usable else table
     torch.manual_seed(config["seed"])
     data = speech_data(config, table)
     job = prepare(config, data)
@@ -367,7 +390,9 @@ def _data_lines(table: Table, data: SpeechData) -> list[str]:
         lines.append(f"         {len(table.too_short)} recordings are shorter than data.min_seconds and left out")
     if table.skipped:
         names = ", ".join(item.path for item in table.skipped[:5])
-        lines.append(f"         {len(table.skipped)} files cannot be read and are left out (summary.json): {names}")
+        lines.append(
+            f"         {len(table.skipped)} recordings are left out, for reasons that summary.json says: {names}"
+        )
     return lines
 
 

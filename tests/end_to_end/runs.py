@@ -18,11 +18,11 @@ def losses(folder: Path) -> dict[str, list[str]]:
 
 
 def start(
-    *words: str, launcher: Sequence[str] = (sys.executable,), environment: Mapping[str, str] = {}
+    *words: str, launcher: Sequence[str] = (sys.executable,), environment: Mapping[str, str] = {}, verb: str = "train"
 ) -> subprocess.Popen[str]:
     inherited = {name: value for name, value in os.environ.items() if name != "SPEECHDISTILL_OUT_DIR"}
     return subprocess.Popen(
-        [*launcher, "-m", "speechdistill.train", *words],
+        [*launcher, "-m", f"speechdistill.{verb}", *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

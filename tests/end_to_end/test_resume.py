@@ -164,3 +164,13 @@ def test_ctrl_c_in_a_terminal_reaches_the_readers_too(tmp_path: Path, small_run:
     assert process.returncode == 128 + signal.SIGINT
     assert "Traceback" not in errors
     assert f"resume={out_dir}" in output
+
+
+def test_a_stop_at_a_validation_remembers_what_it_found(
+    tmp_path: Path, small_run: list[str], command: Callable[..., int]
+) -> None:
+    words = [*small_run, "trainer.max_steps=9", "trainer.validate_every_steps=2", "trainer.stop_after_steps=2"]
+    assert command(*words, f"out_dir={tmp_path / 'run'}") == 0
+    last = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
+    found = json.loads((tmp_path / "run" / "summary.json").read_text())["val"]["loss"]
+    assert last["callbacks"]["Checkpoints"]["best_loss"] == pytest.approx(found, abs=1e-5)

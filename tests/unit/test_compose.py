@@ -20,6 +20,7 @@ def test_the_groups_hold_as_many_files_as_are_tested():
     assert len(choices("recipe")) == 7
     assert len(choices("data")) == 7
     assert len(choices("teacher")) == 10
+    assert len(choices("task")) == 5
 
 
 @pytest.mark.parametrize("recipe", choices("recipe"))
@@ -380,3 +381,66 @@ def test_a_chosen_search_space_beats_the_demos(words, width):
 def test_the_second_stage_alone_has_one_learning_rate():
     config = configure("train", ["recipe=lighthubert_stage_2", "data=folder", "data.root=/x", "optim.lr=1e-4"])
     assert config["optim"]["stage_2_lr"] == config["optim"]["lr"] == 1e-4
+
+
+@pytest.mark.parametrize(
+    ("task", "lr", "steps", "alone", "time", "channel"),
+    [
+        ("asr_1h", 5e-5, 13_000, 10_000, 0.65, 0.25),
+        ("asr_10h", 5e-5, 20_000, 10_000, 0.65, 0.5),
+        ("asr", 3e-5, 80_000, 0, 0.65, 0.5),
+        ("asr_960h", 1e-5, 320_000, 0, 0.5, 0.1),
+    ],
+)
+def test_recognition_has_the_figures_of_wav2vec_2(task, lr, steps, alone, time, channel):
+    config = configure("finetune", [f"task={task}", "student=/x", "data=librispeech", "data.root=/y"])
+    assert config["optim"] == {
+        "lr": lr,
+        "betas": [0.9, 0.98],
+        "eps": 1e-8,
+        "weight_decay": 0.0,
+        "phases": [0.1, 0.4, 0.5],
+        "first_lr_share": 0.01,
+        "last_lr_share": 0.05,
+    }
+    assert config["trainer"]["max_steps"] == steps
+    assert config["trainer"]["accumulate"] * config["data"]["batch_seconds"] * 16_000 == 8 * 3_200_000
+    assert config["task"]["freeze_encoder_steps"] == alone
+    assert config["task"]["freeze_feature_encoder"]
+    assert config["task"]["encoder"] == "full"
+    assert config["task"]["head"] == "linear"
+    assert config["task"]["masks"] == {
+        "time_probability": time,
+        "time_length": 10,
+        "channel_probability": channel,
+        "channel_length": 64,
+    }
+    assert config["task"]["activation_dropout"] == 0.1
+    assert {config["task"][f"{name}_dropout"] for name in ("hidden", "attention", "final")} == {0.0}
+
+
+def test_frozen_recognition_has_the_head_of_superb():
+    config = configure("finetune", ["task=asr_frozen", "student=/x", "data=librispeech", "data.root=/y"])
+    task = config["task"]
+    assert (task["encoder"], task["head"], task["head_size"], task["head_layers"]) == ("frozen", "blstm", 1024, 2)
+    assert task["final_dropout"] == 0.2
+    assert config["optim"]["lr"] == 1e-4
+    assert config["optim"]["phases"] == [0, 1, 0]
+    assert config["trainer"]["max_steps"] == 200_000
+    assert config["trainer"]["gradient_clip"] == 1.0
+    assert config["data"]["max_utterances"] == 32
+
+
+@pytest.mark.parametrize("task", choices("task"))
+@pytest.mark.parametrize("data", choices("data"))
+def test_every_task_composes_with_every_corpus(task, data):
+    needed = {"manifest": "data.manifest=/x.csv", "mix": "data.corpora=[{kind:folder,root:/x,weight:2}]"}
+    config = configure("finetune", [f"task={task}", "student=a/b=c", f"data={data}", needed.get(data, "data.root=/x")])
+    assert config["recipe"] == config["method"] == "asr"
+    assert config["student"] == "a/b=c"
+    assert config["data"]["batching"] == "pad"
+
+
+def test_fine_tuning_needs_a_student():
+    with pytest.raises(UserError, match="student has to be given"):
+        configure("finetune", [])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from speechdistill import convert, export, extract, probe, superb
+from speechdistill import convert, export, extract, probe, superb, transcribe
 from speechdistill.cli import VERBS
 from speechdistill.compose import configure
 
@@ -62,6 +62,9 @@ def test_command_is_understood(verb: str, words: str, tmp_path: Path, monkeypatc
     if verb == "convert":
         assert convert.read_settings(given)
         return
+    if verb == "transcribe":
+        assert transcribe.read_settings(given)
+        return
     if verb == "extract":
         assert extract.read_settings(given)
         return
@@ -76,7 +79,32 @@ def test_command_is_understood(verb: str, words: str, tmp_path: Path, monkeypatc
         return
     if any(word.startswith("resume=") for word in given):
         return  # needs a run; tests/end_to_end/test_resume.py has one
-    assert configure("train", given)["method"]
+    assert configure(verb, given)["method"]
+
+
+@pytest.mark.parametrize(
+    ("hours", "task", "steps", "parts"),
+    [(1, "asr_1h", 13_000, 1), (10, "asr_10h", 20_000, 1), (100, "asr", 80_000, 1), (960, "asr_960h", 320_000, 3)],
+)
+def test_the_script_of_recognition_takes_the_figures_of_so_many_hours(
+    hours: int, task: str, steps: int, parts: int
+) -> None:
+    script = (ROOT / "recipes/asr/run.sh").read_text()
+    shown = re.sub(r"`#[^`]*`", "", script).rpartition("exec python -m speechdistill.finetune")[2].replace("\\\n", " ")
+    choice = next(line for line in script.splitlines() if re.match(rf"[\d |]*\b{hours}\b[\d |]*\)", line))
+    values = dict(re.findall(r"(\w+)=(\S+)", choice))
+    values = {
+        name: value.replace("${hours}", str(hours)).replace("$hours", str(hours)) for name, value in values.items()
+    }
+    for name, value in {**values, "student": "/x", "root": "/y", "out_dir": "/z"}.items():
+        shown = shown.replace(f"${name}", value)
+    config = configure("finetune", shlex.split(shown.replace('"$@"', "")))
+    assert values["task"] == task
+    assert config["trainer"]["max_steps"] == steps
+    assert config["data"]["hours"] == (hours if hours < 100 else None)
+    assert config["data"]["parts"][-2:] == ["dev-clean", "test-clean"]
+    assert len(config["data"]["parts"]) == parts + 2
+    assert config["trainer"]["accumulate"] * config["data"]["batch_seconds"] == 1600
 
 
 @pytest.mark.parametrize(

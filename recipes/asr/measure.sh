@@ -1,0 +1,72 @@
+#!/usr/bin/env bash
+# The tables of RESULTS.md.
+#   recipes/asr/measure.sh OUT_DIR [SPEECH_DIR]
+#   ONLY="demo long" recipes/asr/measure.sh OUT_DIR [SPEECH_DIR]     # some of: demo tree digits long
+# SPEECH_DIR holds digits.csv (path, digit, speaker), wakewords.csv (path) and LibriSpeech/, a tree in LibriSpeech's layout
+# (or TREE=DIR names it). SPEAKERS="theo lucas" leaves out these alone. What is there already is not trained again.
+set -euo pipefail
+out=${1:?usage: measure.sh OUT_DIR [SPEECH_DIR]}
+speech=${2:-}
+tree=${TREE:-$speech/LibriSpeech}
+only=${ONLY:-demo long ${speech:+tree digits}}
+here=$(cd "$(dirname "$0")" && pwd)
+mkdir -p "$out"
+
+train() { # VERB OUT_DIR KEY=VALUE ...
+    [ -e "$2/summary.json" ] || python -m "speechdistill.$1" "out_dir=$2" trainer.tensorboard=false "${@:3}"
+}
+
+# Four rows: log-mel features, the student's shape with random weights, the distilled student, its teacher; under each the
+# same BLSTM, and of each the weights that are best on the validation set.
+rows() { # OUT_DIR STUDENT KEY=VALUE ...
+    local dir=$1 student=$2
+    shift 2
+    train finetune "$dir/fbank" task=asr_frozen student=fbank "$@"
+    train finetune "$dir/untrained" task=asr_frozen "student=$student" task.random_weights=true "$@"
+    train finetune "$dir/distilled" task=asr_frozen "student=$student" "$@"
+    train finetune "$dir/teacher" task=asr_frozen student=mini "$@"
+    python "$here/table.py" "$dir"/{fbank,untrained,distilled,teacher} | tee "$dir.md"
+}
+
+if [[ " $only " =~ " demo " || " $only " =~ " tree " || " $only " =~ " long " ]]; then
+    train train "$out/distilhubert" recipe=distilhubert
+fi
+if [[ " $only " =~ " demo " || " $only " =~ " long " ]]; then
+    SECONDS=0
+    rows "$out/demo" "$out/distilhubert"
+    echo "demo: $SECONDS s" | tee "$out/demo.seconds"
+fi
+
+# Of the digits and the tree: small heads, little text.
+small=(task.head_size=128 data.batch_seconds=26 data.max_seconds=16 optim.lr=2e-3 'optim.phases=[0.1,0.4,0.5]'
+    data.num_workers=1 task.masks.time_length=10 trainer.checkpoint_every_steps=1000)
+
+if [[ " $only " =~ " tree " ]]; then
+    train finetune "$out/tree" task=asr_frozen "student=$out/distilhubert" data=librispeech \
+        "data.root=$tree" 'data.parts=[train-clean-100,dev-clean,test-clean]' \
+        "${small[@]}" trainer.max_steps=1500 trainer.validate_every_steps=100
+    python "$here/table.py" "$out/tree" | tee "$out/tree.md"
+    python "$here/../../benchmarks/long_audio.py" "$out/tree" "$tree/test-clean" | tee "$out/tree_long.md"
+fi
+
+if [[ " $only " =~ " digits " ]]; then
+    [ -e "$out/connected" ] || python "$here/connected_digits.py" "$speech" "$out/connected"
+    # The sizes of DistilHuBERT's demo, on real speech.
+    demo=(data.max_utterances=10 data.max_seconds=4 data.batch_seconds=24 optim.lr=2.0e-3 trainer.max_steps=1100
+        trainer.validate_every_steps=220 data.num_workers=1
+        architecture.hidden_dropout=0 architecture.attention_dropout=0 architecture.activation_dropout=0)
+    for left_out in ${SPEAKERS:-$(cd "$out/connected" && printf '%s\n' *.text.csv | sed 's/\..*//')}; do
+        train train "$out/digits/$left_out/distilhubert" recipe=distilhubert data=manifest \
+            "data.manifest=$out/connected/$left_out.audio.csv" "${demo[@]}"
+        rows "$out/digits/$left_out/rows" "$out/digits/$left_out/distilhubert" data=manifest \
+            "data.manifest=$out/connected/$left_out.text.csv" "${small[@]}" \
+            trainer.max_steps=800 trainer.validate_every_steps=50
+    done
+    for row in fbank untrained distilled teacher; do
+        python "$here/table.py" "$out"/digits/*/rows/"$row" --together "$row"
+    done | tee "$out/digits.md"
+fi
+
+if [[ " $only " =~ " long " ]]; then
+    python "$here/../../benchmarks/long_audio.py" "$out/demo/distilled" | tee "$out/long.md"
+fi

@@ -1,0 +1,174 @@
+"""StudentForCTC: a recogniser on any encoder. Importing this file registers it with transformers."""
+
+import math
+from dataclasses import field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForCTC, PretrainedConfig, PreTrainedModel
+from transformers.modeling_outputs import CausalLMOutput
+
+from speechdistill.frames import FRAME_STRIDE_SAMPLES
+from speechdistill.models.ctc_encoders import ENCODERS, LinearHead, Mask, RecurrentHead, States
+
+HEADS = ("linear", "blstm")
+LAYERS = ("last", "weighted")
+
+
+class CTCConfig(PretrainedConfig):
+    """What a recogniser looks like.
+
+    Args:
+        encoder: {"kind": "student", **StudentConfig}, {"kind": "transformers", **config of HuBERT and the like} or
+            {"kind": "fbank"}.
+        layers: "last" hidden state, or a learned "weighted" mean of all of them.
+        freeze_encoder: whether the encoder's weights stay as they are, in evaluation mode.
+        head: "linear", or "blstm".
+        head_size: width of the LSTM in each direction.
+        head_layers: of LSTM.
+        final_dropout: in front of the linear head, or behind each layer of LSTM.
+        vocab_size: units of text, with the blank.
+        pad_token_id: the blank's number; 0 as in all of transformers' CTC models.
+
+    Raises:
+        ValueError: a value is not allowed.
+    """
+
+    model_type = "speechdistill_ctc"
+
+    encoder: dict[str, Any] = field(default_factory=lambda: {"kind": "fbank"})
+    layers: str = "last"
+    freeze_encoder: bool = False
+    head: str = "linear"
+    head_size: int = 1024
+    head_layers: int = 2
+    final_dropout: float = 0.0
+    vocab_size: int = 32
+    pad_token_id: int = 0
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        """Refuse what cannot be built."""
+        super().__post_init__(**kwargs)
+        for name, value, allowed in (
+            ("encoder", self.encoder.get("kind"), tuple(ENCODERS)),
+            ("layers", self.layers, LAYERS),
+            ("head", self.head, HEADS),
+        ):
+            if value not in allowed:
+                raise ValueError(f"CTCConfig: {name} is {value!r}; allowed: {', '.join(allowed)}")
+
+    @property
+    def inputs_to_logits_ratio(self) -> int:
+        """Samples from frame to frame, under the name that transformers' pipeline asks for."""
+        strides = {
+            "student": lambda: [stride for _, _, stride in self.encoder["conv_layers"]],
+            "transformers": lambda: self.encoder["conv_stride"],
+            "fbank": lambda: [FRAME_STRIDE_SAMPLES],
+        }
+        return math.prod(strides[self.encoder["kind"]]())
+
+
+def build_encoder(config: CTCConfig) -> Any:
+    """The encoder of a configuration, with fresh weights."""
+    settings = dict(config.encoder)
+    return ENCODERS[settings.pop("kind")](settings)
+
+
+class StudentForCTC(PreTrainedModel):
+    """An encoder and a head that gives each frame of 20 ms the scores of the units of text and of the blank.
+
+    Two ways (`CTCConfig`): a frozen encoder with learned layer weights and a BLSTM, as SUPERB does it, and fine-tuning
+    of all of it under a linear map, as wav2vec 2.0 does it.
+    """
+
+    config_class = CTCConfig
+    main_input_name = "input_values"
+    base_model_prefix = "encoder"
+    _supports_sdpa = True
+
+    def __init__(self, config: CTCConfig) -> None:
+        super().__init__(config)
+        self.encoder = build_encoder(config)
+        width = self.encoder.hidden_size
+        weighted = config.layers == "weighted"
+        self.layer_weights = nn.Parameter(torch.zeros(self.encoder.num_states)) if weighted else None
+        self.head = (
+            LinearHead(width, config.vocab_size, config.final_dropout)
+            if config.head == "linear"
+            else RecurrentHead(width, config.vocab_size, config.head_size, config.head_layers, config.final_dropout)
+        )
+        if config.freeze_encoder:
+            self.encoder.requires_grad_(False)
+        self.post_init()
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        """Torch's own fresh weights are good for the head; encoders draw theirs themselves."""
+
+    def train(self, mode: bool = True) -> "StudentForCTC":
+        """Train, but for a frozen encoder."""
+        super().train(mode)
+        if self.config.freeze_encoder:
+            self.encoder.train(False)
+        return self
+
+    def logits(
+        self,
+        waveforms: Tensor,
+        num_samples: Tensor | None = None,
+        mask: Mask | None = None,
+        encoder_learns: bool = True,
+    ) -> tuple[Tensor, Tensor]:
+        """Score the units in each frame; the entry for everything inside this package.
+
+        Args:
+            waveforms: (B, S) float at 16 kHz in [-1, 1].
+            num_samples: (B,) real samples in each row; None = no row is padded.
+            mask: hides parts of the features: of the convolutions' (or the log-mel bands), or of what a frozen
+                encoder gives.
+            encoder_learns: False = no gradient for the encoder in this step.
+
+        Returns:
+            (B, T, V) logits; (B,) real frames in each row.
+        """
+        frozen = self.config.freeze_encoder and self.layer_weights is not None
+        learns = encoder_learns and not self.config.freeze_encoder and torch.is_grad_enabled()
+        with torch.set_grad_enabled(learns):
+            states: States = self.encoder(
+                waveforms, num_samples, self.layer_weights is not None, None if frozen else mask
+            )
+        hidden = states.hidden[0]
+        if self.layer_weights is not None:
+            weights = self.layer_weights.softmax(0)
+            hidden = torch.stack([weights[i] * state for i, state in enumerate(states.hidden)]).sum(0)
+        if frozen and mask is not None:
+            hidden = mask(hidden, states.num_frames)
+        return self.head(hidden, states.num_frames), states.num_frames
+
+    def forward(
+        self,
+        input_values: Tensor,
+        attention_mask: Tensor | None = None,
+        return_dict: bool = True,
+    ) -> CausalLMOutput | tuple[Any, ...]:
+        """Score the units in each frame, as transformers' CTC models do.
+
+        Args:
+            input_values: (B, S) float at 16 kHz in [-1, 1]; normalised in here where the encoder wants them so.
+            attention_mask: (B, S), 1 = a real sample, 0 = padding behind it.
+            return_dict: whether to return an object with names or a tuple.
+
+        Returns:
+            logits (B, T, V).
+        """
+        num_samples = None
+        if attention_mask is not None and not bool(attention_mask.all()):
+            num_samples = attention_mask.sum(-1)
+        logits, _ = self.logits(input_values, num_samples)
+        output = CausalLMOutput(logits=logits)
+        return output if return_dict else output.to_tuple()
+
+
+AutoConfig.register(CTCConfig.model_type, CTCConfig, exist_ok=True)
+AutoModelForCTC.register(CTCConfig, StudentForCTC, exist_ok=True)

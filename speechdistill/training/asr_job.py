@@ -1,0 +1,193 @@
+"""Speech recognition as a training: which recordings, which units, and the measurement at the end."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from speechdistill.audio.datamodule import SpeechData
+from speechdistill.audio.table import Skipped, Table
+from speechdistill.audio.transcripts import transcripts
+from speechdistill.errors import UserError
+from speechdistill.evaluation.cost import macs_per_second, num_params
+from speechdistill.frames import FRAME_RATE_HZ, SAMPLE_RATE_HZ, num_frames
+from speechdistill.models.ctc import StudentForCTC
+from speechdistill.recognition import asr_dir, decoders, scoring
+from speechdistill.recognition.building import FBANK, build_recognizer
+from speechdistill.recognition.recognizer import Recognizer
+from speechdistill.recognition.vocabulary import CASES, Vocabulary, normalize_text
+from speechdistill.training.checkpointing import BEST
+from speechdistill.training.ctc import CTCModule
+from speechdistill.training.runs import Job
+
+_LEFT_OUT = (
+    "no transcript",
+    "empty transcript",
+    "longer than data.max_seconds",
+    "fewer frames than its text has units",
+)
+
+
+def asr_table(config: dict[str, Any], table: Table) -> Table:
+    """The recordings that can be used, with the label `text`, normalised; others are listed with their reasons.
+
+    Long recordings are left out of training and validation, because a part of a recording has no transcript; a test
+    takes them.
+
+    Raises:
+        UserError: an unknown setting, or nothing is left to train on.
+    """
+    task = config["task"]
+    _check(config)
+    found = transcripts(table)
+    texts = [normalize_text(text or "", task["case"]) for text in found]
+    learned = table.splits != "test"
+    max_samples = config["data"]["max_seconds"] * SAMPLE_RATE_HZ
+    left_out: dict[str, Any] = {
+        _LEFT_OUT[0]: np.array([text is None for text in found]),
+        _LEFT_OUT[1]: np.array([not text for text in texts]),
+        _LEFT_OUT[2]: learned & (table.num_samples > max_samples),
+    }
+    reasons = np.select(list(left_out.values()), list(left_out), default="").astype(object)
+    training = np.flatnonzero((reasons == "") & (table.splits == "train"))
+    vocabulary = find_vocabulary(task, [texts[int(row)] for row in training])
+    for row in np.flatnonzero((reasons == "") & learned).tolist():
+        units = vocabulary.encode(texts[row])
+        if _least_frames(units) > num_frames(int(table.num_samples[row])):
+            reasons[row] = _LEFT_OUT[3]
+    kept = np.flatnonzero(reasons == "")
+    skipped = [Skipped(path, str(reason)) for path, reason in zip(table.paths, reasons, strict=True) if reason]
+    if not (table.splits[kept] == "train").any():
+        raise UserError(f"no recording is left for training: {_counts(reasons.tolist()) or 'the corpus has none'}.")
+    return replace(
+        table.take(kept),
+        labels={"text": [texts[int(row)] for row in kept]},
+        skipped=(*table.skipped, *skipped),
+        too_short=table.too_short,
+    )
+
+
+def _check(config: Mapping[str, Any]) -> None:
+    task = config["task"]
+    if task["case"] not in CASES:
+        raise UserError(f"task.case={task['case']}: allowed are {', '.join(CASES)}.")
+    if task["units"] not in ("characters", "sentencepiece"):
+        raise UserError(f"task.units={task['units']}: allowed are characters and sentencepiece.")
+    if config["data"]["batching"] != "pad":
+        raise UserError("data.batching=crop: a part of a recording has no transcript; recognition needs pad.")
+
+
+def _least_frames(units: Sequence[int]) -> int:
+    """Frames that CTC needs: one for each unit, and a blank between two that are equal."""
+    return len(units) + sum(first == second for first, second in pairwise(units))
+
+
+def _counts(reasons: Sequence[str]) -> str:
+    counts = Counter(reason for reason in reasons if reason in _LEFT_OUT)
+    return ", ".join(f"{counts[reason]} with {reason}" for reason in _LEFT_OUT if counts[reason])
+
+
+def find_vocabulary(task: Mapping[str, Any], texts: Sequence[str]) -> Vocabulary:
+    """The units that were given, or those of the training text."""
+    if task["vocabulary"]:
+        return Vocabulary.from_file(task["vocabulary"])
+    if task["units"] == "sentencepiece":
+        return Vocabulary.of_sentencepiece(texts, int(task["num_units"]))
+    return Vocabulary.of_characters(texts)
+
+
+def asr(config: dict[str, Any], data: SpeechData) -> Job:
+    """Recogniser, loss and measurement."""
+    task = config["task"]
+    texts = {"train": data.train_table.labels["text"], "val": data.val_table.labels["text"]}
+    vocabulary = find_vocabulary(task, texts["train"])
+    search = decoders.make_search(vocabulary, task["beam"], task["lm"], task["lm_weight"], task["word_bonus"])
+    model = build_recognizer(str(config["student"]), task, len(vocabulary))
+    module = CTCModule(
+        model.train(), vocabulary, texts, task, config["optim"], config["trainer"]["max_steps"], config["seed"]
+    )
+    unknown = vocabulary.unknown_in(data.table.labels["text"])
+    about = {
+        "teacher": None,
+        "student": {
+            "name": str(config["student"]),
+            "params": num_params(model),
+            "params_trained": sum(weight.numel() for weight in model.parameters() if weight.requires_grad),
+            "macs_per_second": _macs_per_second(model),
+        },
+        "text": {"units": len(vocabulary), "unknown_characters": dict(unknown)},
+    }
+    model.train()
+
+    def save(out_dir: Path, summary: Mapping[str, Any]) -> None:
+        asr_dir.save_recognizer(out_dir / asr_dir.NAME, model, vocabulary, scoring.model_card(dict(summary)))
+
+    def evaluate(out_dir: Path) -> dict[str, Any]:
+        _take_best(model, out_dir)
+        test = data.table.select("test")
+        split, test = ("test", test) if len(test) else ("val", data.val_table)
+        if not len(test):
+            print("the corpus has neither test nor val recordings: no error rate")
+            return {}
+        result = scoring.score(Recognizer(model.eval(), vocabulary, search), test)
+        scoring.write_hypotheses(out_dir / f"hypotheses_{split}.tsv", result)
+        rates = scoring.as_dict(result, split, task["case"], decoders.describe(search, task["lm"]))
+        low, high = rates["wer_interval_95"]
+        print(
+            f"{split}: WER {100 * rates['wer']:.1f} % (95 %: {100 * low:.1f} to {100 * high:.1f}), "
+            f"CER {100 * rates['cer']:.1f} %, {rates['utterances']} utterances"
+        )
+        return {"asr": rates}
+
+    return Job(module, about, _lines(config, data, vocabulary, about, unknown), save, evaluate=evaluate)
+
+
+def _macs_per_second(model: StudentForCTC) -> float:
+    """Multiply-accumulates; torch's counter leaves LSTMs out, which use each weight of a matrix once in a frame."""
+    matrices = (
+        weight.numel()
+        for module in model.modules()
+        if isinstance(module, torch.nn.LSTM)
+        for name, weight in module.named_parameters()
+        if name.startswith("weight")
+    )
+    return macs_per_second(lambda waveforms: model.eval().logits(waveforms)) + FRAME_RATE_HZ * sum(matrices)
+
+
+def _take_best(model: StudentForCTC, out_dir: Path) -> None:
+    """The weights with the least error rate on the validation set, where there was one."""
+    best = out_dir / "checkpoints" / BEST
+    if best.is_file():
+        state = torch.load(best, map_location="cpu", weights_only=True, mmap=True)["state_dict"]
+        own = {name.removeprefix("model."): weight for name, weight in state.items() if name.startswith("model.")}
+        model.load_state_dict(own)
+
+
+def _lines(
+    config: Mapping[str, Any],
+    data: SpeechData,
+    vocabulary: Vocabulary,
+    about: Mapping[str, Any],
+    unknown: Mapping[str, int],
+) -> list[str]:
+    """What is printed before the start."""
+    task, student = config["task"], about["student"]
+    way = "frozen, learned layer weights" if task["encoder"] == "frozen" else "fine-tuned"
+    way = "log-mel features" if student["name"] == FBANK else way
+    lines = [
+        f"student  {student['name']}{' with random weights' if task['random_weights'] else ''}, {way}; "
+        f"{task['head']} head; {student['params'] / 1e6:.2f} M parameters, {student['params_trained'] / 1e6:.2f} M of "
+        f"them trained; {student['macs_per_second'] / 1e9:.2f} G multiply-adds per second of audio",
+        f"text     {len(vocabulary)} units of {task['units']}, case {task['case']}",
+    ]
+    if left_out := _counts([item.reason for item in data.table.skipped]):
+        lines.append(f"         left out: {left_out}")
+    if unknown:
+        shown = ", ".join(f"{character!r} {count} times" for character, count in list(unknown.items())[:20])
+        lines.append(f"         characters that no unit covers, learned as <unk>: {shown}")
+    return lines
