@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 from speechdistill.errors import UserError
 
-VERBS = ("train", "probe", "extract", "superb", "export", "convert")
+VERBS = ("train", "probe", "extract", "superb", "export", "convert", "profile", "describe")
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
