@@ -93,12 +93,10 @@ def _onnx(student: "StudentModel", graph: Any, folder: Path) -> tuple[list[Path]
 
 
 def _int8(student: "StudentModel", graph: Any, folder: Path) -> tuple[list[Path], Any, str]:
-    from speechdistill.exporters.onnx_file import onnx_run, write_int8
-    from speechdistill.exporters.quantised import int8_report
+    from speechdistill.exporters.quantised import write_int8
 
     path = folder / _FILES["int8"]
-    write_int8(graph, path)
-    return [path], onnx_run(path), int8_report(student, graph, path)
+    return [path], None, write_int8(student, graph, path)
 
 
 def _torch_export(student: "StudentModel", graph: Any, folder: Path) -> tuple[list[Path], Any, str]:

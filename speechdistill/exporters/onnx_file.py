@@ -1,7 +1,6 @@
 """A student as an ONNX file, float32 or with int8 linear layers, run by ONNX Runtime."""
 
 import logging
-import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,25 +38,20 @@ def write_onnx(graph: StudentGraph, path: Path) -> None:
         program.save(str(path), external_data=False)
 
 
-def write_int8(graph: StudentGraph, path: Path) -> None:
-    """Write the graph with int8 weights in its linear layers, their inputs quantised as they come.
+def quantise(source: Path, path: Path) -> None:
+    """Write an ONNX file again with int8 weights in its linear layers, their inputs quantised as they come.
 
     Convolutions, norms and attention's own products stay float32.
 
     Raises:
         UserError: the extra "export" is not installed.
     """
-    _require("onnx", "onnxscript", "onnxruntime")
+    _require("onnx", "onnxruntime")
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    with tempfile.TemporaryDirectory() as folder, _quietly():
-        write_onnx(graph, Path(folder) / "float.onnx")
+    with _quietly():
         quantize_dynamic(
-            Path(folder) / "float.onnx",
-            path,
-            op_types_to_quantize=["MatMul", "Gemm"],
-            per_channel=True,
-            weight_type=QuantType.QInt8,
+            source, path, op_types_to_quantize=["MatMul", "Gemm"], per_channel=True, weight_type=QuantType.QInt8
         )
 
 

@@ -1,53 +1,55 @@
 """What int8 costs and gains: time and likeness beside the float student."""
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import torch
 from torch.nn import functional as F
 
 from speechdistill.evaluation.timing import interleaved_seconds
 from speechdistill.exporters.graph import StudentGraph, example
-from speechdistill.exporters.onnx_file import onnx_run, write_onnx
+from speechdistill.exporters.onnx_file import onnx_run, quantise, write_onnx
 from speechdistill.models.student import StudentModel
 
 _SECONDS = 10.0
 
 
 @torch.no_grad()
-def int8_report(student: StudentModel, graph: StudentGraph, path: Path, repeats: int = 5) -> str:
-    """Time an int8 file, the same graph in float32 and the student in turn; mean cosine of the last hidden states.
+def write_int8(student: StudentModel, graph: StudentGraph, path: Path, repeats: int = 5) -> str:
+    """Write the int8 file; time it, the same graph in float32 and the student in turn, and compare their outputs.
 
     Args:
         student: as it was loaded.
-        graph: what was written.
+        graph: of the student.
         path: of the int8 file.
         repeats: of which the median counts.
 
     Returns:
         A few lines of Markdown, the last of which says whether it is worth it.
     """
-    batch = example((_SECONDS,))
-    threads = torch.get_num_threads()
+    batch, threads = example((_SECONDS,)), torch.get_num_threads()
     with tempfile.TemporaryDirectory() as folder:
-        write_onnx(graph, Path(folder) / "float.onnx")
-        runs = {"float32, onnxruntime": onnx_run(Path(folder) / "float.onnx"), "int8, onnxruntime": onnx_run(path)}
-        times = interleaved_seconds(
-            {
-                "float32, torch": lambda: student(batch[0]),
-                **{name: lambda run=run: run(*batch) for name, run in runs.items()},  # type: ignore[misc]
-            },
-            repeats,
-        )
-        expected, quantised = student(batch[0]).last_hidden_state, runs["int8, onnxruntime"](*batch)[0]
+        source = Path(folder) / "float.onnx"
+        write_onnx(graph, source)
+        quantise(source, path)
+        in_float, in_int8 = onnx_run(source), onnx_run(path)
+    runs: dict[str, Callable[[], Any]] = {
+        "float32, torch": lambda: student(batch[0]),
+        "float32, onnxruntime": lambda: in_float(*batch),
+        "int8, onnxruntime": lambda: in_int8(*batch),
+    }
+    times = interleaved_seconds(runs, repeats)
+    expected, quantised = student(batch[0]).last_hidden_state, in_int8(*batch)[0]
     cosine = float(F.cosine_similarity(expected, quantised, dim=-1).mean())
     middle = {name: median(taken) for name, taken in times.items()}
     rows = [f"| {name} | {taken:.3f} | {taken / _SECONDS:.4f} |" for name, taken in middle.items()]
-    ratio = middle["float32, onnxruntime"] / middle["int8, onnxruntime"]
-    verdict = f"int8 takes {1 / ratio:.2f} of float32's time here" if ratio > 1 else (
-        f"int8 is NOT faster here: {1 / ratio:.2f} of float32's time; ship format=onnx"
-    )
+    share = middle["int8, onnxruntime"] / middle["float32, onnxruntime"]
+    verdict = f"int8 takes {share:.2f} of the float32 file's time here"
+    if share >= 1:
+        verdict = f"int8 is not faster here: {share:.2f} times the float32 file's time, so rather ship format=onnx"
     return "\n".join(
         [
             f"{_SECONDS:g} s of audio (noise), {threads} threads, median of {repeats} repeats in turn:",
