@@ -21,7 +21,12 @@ if TYPE_CHECKING:
     from speechdistill.models.student import StudentModel
 
 FORMATS = ("s3prl", "hf_hubert", "onnx", "int8", "torch_export")
-_FILES = {"onnx": "model.onnx", "int8": "model_int8.onnx", "torch_export": "model.pt2", "hf_hubert": "model.safetensors"}
+_FILES = {
+    "onnx": "model.onnx",
+    "int8": "model_int8.onnx",
+    "torch_export": "model.pt2",
+    "hf_hubert": "model.safetensors",
+}
 _KEYS = ("student", "format", "out", "states", "subnet", "push")
 
 
@@ -131,7 +136,9 @@ def read_settings(words: list[str]) -> dict[str, Any]:
     if given.get("states", "last") not in ("last", "all"):
         raise UserError(f"states={given['states']}: allowed are last, all.")
     if form == "s3prl" and (wrong := [key for key in ("states", "subnet") if given.get(key)]):
-        raise UserError(f"{wrong[0]}= goes with the other formats; an upstream is asked for its {wrong[0]} when loaded.")
+        raise UserError(
+            f"{wrong[0]}= goes with the other formats; an upstream is asked for its {wrong[0]} when loaded."
+        )
     if given.get("push"):
         from speechdistill.exporters.hub import check_name
 

@@ -1,4 +1,4 @@
-"""Profile: `python -m speechdistill.profile student=DIR [vs=DIR ...]`; what encoders cost on this machine, side by side.
+"""Profile: `python -m speechdistill.profile student=DIR [vs=DIR ...]`; what encoders cost here, side by side.
 
 student=DIR         a student's folder or its run's
 vs=NAME             more of them, and teachers: "mini", a folder, file or hub id; may be repeated

@@ -27,8 +27,10 @@ def describe_config(config: StudentConfig) -> Iterator[tuple[str, str]]:
     steps += [f"linear {channels} -> {config.hidden_size}"] if config.projection else []
     yield "projection", ", ".join(steps) or "none"
     position = config.positional_convolution
-    yield "position", f"convolution of {position['kernel_size']} frames in {position['groups']} groups" + (
-        f"; bias by distance in {config.position_bias['num_buckets']} buckets" if config.position_bias else ""
+    yield (
+        "position",
+        f"convolution of {position['kernel_size']} frames in {position['groups']} groups"
+        + (f"; bias by distance in {config.position_bias['num_buckets']} buckets" if config.position_bias else ""),
     )
     yield "Transformer", f"{config.num_hidden_layers} layers of {config.hidden_size}, {config.norm_placement}-norm"
     yield from _layers(config)

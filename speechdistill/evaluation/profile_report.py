@@ -56,8 +56,8 @@ def write_csv(counts: Counts, times: Times, path: Path) -> None:
     with whole_file(path) as file:
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(
-            ["encoder", "parameters", "macs_per_second", "precision", "batch", "seconds"]
-            + ["latency_seconds", "real_time_factor", "peak_bytes"]
+            "encoder parameters macs_per_second precision batch seconds latency_seconds real_time_factor "
+            "peak_bytes".split()
         )
         for name, measured in times.items():
             known = [name, counts[name]["parameters"], counts[name]["macs_per_second"]]
@@ -72,9 +72,7 @@ def plot(times: Times, path: Path) -> None:
     cases = list(next(iter(times.values())))
     batches = sorted({case.batch for case in cases})
     precisions = list(dict.fromkeys(case.precision for case in cases))
-    figure, axes = plt.subplots(
-        2, len(batches), figsize=(4.6 * len(batches), 6.2), squeeze=False, layout="constrained"
-    )
+    figure, axes = plt.subplots(2, len(batches), figsize=(4.6 * len(batches), 6.2), squeeze=False, layout="constrained")
     for column, batch in enumerate(batches):
         for color, (name, measured) in enumerate(times.items()):
             for precision, style in zip(precisions, ("-o", "--s"), strict=False):

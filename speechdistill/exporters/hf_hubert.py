@@ -127,6 +127,10 @@ def hubert_run(folder: Path, student: StudentModel, states: str) -> Run:
             waveforms = normalize_waveforms(waveforms, lengths)
         mask = None if lengths is None else (~padding_mask(lengths, size)).long()
         output = hubert(waveforms, attention_mask=mask, output_hidden_states=states == "all")
-        return [output.last_hidden_state, num_frames(num_samples, student.config.conv_stack), *(output.hidden_states or ())]
+        return [
+            output.last_hidden_state,
+            num_frames(num_samples, student.config.conv_stack),
+            *(output.hidden_states or ()),
+        ]
 
     return run

@@ -1,7 +1,6 @@
 """What an encoder costs: parts, memory, tables and files."""
 
 import csv
-import json
 from pathlib import Path
 
 import pytest
@@ -38,7 +37,9 @@ def test_the_verb_puts_student_and_teacher_side_by_side(tmp_path: Path, capsys: 
     }
     for row in rows:
         audio = int(row["batch"]) * float(row["seconds"])
-        assert float(row["real_time_factor"]) == pytest.approx(float(row["latency_seconds"]) / audio, rel=0.01, abs=1e-6)
+        assert float(row["real_time_factor"]) == pytest.approx(
+            float(row["latency_seconds"]) / audio, rel=0.01, abs=1e-6
+        )
     assert (tmp_path / "out" / "profile.png").stat().st_size > 10_000
     assert (tmp_path / "out" / "profile.md").read_text().strip() in said
 

@@ -1,4 +1,4 @@
-"""Students of each family, as small as they can be: three convolutions instead of seven, of the same window and step."""
+"""Students of each family, as small as can be: three convolutions, of the same window and step as the seven."""
 
 from typing import Any
 
