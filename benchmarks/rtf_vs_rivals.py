@@ -116,8 +116,8 @@ def main() -> None:
     times = interleaved_seconds({name: lambda run=run: run(waveforms) for name, run in runs.items()}, repeats, 2)
     base = median(times[RIVAL])
     print(
-        f"2 layers of 768, {seconds} s of audio, {threads} threads, median of {repeats} interleaved repeats (fastest to "
-        f"slowest); torch {torch.__version__.split('+')[0]}, {platform.machine()}, load average {load:.1f} before\n"
+        f"2 layers of 768, {seconds} s of audio, {threads} threads, median of {repeats} interleaved repeats (fastest "
+        f"to slowest); torch {torch.__version__.split('+')[0]}, {platform.machine()}, load average {load:.1f} before\n"
     )
     print("| | seconds | real-time factor | times s3prl's speed | difference of the output |")
     print("| --- | ---: | ---: | ---: | ---: |")

@@ -12,6 +12,10 @@ from speechdistill.whole_file import whole_file
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # the backend has to be chosen first: there may be no screen
 
+_COLUMNS = [
+    *("encoder", "parameters", "macs_per_second", "precision", "batch", "seconds"),
+    *("latency_seconds", "real_time_factor", "peak_bytes"),
+]
 Counts = Mapping[str, Mapping[str, int]]
 Times = Mapping[str, Mapping[Case, Measured]]
 
@@ -55,10 +59,7 @@ def write_csv(counts: Counts, times: Times, path: Path) -> None:
     """Write a row for each encoder and case."""
     with whole_file(path) as file:
         rows = csv.writer(file, lineterminator="\n")
-        rows.writerow(
-            "encoder parameters macs_per_second precision batch seconds latency_seconds real_time_factor "
-            "peak_bytes".split()
-        )
+        rows.writerow(_COLUMNS)
         for name, measured in times.items():
             known = [name, counts[name]["parameters"], counts[name]["macs_per_second"]]
             for case, value in measured.items():
