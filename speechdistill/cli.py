@@ -10,7 +10,10 @@ from typing import Any, NoReturn
 
 from speechdistill.errors import UserError
 
-VERBS = ("train", "finetune", "transcribe", "probe", "extract", "superb", "export", "convert")
+VERBS = (
+    *("train", "finetune", "transcribe", "probe", "extract", "superb"),
+    *("convert", "export", "profile", "describe"),
+)
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:

@@ -1,34 +1,118 @@
-"""Export: `python -m speechdistill.export student=DIR format=s3prl [out=DIR]`; a student in the form that others load.
+"""Export: `python -m speechdistill.export student=DIR format=FORMAT [out=DIR]`; a student in the form that others load.
 
-format=s3prl    hubconf.py for torch.hub; expert.py, requirements.txt and model.pt for s3prl's --hub huggingface
-out=DIR         where to; by default beside the student's own files
+format=hf_hubert      a HubertModel folder of transformers, where the student's shape allows it
+format=onnx           model.onnx, any batch and length; states=all brings every hidden state, states=last (default) one
+format=int8           the same with int8 linear layers; says how fast and how alike it is
+format=torch_export   model.pt2, a program of torch.export; states= as above
+format=s3prl          hubconf.py for torch.hub; expert.py, requirements.txt and model.pt for s3prl's --hub huggingface
+out=DIR               where to; by default DIR/FORMAT in the student's folder, with s3prl beside the student's own files
+subnet=NAME           of a supernet: smallest, published, largest
+push=USER/NAME        also to the Hugging Face Hub, with the model card
 """
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from speechdistill import cli
 from speechdistill.errors import UserError
 
-FORMATS = ("s3prl",)
-_KEYS = ("student", "format", "out")
+if TYPE_CHECKING:
+    from speechdistill.models.student import StudentModel
+
+FORMATS = ("s3prl", "hf_hubert", "onnx", "int8", "torch_export")
+_FILES = {
+    "onnx": "model.onnx",
+    "int8": "model_int8.onnx",
+    "torch_export": "model.pt2",
+    "hf_hubert": "model.safetensors",
+}
+_KEYS = ("student", "format", "out", "states", "subnet", "push")
 
 
-def main(words: list[str]) -> None:
-    """Write the files and say where.
+def main(words: list[str]) -> int:
+    """Write the files, say where, and how they compare with the student; 1 where they do not agree with it.
 
     Raises:
         UserError: what a person can put right.
     """
     if words in (["-h"], ["--help"]):
         print(__doc__)
-        return
+        return 0
     settings = read_settings(words)
-    from speechdistill.upstream.hub_files import write_hub_files
+    if settings["format"] == "s3prl":
+        from speechdistill.upstream.hub_files import write_hub_files
 
-    for path in write_hub_files(settings["student"], settings["out"]):
+        files, good = write_hub_files(settings["student"], settings["out"]), True
+        own = ("config.json", "model.safetensors", "preprocessor_config.json", "README.md")
+        pushed = [*files, *(path for name in own if (path := files[0].parent / name).is_file())]
+    else:
+        files, good = _write(settings)
+        pushed = files
+    for path in files:
         print(path)
+    if settings["push"] and good:
+        from speechdistill.exporters.hub import push
+
+        print(f"pushed: {push(pushed, files[0].parent, settings['push'])}")
+    return 0 if good else 1
+
+
+def _write(settings: dict[str, Any]) -> tuple[list[Path], bool]:
+    """The files of a format, and whether they agree with the student."""
+    from speechdistill.checkpoints.student_dir import load_student
+    from speechdistill.exporters import card, graph
+
+    student = load_student(settings["student"], subnet=settings["subnet"])
+    source = Path(settings["student"]).expanduser()
+    inner = source / ("supernet" if settings["subnet"] else "student")
+    source = source if (source / "config.json").is_file() else inner
+    folder = Path(settings["out"]).expanduser() if settings["out"] else source / settings["format"]
+    form, file = settings["format"], _FILES[settings["format"]]
+    traced = graph.StudentGraph(student, settings["states"])
+    try:
+        folder.mkdir(exist_ok=True)
+        files, run, note = _FORMS[form](student, traced, folder)
+    except OSError as error:
+        raise UserError(f"out={folder} cannot be written: {error}") from error
+    found = [] if form == "int8" else graph.differences(student, traced, run)
+    for line in [*graph.as_lines(found, f"the student and {file}"), ""] if found else [note, ""]:
+        print(line)
+    readme = folder / "README.md"
+    readme.write_text(card.form_card(student, source, form, file, found, note), encoding="utf-8")
+    return [*files, readme], graph.agrees(found)
+
+
+def _hf_hubert(student: "StudentModel", graph: Any, folder: Path) -> tuple[list[Path], Any, str]:
+    from speechdistill.exporters.hf_hubert import hubert_run, write_hubert
+
+    return write_hubert(student, folder), hubert_run(folder, student, "all" if graph.layers else "last"), ""
+
+
+def _onnx(student: "StudentModel", graph: Any, folder: Path) -> tuple[list[Path], Any, str]:
+    from speechdistill.exporters.onnx_file import onnx_run, write_onnx
+
+    path = folder / _FILES["onnx"]
+    write_onnx(graph, path)
+    return [path], onnx_run(path), ""
+
+
+def _int8(student: "StudentModel", graph: Any, folder: Path) -> tuple[list[Path], Any, str]:
+    from speechdistill.exporters.quantised import write_int8
+
+    path = folder / _FILES["int8"]
+    return [path], None, write_int8(student, graph, path)
+
+
+def _torch_export(student: "StudentModel", graph: Any, folder: Path) -> tuple[list[Path], Any, str]:
+    from speechdistill.exporters.program import program_run, write_program
+
+    path = folder / _FILES["torch_export"]
+    write_program(graph, path)
+    return [path], program_run(path), ""
+
+
+_FORMS = {"hf_hubert": _hf_hubert, "onnx": _onnx, "int8": _int8, "torch_export": _torch_export}
 
 
 def read_settings(words: list[str]) -> dict[str, Any]:
@@ -44,11 +128,22 @@ def read_settings(words: list[str]) -> dict[str, Any]:
         raise UserError(f"{twice[0]} is given more than once.")
     if missing := [key for key in ("student", "format") if not given.get(key)]:
         raise UserError(f"{missing[0]}= is missing: student=DIR format={'|'.join(FORMATS)} [out=DIR].")
-    if given["format"] not in FORMATS:
-        raise UserError(f"format={given['format']} does not exist; there is {', '.join(FORMATS)}.")
+    form = given["format"]
+    if form not in FORMATS:
+        raise UserError(f"format={form} does not exist; there is {', '.join(FORMATS)}.")
     if given.get("out") and not Path(given["out"]).expanduser().absolute().parent.is_dir():
         raise UserError(f"out={given['out']}: the folder around it does not exist.")
-    return {"out": None, **given}
+    if given.get("states", "last") not in ("last", "all"):
+        raise UserError(f"states={given['states']}: allowed are last, all.")
+    if form == "s3prl" and (wrong := [key for key in ("states", "subnet") if given.get(key)]):
+        raise UserError(
+            f"{wrong[0]}= goes with the other formats; an upstream is asked for its {wrong[0]} when loaded."
+        )
+    if given.get("push"):
+        from speechdistill.exporters.hub import check_name
+
+        check_name(given["push"])
+    return {"out": None, "subnet": None, "push": None, "states": "all" if form == "hf_hubert" else "last", **given}
 
 
 if __name__ == "__main__":

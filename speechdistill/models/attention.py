@@ -191,6 +191,9 @@ class RelativePositionBias(nn.Module):
     def forward(self, num_frames: int) -> Tensor:
         """The bias of T frames among themselves, (H, T, T): query, then key."""
         device = self.rel_attn_embed.weight.device
+        if torch.compiler.is_exporting():  # no runtime knows windows of a length that is not fixed
+            places = torch.arange(num_frames, device=device)
+            return self.rel_attn_embed(self._buckets(places - places[:, None])).permute(2, 0, 1)
         distances = torch.arange(1 - num_frames, num_frames, device=device)  # key minus query
         by_distance = self.rel_attn_embed(self._buckets(distances)).transpose(0, 1)
         # Row q needs the distances from -q on: windows of T, the last one first.

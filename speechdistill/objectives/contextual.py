@@ -58,6 +58,11 @@ class ContextualTarget:
         return f"mean of the {what} of teacher layers {', '.join(map(str, self.layers))}{norm}"
 
 
+def formula(objective: Mapping[str, Any], target: ContextualTarget) -> str:
+    """The loss in words, for logs and model cards; arguments as of and from `contextual_target`."""
+    return f"{'masked' if objective['frames'] == 'masked' else 'all'} frames, L1 to the {target.formula()}"
+
+
 def instance_norm(states: Tensor, num_frames: Tensor | None, eps: float = 1e-5) -> Tensor:
     """Bring each channel of a recording to zero mean and unit variance over its valid frames.
 

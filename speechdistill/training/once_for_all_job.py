@@ -13,7 +13,7 @@ from speechdistill.models.derive import derive_config
 from speechdistill.models.search_space import SearchSpace, Subnet
 from speechdistill.models.student import StudentForDistillation
 from speechdistill.models.supernet import Supernet
-from speechdistill.objectives.contextual import contextual_target
+from speechdistill.objectives.contextual import contextual_target, formula
 from speechdistill.training.contextual import ContextualModule
 from speechdistill.training.once_for_all import OnceForAllModule
 from speechdistill.training.plots import layer_similarity, plot_similarity
@@ -60,7 +60,7 @@ def once_for_all(config: dict[str, Any], data: SpeechData) -> Job:
         module = OnceForAllModule(supernet, *training, plan, *end)
         stages = f"{module.stage_1_steps} steps of the full-size student, {steps} of subnets"
     final = _final_student(module, max_steps)
-    formula = f"{'masked' if objective['frames'] == 'masked' else 'all'} frames, L1 to the {target.formula()}"
+    loss = formula(objective, target)
     about: dict[str, Any] = {
         "teacher": provenance,
         "student": _figures(final),
@@ -77,7 +77,7 @@ def once_for_all(config: dict[str, Any], data: SpeechData) -> Job:
         f"student  {about['student']['params'] / 1e6:.2f} M parameters, "
         f"{about['student']['macs_per_second'] / 1e9:.2f} G multiply-adds per second of audio",
         f"stages   {stages}",
-        f"loss     {formula}; {objective['probability']:g} of the frames begin to be masked in spans of "
+        f"loss     {loss}; {objective['probability']:g} of the frames begin to be masked in spans of "
         f"{objective['length']}",
     ]
 
@@ -85,12 +85,12 @@ def once_for_all(config: dict[str, Any], data: SpeechData) -> Job:
         done = module.trainer.global_step
         student = _final_student(module, done)
         about["student"].update(_figures(student))  # also for summary.json: a run stopped in stage 1 leaves another one
-        card = model_card({**summary, "student": about["student"]}, formula)
+        card = model_card({**summary, "student": about["student"]}, loss)
         save_student(out_dir / "student", student, card)
         if not isinstance(module, OnceForAllModule):
             return
         if module.stage(done) == 2:
-            save_supernet(out_dir / "supernet", supernet, supernet_card(summary, formula))
+            save_supernet(out_dir / "supernet", supernet, supernet_card(summary, loss))
         elif done == module.stage_1_steps < max_steps:
             save_student(out_dir / "stage_1", student, card)
 

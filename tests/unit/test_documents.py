@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from speechdistill import convert, export, extract, probe, superb, transcribe
+from speechdistill import convert, describe, export, extract, probe, profile, superb, transcribe
 from speechdistill.cli import VERBS
 from speechdistill.compose import configure
 
@@ -54,6 +54,11 @@ def test_command_is_understood(verb: str, words: str, tmp_path: Path, monkeypatc
     given = shlex.split(words)
     if verb == "export":
         assert export.read_settings(given)
+        return
+    if verb == "profile":
+        assert profile.read_settings(given)
+        return
+    if verb == "describe" and describe.read_student(given):
         return
     if verb == "superb":
         program, rest = superb.read_program(given)

@@ -1,0 +1,128 @@
+"""Describe: `python -m speechdistill.describe recipe=NAME [KEY=VALUE ...] | student=DIR`; what a student looks like.
+
+recipe=NAME     what `train` with the same words would train; of the teacher only the configuration is read
+student=DIR     a student's folder, or its run's
+Prints the architecture, the heads, which layer predicts which, the size, and the loss.
+"""
+
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from speechdistill import cli
+from speechdistill.errors import UserError
+
+if TYPE_CHECKING:
+    from speechdistill.models.config import StudentConfig
+
+
+def main(words: list[str]) -> None:
+    """Print the description.
+
+    Raises:
+        UserError: what a person can put right.
+    """
+    if not words or words in (["-h"], ["--help"]):
+        print(__doc__)
+        return
+    student = read_student(words)
+    for name, text in _of_student(student) if student else _of_recipe(words):
+        print(f"{name:<13} {text}")
+
+
+def read_student(words: list[str]) -> Path | None:
+    """The folder of student=DIR, which stands alone; None where a recipe is meant.
+
+    Raises:
+        UserError: both.
+    """
+    student = [word.partition("=")[2] for word in words if word.startswith("student=")]
+    if student and len(words) > 1:
+        raise UserError(f"student={student[0]} stands alone; a recipe is described by recipe=NAME [KEY=VALUE ...].")
+    return Path(student[0]).expanduser() if student else None
+
+
+def _of_student(folder: Path) -> list[tuple[str, str]]:
+    from speechdistill.checkpoints.student_dir import load_student
+
+    config = load_student(folder).config
+    inner = folder if (folder / "config.json").is_file() else folder / "student"
+    card = inner / "README.md"
+    text = card.read_text(encoding="utf-8", errors="replace") if card.is_file() else ""
+    loss = re.search(r"^\| objective \| (.*) \|$", text, re.M)
+    about = config.teacher or config.converted_from or {}
+    origin = about.get("name") or about.get("source")
+    return [
+        *([("teacher" if config.teacher else "converted", str(origin))] if origin else []),
+        *_shape(config),
+        ("loss", loss[1] if loss else "not known: the model card names none"),
+    ]
+
+
+def _of_recipe(words: list[str]) -> list[tuple[str, str]]:
+    from speechdistill.compose import configure
+
+    recipe = configure("train", words)
+    if recipe["method"] == "masked_units":
+        raise UserError(f"recipe={recipe['recipe']} trains a teacher from scratch; describe knows students.")
+    from speechdistill.models.derive import derive_config, student_depth
+    from speechdistill.objectives.contextual import contextual_target, formula
+    from speechdistill.objectives.objective import build_objective
+
+    name, architecture = recipe["teacher"]["name"], recipe["architecture"]
+    teacher = _teacher_config(name, recipe["teacher"]["revision"])
+    depth = teacher.num_hidden_layers
+    if recipe["method"] == "once_for_all":
+        target = contextual_target(recipe["objective"], depth)
+        masked = recipe["objective"]["probability"] > 0
+        architecture = {**architecture, "heads": "contextual", "mask_embedding": masked}
+        config, loss = derive_config(architecture, teacher, target.layers), formula(recipe["objective"], target)
+    else:
+        heads = architecture.get("heads", "joint")
+        objective = build_objective(recipe["objective"], student_depth(architecture, depth), depth, heads)
+        matches = sorted(objective.matches, key=lambda match: match.teacher_layer)
+        predicted, read = [match.teacher_layer for match in matches], [match.student_layer for match in matches]
+        config, loss = derive_config(architecture, teacher, predicted, None, read), objective.formula()
+    lines = [("teacher", f"{name}: {teacher.model_type}, {depth} layers of {teacher.hidden_size}"), *_shape(config)]
+    if recipe["method"] == "once_for_all":
+        choices = {key: value for key, value in recipe["search_space"].items() if key != "published"}
+        lines.append(("subnets", "; ".join(f"{key} {value}" for key, value in choices.items())))
+    return [*lines, ("loss", loss)]
+
+
+def _teacher_config(name: str, revision: str | None) -> Any:
+    """A teacher's configuration, without its weights where they are a file apart."""
+    from transformers import AutoConfig
+
+    from speechdistill.teachers.legacy import is_legacy
+    from speechdistill.teachers.load import MINI, load_teacher
+
+    hub_id, _, pinned = name.partition("@")
+    if is_legacy(name) or name == MINI:
+        return load_teacher(name).config
+    if Path(name).expanduser().is_dir():
+        hub_id, pinned = str(Path(name).expanduser()), ""
+    try:
+        return AutoConfig.from_pretrained(hub_id, revision=pinned or revision)
+    except (OSError, ValueError, KeyError) as error:
+        first_line = str(error).strip().splitlines()[0]
+        raise UserError(f"teacher.name={name} has no configuration to be had: {first_line}") from error
+
+
+def _shape(config: "StudentConfig") -> list[tuple[str, str]]:
+    import torch
+
+    from speechdistill.evaluation.cost import num_params
+    from speechdistill.evaluation.description import describe_config
+    from speechdistill.models.student import StudentForDistillation, StudentModel
+
+    with torch.device("meta"):
+        size = f"{num_params(StudentModel(config)):,} parameters"
+        if config.heads is not None:
+            size += f"; {num_params(StudentForDistillation(config)):,} with its heads"
+    return [*describe_config(config), ("size", size)]
+
+
+if __name__ == "__main__":
+    cli.run(main, sys.argv[1:])

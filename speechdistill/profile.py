@@ -1,0 +1,141 @@
+"""Profile: `python -m speechdistill.profile student=DIR [vs=DIR ...]`; what encoders cost here, side by side.
+
+student=DIR         a student's folder or its run's
+vs=NAME             more of them, and teachers: "mini", a folder, file or hub id; may be repeated
+seconds=1,4,10,30   lengths of audio     batch=1,8   recordings at once     precision=fp32,bf16   bf16 is autocast
+threads=N           of torch; by default as many as it takes      repeats=5   of which the median counts
+budget=20           seconds for a case, after which no new repeat begins
+out=DIR             profile.csv, profile.png and profile.md; by default profile/ in the student's folder
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from speechdistill import cli
+from speechdistill.errors import UserError
+
+_DEFAULTS = {"seconds": "1,4,10,30", "batch": "1,8", "precision": "fp32,bf16", "repeats": "5", "budget": "20"}
+_KEYS = ("student", "vs", "threads", "out", *_DEFAULTS)
+
+
+def main(words: list[str]) -> None:
+    """Measure, print tables, write files.
+
+    Raises:
+        UserError: what a person can put right.
+    """
+    if words in (["-h"], ["--help"]):
+        print(__doc__)
+        return
+    settings = read_settings(words)
+    import torch
+
+    from speechdistill.evaluation import profile_report as report
+    from speechdistill.evaluation.profiling import Case, count, measure
+
+    models = _models([settings["student"], *settings["vs"]])
+    if settings["threads"]:
+        torch.set_num_threads(settings["threads"])
+    cases = [
+        Case(precision, batch, length)
+        for precision in settings["precision"]
+        for batch in settings["batch"]
+        for length in settings["seconds"]
+    ]
+    counts = count(models)
+    times = measure(models, cases, settings["repeats"], settings["budget"], _say)
+    print("\r" + " " * 60 + "\r", end="", file=sys.stderr)
+    text = "\n\n".join(
+        [
+            report.counts_table(counts),
+            f"{_machine()}; one pass on noise, median of up to {settings['repeats']} repeats in turn: latency "
+            "(real-time factor); peak memory = weights + growth of the resident set during a first pass.",
+            report.times_table(times),
+        ]
+    )
+    print(text)
+    for path in _write(settings, text, counts, times):
+        print(path)
+
+
+def _machine() -> str:
+    import platform
+
+    import torch
+
+    return f"{platform.machine()} CPU, {torch.get_num_threads()} threads, torch {torch.__version__.partition('+')[0]}"
+
+
+def _say(case: Any) -> None:
+    print(f"\r{case.precision}, {case.batch} x {case.seconds:g} s ...".ljust(60), end="", file=sys.stderr, flush=True)
+
+
+def _models(names: list[str]) -> dict[str, Any]:
+    """The encoders by the shortest names that tell them apart."""
+    from speechdistill.checkpoints.encoders import load_encoder
+    from speechdistill.models.student import StudentModel
+
+    models: dict[str, Any] = {}
+    for number, name in enumerate(dict.fromkeys(names)):
+        encoder = load_encoder(name, "vs" if number else "student")
+        short = name.rstrip("/").rpartition("/")[2]
+        model = encoder if isinstance(encoder, StudentModel) else encoder.model
+        models[name if short in models or short in ("student", "supernet") else short] = model.eval()
+    return models
+
+
+def _write(settings: dict[str, Any], text: str, counts: Any, times: Any) -> list[Path]:
+    from speechdistill.evaluation import profile_report as report
+
+    student = Path(settings["student"]).expanduser()
+    folder = Path(settings["out"]).expanduser() if settings["out"] else student / "profile"
+    files = [folder / f"profile.{ending}" for ending in ("md", "csv", "png")]
+    try:
+        folder.mkdir(exist_ok=True)
+        files[0].write_text(text + "\n", encoding="utf-8")
+        report.write_csv(counts, times, files[1])
+        report.plot(times, files[2])
+    except OSError as error:
+        raise UserError(f"out={folder} cannot be written: {error}; another folder is given as out=DIR.") from error
+    return files
+
+
+def read_settings(words: list[str]) -> dict[str, Any]:
+    """Check the words.
+
+    Raises:
+        UserError: one is missing, unknown, given twice, or no number.
+    """
+    paths, given = cli.read_words(words, _KEYS)
+    if paths:
+        raise UserError(f"{paths[0]!r} is no KEY=VALUE; a folder is given as student=DIR.")
+    if twice := [key for key, value in given.items() if isinstance(value, list) and key != "vs"]:
+        raise UserError(f"{twice[0]} is given more than once; only vs may be.")
+    if not given.get("student"):
+        raise UserError("student= is missing: student=DIR [vs=DIR ...].")
+    vs = given.get("vs", [])
+    settings: dict[str, Any] = {"out": None, **_DEFAULTS, **given, "vs": vs if isinstance(vs, list) else [vs]}
+    for key, kind in (("seconds", float), ("batch", int)):
+        settings[key] = [_number(key, word, kind) for word in settings[key].split(",")]
+    settings["repeats"] = _number("repeats", settings["repeats"], int)
+    settings["budget"] = _number("budget", settings["budget"], float)
+    settings["threads"] = _number("threads", given["threads"], int) if given.get("threads") else None
+    settings["precision"] = settings["precision"].split(",")
+    if wrong := [word for word in settings["precision"] if word not in ("fp32", "bf16")]:
+        raise UserError(f"precision={wrong[0]}: allowed are fp32, bf16, or both with a comma.")
+    return settings
+
+
+def _number(key: str, word: str, kind: type) -> Any:
+    try:
+        value = kind(word)
+    except ValueError:
+        value = 0
+    if not 0 < value < float("inf"):
+        raise UserError(f"{key}={word}: {'a whole number' if kind is int else 'a number'} above 0 is needed.")
+    return value
+
+
+if __name__ == "__main__":
+    cli.run(main, sys.argv[1:])
