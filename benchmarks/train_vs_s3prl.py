@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -44,6 +45,7 @@ def waves(words: dict[str, int], device: str) -> Tensor:
 
 def make_weights(folder: Path) -> None:
     """Write a random teacher and student in s3prl's formats."""
+    sys.stdout = sys.stderr  # s3prl says what it builds
     from s3prl.upstream.distiller.model import DistillerConfig, DistillerModel
     from s3prl.upstream.hubert.hubert_model import HubertConfig, HubertModel, HubertPretrainingConfig
 
@@ -126,6 +128,8 @@ def ours(folder: Path, words: dict[str, int], device: str, at_hand: bool) -> tup
         keep_freed_memory()
     module, batch = our_module(folder), our_batch(waves(words, device))
     module.to(device), module.teacher.to(device)
+    if at_hand:
+        batch = batch._replace(targets=torch.stack(list(module.live_targets(batch))))
 
     def loss() -> Tensor:
         with torch.autocast(device, torch.bfloat16):
@@ -135,9 +139,6 @@ def ours(folder: Path, words: dict[str, int], device: str, at_hand: bool) -> tup
     with torch.no_grad():
         first = loss().item()
     module.train()
-    if at_hand:
-        targets = module.teacher(batch, LAYERS)
-        module.teacher.forward = lambda *_: targets  # type: ignore[method-assign]
     configured = module.configure_optimizers()
     optimizer, schedule = configured["optimizer"], configured["lr_scheduler"]["scheduler"]
 
@@ -181,7 +182,8 @@ def serve(side: str, folder: Path, words: dict[str, int], device: str, link: Con
     """Be one side: tell the first loss, then take a step whenever asked and tell its seconds."""
     torch.set_num_threads(words["threads"])
     torch.manual_seed(0)
-    first, step = s3prls(folder, words, device) if side == "s3prl" else ours(folder, words, device, "hand" in side)
+    with redirect_stdout(sys.stderr):  # s3prl says what it builds
+        first, step = s3prls(folder, words, device) if side == "s3prl" else ours(folder, words, device, "hand" in side)
     link.send(first)
     while link.recv():
         begun = time.perf_counter()
