@@ -206,7 +206,7 @@ def teacher_cache(
     Raises:
         UserError: the training has no teacher, or see TeacherCache.
     """
-    folder = config["teacher"].get("cache")
+    folder = config.get("teacher", {}).get("cache")  # fine-tuning has no teacher
     if not folder:
         return None
     if not isinstance(module, TaughtModule):
