@@ -20,7 +20,7 @@ from speechdistill.models.config import StudentConfig
 from speechdistill.models.student import StudentModel
 
 sys.path.insert(0, str(Path(__file__).parent))
-from profile_families import models  # noqa: E402
+from profile_families import models
 
 
 def pruned() -> StudentModel:

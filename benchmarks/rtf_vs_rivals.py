@@ -5,8 +5,8 @@
 The same random weights in all of them, a batch of one, the CPU. s3prl's row is its distiller's UpstreamExpert as it
 runs, prediction heads included; the row without them is called with no_pred=True. Repeats are interleaved, so that a
 slow moment of the machine meets all of them; the median counts. clock=cpu with threads=1 counts the processor's
-seconds, which a busy machine lengthens less than the wall clock's. Needs the extras "superb" (s3prl) and, with int8=true,
-"export" (ONNX Runtime in float32 and with int8 linear layers).
+seconds, which a busy machine lengthens less than the wall clock's. Needs the extras "superb" (s3prl) and, with
+int8=true, "export" (ONNX Runtime in float32 and with int8 linear layers).
 """
 
 import contextlib
@@ -124,7 +124,8 @@ def main() -> None:
     base = median(times[RIVAL])
     print(
         f"2 layers of 768, {seconds} s of audio, {threads} threads, {clock} clock, median of {repeats} "
-        f"interleaved repeats (fastest to slowest); torch {torch.__version__.split('+')[0]}, {platform.machine()}, load average {load:.1f} before\n"
+        f"interleaved repeats (fastest to slowest); torch {torch.__version__.split('+')[0]}, {platform.machine()}, "
+        f"load average {load:.1f} before\n"
     )
     print("| | seconds | real-time factor | times s3prl's speed | difference of the output |")
     print("| --- | ---: | ---: | ---: | ---: |")
