@@ -1,11 +1,12 @@
 """Real-time factor of a paper-sized DistilHuBERT student: ours against s3prl's upstream and transformers' HubertModel.
 
-    python benchmarks/rtf_vs_rivals.py [threads=2] [seconds=10] [repeats=9] [int8=false]
+    python benchmarks/rtf_vs_rivals.py [threads=2] [seconds=10] [repeats=9] [int8=false] [clock=wall]
 
 The same random weights in all of them, a batch of one, the CPU. s3prl's row is its distiller's UpstreamExpert as it
 runs, prediction heads included; the row without them is called with no_pred=True. Repeats are interleaved, so that a
-slow moment of the machine meets all of them; the median counts. Needs the extras "superb" (s3prl) and, with int8=true,
-"export" (ONNX Runtime in float32 and with int8 linear layers).
+slow moment of the machine meets all of them; the median counts. clock=cpu with threads=1 counts the processor's
+seconds, which a busy machine lengthens less than the wall clock's. Needs the extras "superb" (s3prl) and, with
+int8=true, "export" (ONNX Runtime in float32 and with int8 linear layers).
 """
 
 import contextlib
@@ -14,6 +15,7 @@ import os
 import platform
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
@@ -102,7 +104,7 @@ def forwards(
 @torch.inference_mode()
 def main() -> None:
     """Measure, print a table."""
-    _, words = read_words(sys.argv[1:], ("threads", "seconds", "repeats", "int8"))
+    _, words = read_words(sys.argv[1:], ("threads", "seconds", "repeats", "int8", "clock"))
     threads, seconds, repeats = (
         int(str(words.get(key, default))) for key, default in (("threads", 2), ("seconds", 10), ("repeats", 9))
     )
@@ -112,12 +114,18 @@ def main() -> None:
         runs = forwards(*models(Path(name)), Path(name), words.get("int8") == "true")
     reference = runs[RIVAL](waveforms)
     apart = {name: float((run(waveforms).float() - reference).norm() / reference.norm()) for name, run in runs.items()}
-    load = os.getloadavg()[0]
-    times = interleaved_seconds({name: lambda run=run: run(waveforms) for name, run in runs.items()}, repeats, 2)
+    load, clock = os.getloadavg()[0], str(words.get("clock", "wall"))
+    times = interleaved_seconds(
+        {name: lambda run=run: run(waveforms) for name, run in runs.items()},
+        repeats,
+        warmup=2,
+        clock={"wall": time.perf_counter, "cpu": time.process_time}[clock],
+    )
     base = median(times[RIVAL])
     print(
-        f"2 layers of 768, {seconds} s of audio, {threads} threads, median of {repeats} interleaved repeats (fastest "
-        f"to slowest); torch {torch.__version__.split('+')[0]}, {platform.machine()}, load average {load:.1f} before\n"
+        f"2 layers of 768, {seconds} s of audio, {threads} threads, {clock} clock, median of {repeats} "
+        f"interleaved repeats (fastest to slowest); torch {torch.__version__.split('+')[0]}, {platform.machine()}, "
+        f"load average {load:.1f} before\n"
     )
     print("| | seconds | real-time factor | times s3prl's speed | difference of the output |")
     print("| --- | ---: | ---: | ---: | ---: |")

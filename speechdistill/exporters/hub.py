@@ -33,15 +33,15 @@ def push(files: Sequence[Path], folder: Path, name: str) -> str:
     Raises:
         UserError: no token, no network, no right, or the Hub's own words of refusal.
     """
-    from huggingface_hub import CommitOperationAdd, HfApi
-    from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
+    from huggingface_hub import CommitOperationAdd, HfApi, get_token
+    from huggingface_hub.errors import HfHubHTTPError
 
+    if get_token() is None:
+        raise UserError(f"push={name}: no token; say `hf auth login`, or set HF_TOKEN. The files are in {folder}.")
     api = HfApi()
     operations = [CommitOperationAdd(path.relative_to(folder).as_posix(), path) for path in files]
     try:
         api.create_repo(name, exist_ok=True)
         return str(api.create_commit(name, operations, commit_message="A student of speechdistill").commit_url)
-    except LocalTokenNotFoundError as error:
-        raise UserError(f"push={name}: no token; say `hf auth login`, or set HF_TOKEN.") from error
     except (HfHubHTTPError, OSError, ValueError) as error:
         raise UserError(f"push={name}: {str(error).strip().splitlines()[0]}. The files are in {folder}.") from error

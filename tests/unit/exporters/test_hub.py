@@ -2,9 +2,6 @@
 
 import base64
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -12,8 +9,11 @@ from threading import Thread
 from typing import Any
 
 import pytest
+from huggingface_hub import constants
 
+from speechdistill import export
 from speechdistill.checkpoints.student_dir import save_student
+from speechdistill.errors import UserError
 from tests.unit.exporters.tiny import tiny_student
 
 
@@ -67,46 +67,50 @@ class Answers(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def hub() -> Iterator[StandIn]:
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
     server = StandIn()
     Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setattr(constants, "ENDPOINT", server.address)  # as HF_ENDPOINT sets it where it is imported
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setenv("HF_TOKEN", "good")
     yield server
     server.shutdown()
     server.server_close()
 
 
-def pushed(hub: StandIn, student: Path, form: str, token: str = "good") -> subprocess.CompletedProcess[str]:
-    # The Hub's client reads its address as it is imported.
-    environment = {**os.environ, "HF_ENDPOINT": hub.address, "HF_TOKEN": token, "HF_HUB_OFFLINE": "0"}
-    words = [sys.executable, "-m", "speechdistill.export", f"student={student}", f"format={form}", "push=me/small"]
-    return subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+def push(student: Path, form: str) -> int:
+    return export.main([f"student={student}", f"format={form}", "push=me/small"])
 
 
-def test_a_folder_and_its_card_arrive(hub: StandIn, tmp_path: Path) -> None:
+def test_a_folder_and_its_card_arrive(hub: StandIn, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     save_student(tmp_path / "student", tiny_student("DistilHuBERT"), "# mine\n")
-    (tmp_path / "student" / "hf_hubert").mkdir()
-    (tmp_path / "student" / "hf_hubert" / "secret.txt").write_text("not ours to push")
-    ended = pushed(hub, tmp_path / "student", "hf_hubert")
-    assert ended.returncode == 0, ended.stderr
-    assert f"pushed: {hub.address}/me/small/commit/123" in ended.stdout
+    folder = tmp_path / "student" / "hf_hubert"
+    folder.mkdir()
+    (folder / "secret.txt").write_text("not ours to push")
+    assert push(tmp_path / "student", "hf_hubert") == 0
+    assert f"pushed: {hub.address}/me/small/commit/123" in capsys.readouterr().out
     arrived = hub.commits["me/small"]
     assert set(arrived) == {"config.json", "model.safetensors", "preprocessor_config.json", "README.md"}
-    folder = tmp_path / "student" / "hf_hubert"
     assert all((folder / name).read_bytes() == content for name, content in arrived.items())
     assert b"# mine" in arrived["README.md"]
 
 
 def test_a_students_own_folder_arrives_with_what_s3prl_loads(hub: StandIn, tmp_path: Path) -> None:
     save_student(tmp_path / "student", tiny_student("FitHuBERT"), "# mine\n")
-    assert pushed(hub, tmp_path / "student", "s3prl").returncode == 0
+    assert push(tmp_path / "student", "s3prl") == 0
     expected = {"config.json", "model.safetensors", "preprocessor_config.json", "README.md"}
     assert set(hub.commits["me/small"]) == expected | {"model.pt", "hubconf.py", "expert.py", "requirements.txt"}
 
 
-def test_a_refused_token_is_one_message(hub: StandIn, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("token", "expected"), [("bad", "401"), ("", "no token")])
+def test_who_may_not_push_is_told(
+    token: str, expected: str, hub: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", token)
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no_token"))
     save_student(tmp_path / "student", tiny_student("DistilHuBERT"), "")
-    ended = pushed(hub, tmp_path / "student", "s3prl", token="bad")
-    assert ended.returncode == 2
-    assert "Traceback" not in ended.stderr
-    assert "push=me/small" in ended.stderr
-    assert "401" in ended.stderr
+    with pytest.raises(UserError) as refused:
+        push(tmp_path / "student", "s3prl")
+    assert "push=me/small" in str(refused.value)
+    assert expected in str(refused.value)
+    assert hub.commits == {}
