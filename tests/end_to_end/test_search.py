@@ -17,6 +17,8 @@ import yaml
 
 import speechdistill
 from speechdistill import cli, search
+from speechdistill.audio.corpora import load_corpus
+from speechdistill.audio.table_file import save_table
 from speechdistill.checkpoints.student_dir import save_student, save_supernet
 from speechdistill.compose import configure
 from speechdistill.models.config import StudentConfig, uniform_layers
@@ -26,6 +28,7 @@ from speechdistill.searching.sources import validation_batches
 from speechdistill.searching.validation import contextual_target_of
 from speechdistill.teachers.load import load_teacher
 from speechdistill.training.contextual import ContextualModule
+from speechdistill.training.run_folder import RECORDINGS
 from speechdistill.upstream.expert import UpstreamExpert
 from tests.supernets import TINY_SPACE, tiny_supernet
 
@@ -50,6 +53,7 @@ def supernet_folder(tmp_path_factory: pytest.TempPathFactory, teacher_folder: Pa
     run = tmp_path_factory.mktemp("run")
     supernet = tiny_supernet(teacher={"name": str(teacher_folder), "revision": None, "sha256": "0"})
     save_supernet(run / "supernet", supernet, "a supernet")
+    save_table(run / RECORDINGS, load_corpus(DATA, progress=False))
     objective = {"tap": "feed_forward", "instance_norm": False}
     (run / "config.yaml").write_text(yaml.safe_dump({"seed": 0, "data": DATA, "objective": objective}))
     return run
