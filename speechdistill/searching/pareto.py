@@ -73,11 +73,11 @@ def plot_pareto(
 
 
 def _label(axis: plt.Axes, labelled: Sequence[tuple[float, float, str]]) -> None:
-    """Write names beside points: to the side of the picture's middle, neighbours at different heights."""
+    """Write names beside points, towards the picture's middle; the lowest below its point, the next above ..."""
     middle = sum(axis.get_xlim()) / 2
-    for number, (cost, loss, label) in enumerate(sorted(labelled)):
+    for number, (cost, loss, label) in enumerate(sorted(labelled, key=lambda point: point[1])):
         left = cost > middle
-        offset = (-6 if left else 6, (7, -12)[number % 2])
+        offset = (-6 if left else 6, (-12, 7)[number % 2])
         side = "right" if left else "left"
         axis.annotate(label, (cost, loss), offset, textcoords="offset points", ha=side, fontsize=8)
         axis.plot(cost, loss, marker="o", mfc="none", mec="black", ms=8)

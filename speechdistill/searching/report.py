@@ -54,7 +54,7 @@ def leave_winners(
         card = student_card(config, trial, place, supernet.config.teacher or {}, budget)
         save_student(out_dir / name, supernet.extract_with_head(trial.subnet), card)
     write_json(out_dir / "summary.json", summary_of(config, trials, winners, stopwatch))
-    points = [_point(trial, ranked.index(trial), len(winners)) for trial in ranked]
+    points = [_point(trial, place, len(winners)) for place, trial in enumerate(ranked)][::-1]  # the best on top
     limits = (budget.max_params, budget.max_macs, budget.max_latency_ms)
     title = f"{len(points)} subnets, method={config['method']}, {budget.describe()}; latency {stopwatch.describe()}"
     plot_pareto(points, limits, "validation loss", title, out_dir / "plots" / "pareto.png")
