@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 from speechdistill.errors import UserError
 
 VERBS = (
-    *("train", "finetune", "transcribe", "probe", "extract", "superb"),
+    *("train", "search", "finetune", "transcribe", "probe", "extract", "superb"),
     *("convert", "export", "profile", "describe"),
 )
 

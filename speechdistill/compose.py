@@ -32,6 +32,9 @@ RESUMABLE_KEYS = (
     "trainer.wandb",
 )
 
+SEARCH_RESUMABLE_KEYS = ("evaluations", "winners")
+_RESUMABLE = {"search": SEARCH_RESUMABLE_KEYS}
+
 # The least that a number may be; keys of whole numbers, and those that may also be absent (null).
 _MINIMUMS = {
     "seed": 0,
@@ -63,7 +66,7 @@ _WHOLE_VALUES = ("objective.map",)
 _PATH_KEYS = (
     *("data.root", "data.manifest", "data.val_manifest", "out_dir"),
     *("student.init_from", "teacher.cache", "teacher.name"),
-    *("student", "task.vocabulary", "task.lm"),
+    *("student", "supernet", "task.vocabulary", "task.lm"),
 )
 
 
@@ -86,7 +89,7 @@ def configure(name: str, words: Sequence[str]) -> dict[str, Any]:
     resumed = [word.partition("=")[2] for word in words if word.startswith("resume=")]
     if resumed and resumed[-1] not in ("", "null"):
         rest = [word for word in words if not word.startswith("resume=")]
-        return _earlier(Path(resumed[-1]).expanduser(), rest)
+        return _earlier(Path(resumed[-1]).expanduser(), rest, _RESUMABLE.get(name, RESUMABLE_KEYS))
     return _composed(name, words, own)
 
 
@@ -177,6 +180,9 @@ def _check_kinds(config: Any, defaults: Any, words: Sequence[str]) -> None:
 def _check_ranges(config: Any) -> None:
     for key, least in _MINIMUMS.items():
         value = OmegaConf.select(config, key, throw_on_missing=False)
+        group = key.rpartition(".")[0]
+        if group and OmegaConf.select(config, group, throw_on_missing=False) is None:
+            continue  # another verb's
         if value is None and key in _NULLABLE_KEYS:
             continue
         whole = key in _WHOLE_KEYS
@@ -196,7 +202,7 @@ def _resolved(config: Any) -> dict[str, Any]:
     return {str(key): value for key, value in container.items()}
 
 
-def _earlier(folder: Path, words: Sequence[str]) -> dict[str, Any]:
+def _earlier(folder: Path, words: Sequence[str], resumable: Sequence[str]) -> dict[str, Any]:
     path = folder / "config.yaml"
     if not path.is_file():
         raise UserError(
@@ -208,11 +214,11 @@ def _earlier(folder: Path, words: Sequence[str]) -> dict[str, Any]:
         raise UserError(f"resume={folder}: config.yaml cannot be read ({type(error).__name__}).") from error
     for override in _parsed(words):
         key = override.key_or_group
-        if key not in RESUMABLE_KEYS:
+        if key not in resumable:
+            weights = f" For a new run from these weights: student.init_from={folder / 'student'}."
             raise UserError(
-                f"{key} cannot change when a run is resumed{did_you_mean(key, RESUMABLE_KEYS)}: the weights depend on "
-                f"it. Only these can: {', '.join(RESUMABLE_KEYS)}. "
-                f"For a new run from these weights: student.init_from={folder / 'student'}."
+                f"{key} cannot change when a run is resumed{did_you_mean(key, resumable)}: the weights depend on "
+                f"it. Only these can: {', '.join(resumable)}.{weights if resumable is RESUMABLE_KEYS else ''}"
             )
         if key == "teacher.cache" and bool(override.value()) != bool(OmegaConf.select(config, key)):
             raise UserError(

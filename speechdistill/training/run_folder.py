@@ -18,7 +18,7 @@ from speechdistill.training.checkpointing import LAST, PREVIOUS
 from speechdistill.training.ranks import LEADER_VARIABLE, OUT_DIR_VARIABLE, Launch
 from speechdistill.whole_file import whole_file
 
-_RECORDINGS = "recordings.safetensors"
+RECORDINGS = "recordings.safetensors"
 
 
 def open_run_folder(config: dict[str, Any], launch: Launch) -> Path:
@@ -85,7 +85,7 @@ def recordings(
     Raises:
         UserError: what the corpus has to complain about, or it is not the one that the run began with.
     """
-    path = out_dir / _RECORDINGS
+    path = out_dir / RECORDINGS
     is_demo = config["data"]["kind"] == "demo"
     root = corpus_root(config["data"])
     saved = load_table(path, root) if path.is_file() and (config["resume"] or launch.is_child) else None

@@ -444,3 +444,14 @@ def test_every_task_composes_with_every_corpus(task, data):
 def test_fine_tuning_needs_a_student():
     with pytest.raises(UserError, match="student has to be given"):
         configure("finetune", [])
+
+
+def test_a_search_composes_with_its_runs_recordings_or_others():
+    config = configure("search", ["supernet=runs/x=1/supernet", "max_params=27e6"])
+    assert (config["supernet"], config["max_params"], config["data"]) == ("runs/x=1/supernet", 27e6, None)
+    assert config["teacher"]["name"] is None
+    assert configure("search", ["teacher=hubert_base"])["teacher"]["name"] == "facebook/hubert-base-ls960"
+    assert configure("search", ["data=folder", "data.root=/x"])["data"]["root"] == "/x"
+    assert configure("search", ["students=[runs/a/student,runs/b]"])["students"] == ["runs/a/student", "runs/b"]
+    with pytest.raises(UserError, match=r"data\.root has to be given"):
+        configure("search", ["data=folder"])

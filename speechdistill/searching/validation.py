@@ -1,0 +1,125 @@
+"""The validation loss of any subnet, on batches whose front end and teacher have been computed once."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from speechdistill.batch import WaveBatch
+from speechdistill.errors import UserError
+from speechdistill.frames import SAMPLE_RATE_HZ, num_frames, padding_mask
+from speechdistill.models.student import StudentForDistillation
+from speechdistill.models.supernet import Supernet
+from speechdistill.objectives.contextual import ContextualTarget, counted_l1
+from speechdistill.teachers.load import Teacher
+
+
+class CachedBatch(NamedTuple):
+    """A batch with everything that no subnet changes.
+
+    Attributes:
+        waveforms: (B, S).
+        num_samples: (B,) real samples of each row, None = nothing is padded.
+        features: (B, T, C) conv features.
+        target: (B, T, D) what is predicted.
+        counted: (B, T) bool, real frames.
+    """
+
+    waveforms: Tensor
+    num_samples: Tensor | None
+    features: Tensor
+    target: Tensor
+    counted: Tensor
+
+
+def contextual_target_of(supernet: Supernet, objective: Mapping[str, Any] | None) -> ContextualTarget:
+    """What a supernet was trained to predict.
+
+    Args:
+        supernet: its head names the layers.
+        objective: of its run; None = the paper's kind of target.
+
+    Raises:
+        UserError: the supernet has no contextual head.
+    """
+    heads = supernet.config.heads
+    if heads is None or heads["kind"] != "contextual":
+        raise UserError("the supernet has no contextual head: there is nothing to validate its subnets by.")
+    objective = objective or {"tap": "feed_forward", "instance_norm": False}
+    return ContextualTarget(tuple(heads["teacher_layers"]), objective["tap"], bool(objective["instance_norm"]))
+
+
+class SubnetValidation:
+    """L1 between what a subnet predicts of unmasked input and the teacher's target, as the training's val/loss.
+
+    Attributes:
+        batches: with cached front end and targets, in float32.
+        audio_seconds: in all of them.
+
+    Args:
+        supernet: its front end is every subnet's.
+        teacher: makes the targets; not needed afterwards.
+        target: what is predicted.
+        batches: validation recordings.
+        device: where the losses are computed.
+
+    Raises:
+        UserError: teacher and supernet do not fit.
+    """
+
+    @torch.inference_mode()
+    def __init__(
+        self, supernet: Supernet, teacher: Teacher, target: ContextualTarget, batches: Sequence[WaveBatch], device: str
+    ) -> None:
+        heads = supernet.config.heads or {}
+        if max(target.layers) > teacher.num_layers or heads["teacher_hidden_size"] != teacher.hidden_size:
+            raise UserError(
+                f"the supernet predicts {heads['teacher_hidden_size']} channels of layers up to {max(target.layers)}; "
+                f"{teacher.source.name} has {teacher.hidden_size} and {teacher.num_layers} layers. "
+                "Name its own teacher with teacher.name=..."
+            )
+        teacher.cut(max(target.layers))
+        teacher.to(device)
+        supernet.to(device)
+        self.device = device
+        self.batches = [self._cached(supernet, teacher, target, batch) for batch in batches]
+        self.audio_seconds = sum(float(batch.num_samples.sum()) for batch in batches) / SAMPLE_RATE_HZ
+        supernet.cpu()
+        teacher.cpu()
+
+    def _cached(self, supernet: Supernet, teacher: Teacher, target: ContextualTarget, batch: WaveBatch) -> CachedBatch:
+        batch = batch._replace(waveforms=batch.waveforms.to(self.device), num_samples=batch.num_samples.to(self.device))
+        asked = {"layers": target.layers} if target.tap == "hidden" else {"layers": (), "feed_forward": target.layers}
+        taps = teacher(batch, **asked)
+        targets = target(taps.tensors, taps.num_frames if batch.is_padded else None)
+        lengths = batch.num_samples if batch.is_padded else None
+        features = supernet.convolve(batch.waveforms, lengths)
+        if features.shape[1] != targets.shape[1]:
+            raise UserError(
+                f"the supernet makes {features.shape[1]} frames where the teacher makes {targets.shape[1]}."
+            )
+        frames = num_frames(batch.num_samples, supernet.config.conv_stack)
+        counted = ~padding_mask(frames, features.shape[1])
+        return CachedBatch(batch.waveforms, lengths, features, targets, counted)
+
+    @torch.inference_mode()
+    def __call__(self, student: StudentForDistillation) -> float:
+        """Mean L1 over all real frames.
+
+        Raises:
+            UserError: it is not a number.
+        """
+        student = student.to(self.device)
+        total = torch.zeros((), dtype=torch.float64, device=self.device)
+        frames = 0
+        for batch in self.batches:
+            output = student(batch.waveforms, batch.num_samples, features=batch.features)
+            (prediction,) = output.predictions.values()
+            count = int(batch.counted.sum())
+            total += counted_l1(prediction, batch.target, batch.counted).double() * count
+            frames += count
+        loss = float(total) / frames
+        if loss != loss or loss == float("inf"):
+            raise UserError("a subnet's validation loss is not a number: the supernet's weights are damaged.")
+        return loss
