@@ -212,6 +212,10 @@ def _earlier(folder: Path, words: Sequence[str], resumable: Sequence[str]) -> di
         config = OmegaConf.load(path)
     except (OSError, ValueError, YAMLError) as error:
         raise UserError(f"resume={folder}: config.yaml cannot be read ({type(error).__name__}).") from error
+    if ("evaluations" in config) != (resumable is SEARCH_RESUMABLE_KEYS):
+        raise UserError(
+            f"resume={folder}: a search goes on with speechdistill.search, a training with its own command."
+        )
     for override in _parsed(words):
         key = override.key_or_group
         if key not in resumable:

@@ -455,3 +455,12 @@ def test_a_search_composes_with_its_runs_recordings_or_others():
     assert configure("search", ["students=[runs/a/student,runs/b]"])["students"] == ["runs/a/student", "runs/b"]
     with pytest.raises(UserError, match=r"data\.root has to be given"):
         configure("search", ["data=folder"])
+
+
+def test_a_search_and_a_training_do_not_resume_each_other(run, tmp_path):
+    with pytest.raises(UserError, match="a search goes on with"):
+        configure("search", [f"resume={run}"])
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(configure("search", ["supernet=/x"])))
+    assert configure("search", [f"resume={tmp_path}", "evaluations=300"])["evaluations"] == 300
+    with pytest.raises(UserError, match="a search goes on with"):
+        configure("train", [f"resume={tmp_path}"])
