@@ -21,7 +21,7 @@ _Student = TypeVar("_Student", StudentModel, StudentForDistillation)
 
 
 def save_student(folder: Path, student: PreTrainedModel, model_card: str) -> None:
-    """Write a student folder; the one that was there stays until the new one is whole.
+    """Write a student folder; the one that was there stays until the new one is whole, and nothing else if it fails.
 
     Args:
         folder: where.
@@ -32,15 +32,18 @@ def save_student(folder: Path, student: PreTrainedModel, model_card: str) -> Non
     shutil.rmtree(partial, ignore_errors=True)
     bars = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()
-    student.save_pretrained(partial)
-    if bars:
-        transformers_logging.enable_progress_bar()
-    # The student normalises waveforms itself where its teacher wants them so: nobody else should.
-    Wav2Vec2FeatureExtractor(
-        feature_size=1, sampling_rate=SAMPLE_RATE_HZ, do_normalize=False, return_attention_mask=True
-    ).save_pretrained(partial)
-    (partial / "README.md").write_text(model_card, encoding="utf-8")
-    replace_folder(partial, folder)
+    try:
+        student.save_pretrained(partial)
+        # The student normalises waveforms itself where its teacher wants them so: nobody else should.
+        Wav2Vec2FeatureExtractor(
+            feature_size=1, sampling_rate=SAMPLE_RATE_HZ, do_normalize=False, return_attention_mask=True
+        ).save_pretrained(partial)
+        (partial / "README.md").write_text(model_card, encoding="utf-8")
+        replace_folder(partial, folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+        if bars:
+            transformers_logging.enable_progress_bar()
 
 
 def replace_folder(partial: Path, folder: Path) -> None:

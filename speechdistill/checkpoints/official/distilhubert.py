@@ -5,12 +5,12 @@ from typing import Any
 
 from speechdistill.checkpoints.official.conversion import (
     Conversion,
-    check_tensors,
     config_of,
     layers_of,
     renamed,
 )
 from speechdistill.safe_pickle import fields
+from speechdistill.teachers.conversion import check_tensors
 from speechdistill.teachers.legacy import FAIRSEQ_NAMES, conv_table, strides_of
 
 _NAMES = [

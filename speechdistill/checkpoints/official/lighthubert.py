@@ -8,7 +8,6 @@ import yaml
 
 from speechdistill.checkpoints.official.conversion import (
     Conversion,
-    check_tensors,
     config_of,
     layers_of,
     renamed,
@@ -16,7 +15,7 @@ from speechdistill.checkpoints.official.conversion import (
 )
 from speechdistill.models.search_space import SearchSpace
 from speechdistill.safe_pickle import fields
-from speechdistill.teachers.conversion import numbered
+from speechdistill.teachers.conversion import check_tensors, numbered
 from speechdistill.teachers.legacy import FAIRSEQ_NAMES, conv_table, strides_of
 
 SUPERNET, STAGE_1 = "hubert_pruner", "student_hubert"

@@ -9,7 +9,7 @@ import yaml
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
-from speechdistill.errors import UserError
+from speechdistill.errors import UserError, reason
 from speechdistill.safe_pickle import UnsafePickleError, fields, load_pickle
 
 _SUFFIXES = (".pt", ".pth", ".ckpt")
@@ -58,7 +58,7 @@ def _fetch(source: str, repository: str, file: str, revision: str | None) -> Pat
     except (OSError, HfHubHTTPError, HFValidationError, ValueError) as error:
         raise UserError(
             f"{source} is no file or folder here, and cannot be fetched from the Hugging Face hub: "
-            f"{str(error).strip().splitlines()[0]} Fetch it elsewhere and name the file."
+            f"{reason(error)} Fetch it elsewhere and name the file."
         ) from error
 
 

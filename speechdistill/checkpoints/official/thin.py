@@ -13,14 +13,13 @@ from torch import Tensor
 
 from speechdistill.checkpoints.official.conversion import (
     Conversion,
-    check_tensors,
     config_of,
     layers_of,
     renamed,
     set_apart,
 )
 from speechdistill.safe_pickle import fields
-from speechdistill.teachers.conversion import numbered
+from speechdistill.teachers.conversion import check_tensors, numbered
 from speechdistill.teachers.legacy import FAIRSEQ_NAMES, conv_table, strides_of
 
 STUDENT = "student_model."

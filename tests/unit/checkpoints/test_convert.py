@@ -157,6 +157,27 @@ def test_what_stands_in_the_way_is_left_alone(source: Path, tmp_path: Path) -> N
     assert (tmp_path / "empty" / "model.safetensors").is_file()
 
 
+def test_the_folder_of_the_person_and_of_others_are_left_alone(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for out in (".", "..", "../here", str(tmp_path / "here")):
+        with pytest.raises(UserError, match="name a folder that is new or empty"):
+            convert.main([str(source), out])
+    (tmp_path / ".out.converting").mkdir()
+    (tmp_path / ".out.old").mkdir()
+    (tmp_path / ".out.converting" / "thesis.txt").write_text("years of work")
+    convert.main([str(source), "../out"])
+    assert (tmp_path / ".out.converting" / "thesis.txt").is_file()
+    assert (tmp_path / ".out.old").is_dir()
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "disk")
+    convert.main([str(source), str(tmp_path / "link")])
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "disk" / "model.safetensors").is_file()
+
+
 def test_a_student_is_none_to_convert(tmp_path: Path) -> None:
     save_student(tmp_path / "student", StudentModel(tiny_config()), "")
     with pytest.raises(UserError, match="is a student already"):
