@@ -9,8 +9,9 @@ class UserError(Exception):
 
 
 def reason(error: BaseException) -> str:
-    """What an error of a library says, in one line; its kind too where the words alone would be none."""
-    lines = str(error).strip().splitlines()
+    """What an error of a library says, in one line without a full stop; its kind too where the words alone are none."""
+    lines = [line.strip() for line in str(error).strip().splitlines()]
     if not lines:
         return type(error).__name__
-    return f"{type(error).__name__}: {lines[0]}" if isinstance(error, KeyError | ArithmeticError) else lines[0]
+    text = (" ".join(lines[:2]) if lines[0].endswith(":") else lines[0]).removesuffix(".")
+    return f"{type(error).__name__}: {text}" if isinstance(error, LookupError | ArithmeticError) else text

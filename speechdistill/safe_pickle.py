@@ -11,8 +11,8 @@ import pickletools
 import re
 import sys
 import warnings
-from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 import zipfile
+from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
@@ -48,7 +48,8 @@ class _NeverCalled(type):
         name = f"{cls.__module__}.{cls.__qualname__}"
         is_foreign = name.partition(".")[0] not in sys.stdlib_module_names
         if name in _HARMLESS or (is_foreign and cls.__qualname__.rpartition(".")[2][:1].isupper()):
-            return cls.__new__(cls, *args)
+            kind: Any = cls
+            return kind.__new__(kind, *args)
         raise UnpicklingError(f"it tries to call {name}")
 
     def __eq__(cls, other: object) -> bool:

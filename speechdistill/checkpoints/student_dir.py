@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from transformers import PreTrainedModel, Wav2Vec2FeatureExtractor
 from transformers.utils import logging as transformers_logging
 
-from speechdistill.errors import UserError
+from speechdistill.errors import UserError, reason
 from speechdistill.frames import SAMPLE_RATE_HZ
 from speechdistill.models.config import StudentConfig
 from speechdistill.models.search_space import SearchSpace, Subnet
@@ -162,7 +162,7 @@ def _load(folder: Path, kind: type[_Student]) -> _Student:
             raise UserError(f"{folder} has no prediction heads: they were left out when it was saved.")
         student, info = kind.from_pretrained(folder, config=config, dtype=torch.float32, output_loading_info=True)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise UserError(f"{folder} cannot be loaded: {str(error).strip().splitlines()[0]}") from error
+        raise UserError(f"{folder} cannot be loaded: {reason(error)}") from error
     finally:
         transformers_logging.set_verbosity(verbosity)
         if bars:

@@ -74,7 +74,9 @@ def load_legacy(name: str, dtype: torch.dtype = torch.float32) -> tuple[nn.Modul
         weights, shape, left_out = bundle_weights(name) if is_bundle else _file(name, path)
         model = build(name, weights, shape, dtype)
     except _ODD as error:
-        raise UserError(f"teacher.name={name} cannot be read: {reason(error)}.") from error
+        raise UserError(
+            f"teacher.name={name} cannot be read, its weights or options are odd: {reason(error)}."
+        ) from error
     if is_bundle:
         digest = hashlib.sha256()
         for key, tensor in weights.items():
@@ -85,7 +87,11 @@ def load_legacy(name: str, dtype: torch.dtype = torch.float32) -> tuple[nn.Modul
 
 
 def _file(name: str, path: Path) -> tuple[dict[str, Tensor], EncoderShape, tuple[str, ...]]:
-    """Weights, options, names left out: fairseq's {args, cfg, model}, WavLM's {cfg, model}, s3prl's {model_cfg, model_weight}."""
+    """Read fairseq's {args, cfg, model}, WavLM's {cfg, model}, s3prl's {model_cfg, model_weight}.
+
+    Returns:
+        The weights, what they do not tell, and the names of those that are left out.
+    """
     try:
         content = fields(load_pickle(path))
     except UnsafePickleError as error:

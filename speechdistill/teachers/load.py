@@ -237,7 +237,7 @@ def _from_pretrained(
         config = quietly(lambda: transformers.AutoConfig.from_pretrained(location, **options))
     except Exception as error:  # over an odd config.json transformers raises whatever it stumbles over
         raise UserError(
-            f"teacher.name={name} cannot be loaded: {reason(error)}\nGive a Hugging Face id (with network), "
+            f"teacher.name={name} cannot be loaded: {reason(error)}.\nGive a Hugging Face id (with network), "
             f"a folder that save_pretrained wrote, or teacher={MINI}."
         ) from error
     if config.model_type not in MODEL_TYPES:
@@ -259,7 +259,7 @@ def _from_pretrained(
             "and nothing in a file is ever executed."
         ) from error
     except Exception as error:  # as above, and what readers of damaged files raise
-        raise UserError(f"teacher.name={name}: its weights cannot be loaded: {reason(error)}") from error
+        raise UserError(f"teacher.name={name}: its weights cannot be loaded: {reason(error)}.") from error
     missing = sorted(key for key in info["missing_keys"] if not key.endswith(_UNUSED_WEIGHTS))
     if missing or info["mismatched_keys"]:
         wrong = missing or sorted(str(key) for key in info["mismatched_keys"])

@@ -64,6 +64,16 @@ def build(conversion: Conversion) -> StudentModel | StudentForDistillation:
     return model.eval()
 
 
+def insist(settings: Mapping[str, Any], name: str, value: str) -> None:
+    """Refuse a file whose options ask for something else than students have.
+
+    Raises:
+        ValueError: they do.
+    """
+    if (found := str(settings.get(name, value))) != value:
+        raise ValueError(f"its {name} is {found}; converted is {value} alone")
+
+
 def set_apart(weights: Mapping[str, Tensor], pattern: str) -> tuple[dict[str, Tensor], list[str]]:
     """Split off the weights whose name the pattern matches: the rest, and the names of these."""
     left = [key for key in weights if re.match(pattern, key)]

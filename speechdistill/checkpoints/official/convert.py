@@ -52,14 +52,14 @@ def convert(source: str, config: str | None = None) -> Converted:
     """
     file = None if source.startswith("torchaudio:") else find_file(source)
     if file is None:
-        return _encoder(source)
+        return _encoder(source, config)
     content = read_checkpoint(source, file)
     if fields(content.get("config")).get("model_type") == StudentConfig.model_type:
         raise UserError(f"{source} is an exported student already.")
     kind = find_kind(content)
     if kind is None:
         if {"model", "model_weight"} & set(content):
-            return _encoder(source, str(file))
+            return _encoder(source, config, str(file))
         held = [str(key) for key in content]
         shown = ", ".join([*held[:_SHOWN], *(["..."] if len(held) > _SHOWN else [])]) or "nothing by name"
         raise UserError(
@@ -69,7 +69,7 @@ def convert(source: str, config: str | None = None) -> Converted:
     if config is not None and not kind.takes_yaml:
         raise UserError(f"config={config}: {source} is a {kind.name} checkpoint, which is read without a yaml file.")
     try:
-        conversion = kind.read(content, read_options(source, file, config) if kind.takes_yaml else {})
+        conversion = kind.read(content, read_options(source, file, config, content) if kind.takes_yaml else {})
         student = build(conversion)
     except KeyError as error:
         raise UserError(
@@ -80,8 +80,10 @@ def convert(source: str, config: str | None = None) -> Converted:
     return _finish(student, conversion, {"kind": kind.name, "source": source, "sha256": sha256_of(file)})
 
 
-def _encoder(source: str, file: str | None = None) -> Converted:
+def _encoder(source: str, config: str | None, file: str | None = None) -> Converted:
     """A teacher-shaped student of an encoder that `load_teacher` reads."""
+    if config is not None:
+        raise UserError(f"config={config}: {source} is an encoder, which is read without a yaml file.")
     folder = Path(source).expanduser()
     if (folder / "config.json").is_file():
         try:

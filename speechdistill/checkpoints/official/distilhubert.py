@@ -6,6 +6,7 @@ from typing import Any
 from speechdistill.checkpoints.official.conversion import (
     Conversion,
     config_of,
+    insist,
     layers_of,
     renamed,
 )
@@ -30,6 +31,8 @@ def read(content: Mapping[str, Any], options: Mapping[str, Any]) -> Conversion:
     settings = fields(fields(content["Config"])["distiller"])
     if (heads := settings.get("task_emb_type", "expand-last")) != "expand-last":
         raise ValueError(f"its heads are task_emb_type={heads}; converted are the published expand-last")
+    insist(settings, "activation_fn", "gelu")
+    insist(settings, "attention_type", "original")
     weights = renamed(check_tensors(fields(content["Distiller"])), _NAMES)
     if "heads.layer.weight" in weights:  # a single head is an ordinary linear map there
         weights["heads.weight"] = weights.pop("heads.layer.weight").T[None]

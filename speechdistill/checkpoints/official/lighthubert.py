@@ -9,6 +9,7 @@ import yaml
 from speechdistill.checkpoints.official.conversion import (
     Conversion,
     config_of,
+    insist,
     layers_of,
     renamed,
     set_apart,
@@ -34,6 +35,7 @@ def read(content: Mapping[str, Any], options: Mapping[str, Any]) -> Conversion:
         ValueError: an unknown search space, or weights that do not fit.
     """
     settings = fields(fields(content["cfg"])["model"])
+    insist(settings, "activation_fn", "gelu")
     own, left = set_apart(check_tensors(fields(content["model"])), _UNUSED)
     count = len(numbered(own, "encoder.layers.{}.fc1.weight"))
     last = f"layer_pred_heads.{count - 1}."

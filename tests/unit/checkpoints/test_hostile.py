@@ -285,6 +285,31 @@ KINDS: dict[str, tuple[Callable[[Path], Path], str]] = {
 
 
 KINDS |= {
+    "another activation: DistilHuBERT": (
+        saved({"Distiller": {"w": torch.ones(2)}, "Config": {"distiller": {"activation_fn": "relu"}}}),
+        "its activation_fn is relu; converted is gelu alone",
+    ),
+    "another attention: DistilHuBERT": (
+        saved({"Distiller": {"w": torch.ones(2)}, "Config": {"distiller": {"attention_type": "sparse"}}}),
+        "its attention_type is sparse; converted is original alone",
+    ),
+    "another activation: LightHuBERT": (
+        saved(
+            {
+                "cfg": {"model": {"_name": "hubert_pruner", "activation_fn": "relu"}},
+                "model": {"layer_pred_heads.11.weight": torch.ones(2, 2)},
+            }
+        ),
+        "its activation_fn is relu; converted is gelu alone",
+    ),
+    "another activation: a thin student": (
+        lambda folder: thin(folder, hyper_parameters={"distiller": {"activation_fn": "relu"}}),
+        "its activation_fn is relu; converted is gelu alone",
+    ),
+    "a training state of DPHuBERT": (
+        saved({"state_dict": {"student_model.encoder.transformer.layers.0.final_layer_norm.weight": torch.ones(2)}}),
+        r"training state of DPHuBERT or DPWavLM.*\.pth",
+    ),
     "code beside config.json": (folder_with_code, "custom code"),
     "odd config.json: no number": (encoder_with(hidden_size="wide"), "cannot be loaded"),
     "odd config.json: null": (encoder_with(conv_dim=None), "cannot be loaded"),
@@ -379,7 +404,7 @@ def test_a_full_disk_is_one_message_and_leaves_nothing(
 
     monkeypatch.setattr(transformers.PreTrainedModel, "save_pretrained", full)
     transformers_logging.enable_progress_bar()
-    with pytest.raises(UserError, match="out cannot be written: .*No space left"):
+    with pytest.raises(UserError, match=r"out cannot be written: .*No space left"):
         convert.main([str(source), str(tmp_path / "out")])
     assert transformers_logging.is_progress_bar_enabled()
     assert [path.name for path in tmp_path.iterdir()] == ["x.pth"]
