@@ -6,3 +6,12 @@ class UserError(Exception):
 
     The message names what is wrong and its value, what is allowed, and what to do about it.
     """
+
+
+def reason(error: BaseException) -> str:
+    """What an error of a library says, in one line without a full stop; its kind too where the words alone are none."""
+    lines = [line.strip() for line in str(error).strip().splitlines()]
+    if not lines:
+        return type(error).__name__
+    text = (" ".join(lines[:2]) if lines[0].endswith(":") else lines[0]).removesuffix(".")
+    return f"{type(error).__name__}: {text}" if isinstance(error, LookupError | ArithmeticError) else text

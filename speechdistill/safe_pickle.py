@@ -2,13 +2,17 @@
 
 torch's own `weights_only` reader knows tensors and plain containers and refuses everything else. Checkpoints of fairseq
 hold a few objects more (dictionaries, the options of a command line) whose classes are not here, and nobody needs.
-Each such class becomes a stub: its objects are inert, and whoever tries to call it is refused.
+Each such class becomes a stub: its objects are inert, and whoever tries to call it is refused. Some objects cannot be
+told from a call, enums for one: those of classes outside the standard library, and a few harmless ones of it, become
+inert too. Nothing of a stub's name is ever imported, so that refusing only tells a person what the file was up to.
 """
 
 import pickletools
 import re
+import sys
 import warnings
 import zipfile
+from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
@@ -19,6 +23,17 @@ import torch
 
 # A file of torch's older format is a row of pickles: magic number, version, byte order, then the content.
 _PICKLES_IN_A_ROW = 4
+# How deep OmegaConf's lists are followed, one in itself too.
+_DEEPEST = 8
+# Calls that make an object and do no more.
+_HARMLESS = {
+    "builtins.range",
+    *(f"pathlib.{pure}{system}Path" for pure in ("", "Pure") for system in ("Posix", "Windows")),
+    "datetime.datetime",
+    "datetime.timedelta",
+    "numpy.dtype",
+    *(f"numpy.{core}.multiarray.{name}" for core in ("core", "_core") for name in ("scalar", "_reconstruct")),
+}
 
 
 class UnsafePickleError(Exception):
@@ -29,19 +44,36 @@ class _NeverCalled(type):
     """The class of stubs, and what stands behind a call of one."""
 
     def __call__(cls, *args: object, **options: object) -> Any:
-        raise UnpicklingError(f"it tries to call {cls.__module__}.{cls.__qualname__}")
+        """An inert object where a class is called, by its name; else a refusal."""
+        name = f"{cls.__module__}.{cls.__qualname__}"
+        is_foreign = name.partition(".")[0] not in sys.stdlib_module_names
+        if name in _HARMLESS or (is_foreign and cls.__qualname__.rpartition(".")[2][:1].isupper()):
+            kind: Any = cls
+            return kind.__new__(kind, *args)
+        raise UnpicklingError(f"it tries to call {name}")
+
+    def __eq__(cls, other: object) -> bool:
+        """Also to dict: torch's reader sets items of nothing whose class is not one of its mappings."""
+        return other is cls or other is dict
+
+    __hash__ = type.__hash__
 
 
 class Stub(metaclass=_NeverCalled):
-    """An object whose class is not known: what it was made of, and no behaviour."""
+    """An object whose class is not known: its state, its items if it was a mapping, and no behaviour."""
 
     state: Any
+    items: dict[Any, Any]
 
     def __new__(cls, *args: object) -> "Stub":
         """What a pickle does in place of a call."""
         made = object.__new__(cls)
         object.__setattr__(made, "state", {})
+        object.__setattr__(made, "items", {})
         return made
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self.items[key] = value
 
     def __setstate__(self, state: Any) -> None:
         object.__setattr__(self, "state", state)
@@ -51,9 +83,23 @@ class Stub(metaclass=_NeverCalled):
 
 
 def fields(value: Any) -> dict[str, Any]:
-    """What a mapping, or a stub in the place of a namespace or a dataclass, holds by name; empty for anything else."""
-    found = value.state if isinstance(value, Stub) else value
+    """What a mapping holds by name, or a stub in place of one, of a namespace or a dataclass; empty for anything else.
+
+    Mappings of OmegaConf are nodes of their own class, with a node around each value: the values are what is given.
+    """
+    found = (value.items or value.state) if isinstance(value, Stub) else value
+    if isinstance(value, Stub) and isinstance(found, dict) and "_content" in found:
+        found = found["_content"]
+        return {key: _value(node) for key, node in found.items()} if isinstance(found, dict) else {}
     return found if isinstance(found, dict) else {}
+
+
+def _value(node: Any, depth: int = 0) -> Any:
+    """What is in a leaf or a list of OmegaConf's; its mappings stay as they are, for `fields`."""
+    held = node.state if isinstance(node, Stub) and isinstance(node.state, dict) else {}
+    if isinstance(held.get("_content"), list) and depth < _DEEPEST:
+        return [_value(item, depth + 1) for item in held["_content"]]
+    return held.get("_val", node)
 
 
 def load_pickle(path: Path) -> Any:
@@ -65,7 +111,7 @@ def load_pickle(path: Path) -> Any:
     try:
         _check_archive(path)
         names = _unknown_names(path)
-        stubs: list[Any] = [(_stub(name), name) for name in sorted(names)]
+        stubs: list[Any] = [(_CONTAINERS.get(name) or _stub(name), name) for name in sorted(names)]
         # The warnings are about protocols that are refused at once.
         with _only(stubs), warnings.catch_warnings(action="ignore"):
             return torch.load(path, map_location="cpu", weights_only=True)
@@ -120,6 +166,20 @@ def _stub(name: str) -> type:
     return _NeverCalled(short, (Stub,), {"__module__": module})
 
 
+def _mapping(*factory: object) -> dict[Any, Any]:
+    """An empty one: the class of a default is not needed to know what is there."""
+    return {}
+
+
+# What torch does not know itself, though it is as plain.
+_CONTAINERS: dict[str, Any] = {
+    "builtins.dict": dict,
+    "builtins.list": list,
+    "builtins.frozenset": frozenset,
+    "collections.defaultdict": _mapping,
+}
+
+
 def _unknown_names(path: Path) -> set[str]:
     """The names in a file's pickles; those that torch knows itself keep torch's meaning, some it never lets through."""
     with path.open("rb") as file:
@@ -140,4 +200,7 @@ def _names(file: IO[bytes]) -> Iterator[str]:
     with suppress(ValueError):
         for opcode, argument, _ in pickletools.genops(file):
             if opcode.name == "GLOBAL":
-                yield ".".join(str(argument).split(" ", 1))
+                # Names of Python 2, which this protocol writes, are read as those of today, by torch too.
+                module, _, name = str(argument).partition(" ")
+                module, name = NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name))
+                yield f"{module}.{name}"

@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from transformers import PreTrainedModel, Wav2Vec2FeatureExtractor
 from transformers.utils import logging as transformers_logging
 
-from speechdistill.errors import UserError
+from speechdistill.errors import UserError, reason
 from speechdistill.frames import SAMPLE_RATE_HZ
 from speechdistill.models.config import StudentConfig
 from speechdistill.models.search_space import SearchSpace, Subnet
@@ -21,7 +21,7 @@ _Student = TypeVar("_Student", StudentModel, StudentForDistillation)
 
 
 def save_student(folder: Path, student: PreTrainedModel, model_card: str) -> None:
-    """Write a student folder; the one that was there stays until the new one is whole.
+    """Write a student folder; the one that was there stays until the new one is whole, and nothing else if it fails.
 
     Args:
         folder: where.
@@ -32,15 +32,18 @@ def save_student(folder: Path, student: PreTrainedModel, model_card: str) -> Non
     shutil.rmtree(partial, ignore_errors=True)
     bars = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()
-    student.save_pretrained(partial)
-    if bars:
-        transformers_logging.enable_progress_bar()
-    # The student normalises waveforms itself where its teacher wants them so: nobody else should.
-    Wav2Vec2FeatureExtractor(
-        feature_size=1, sampling_rate=SAMPLE_RATE_HZ, do_normalize=False, return_attention_mask=True
-    ).save_pretrained(partial)
-    (partial / "README.md").write_text(model_card, encoding="utf-8")
-    replace_folder(partial, folder)
+    try:
+        student.save_pretrained(partial)
+        # The student normalises waveforms itself where its teacher wants them so: nobody else should.
+        Wav2Vec2FeatureExtractor(
+            feature_size=1, sampling_rate=SAMPLE_RATE_HZ, do_normalize=False, return_attention_mask=True
+        ).save_pretrained(partial)
+        (partial / "README.md").write_text(model_card, encoding="utf-8")
+        replace_folder(partial, folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+        if bars:
+            transformers_logging.enable_progress_bar()
 
 
 def replace_folder(partial: Path, folder: Path) -> None:
@@ -159,7 +162,7 @@ def _load(folder: Path, kind: type[_Student]) -> _Student:
             raise UserError(f"{folder} has no prediction heads: they were left out when it was saved.")
         student, info = kind.from_pretrained(folder, config=config, dtype=torch.float32, output_loading_info=True)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise UserError(f"{folder} cannot be loaded: {str(error).strip().splitlines()[0]}") from error
+        raise UserError(f"{folder} cannot be loaded: {reason(error)}") from error
     finally:
         transformers_logging.set_verbosity(verbosity)
         if bars:

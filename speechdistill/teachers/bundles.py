@@ -21,8 +21,8 @@ TORCHAUDIO_NAMES = [
 ]
 
 
-def bundle_weights(name: str) -> tuple[dict[str, Tensor], EncoderShape]:
-    """Weights and options of a self-supervised bundle, fetched by torchaudio into torch.hub's cache."""
+def bundle_weights(name: str) -> tuple[dict[str, Tensor], EncoderShape, tuple[str, ...]]:
+    """Weights, options, names left out of a self-supervised bundle, fetched by torchaudio into torch.hub's cache."""
     bundles = {
         key: bundle
         for key, bundle in vars(torchaudio.pipelines).items()
@@ -43,17 +43,18 @@ def bundle_weights(name: str) -> tuple[dict[str, Tensor], EncoderShape]:
             "delete it, and it is fetched again."
         ) from error
     model = getattr(model, "model", model)  # those that normalise waveforms are wrapped
-    weights = dict(_unpacked(renamed_weights(model.state_dict(), TORCHAUDIO_NAMES)))
+    renamed, left_out = renamed_weights(model.state_dict(), TORCHAUDIO_NAMES)
     layer = model.encoder.transformer.layers[0]
     is_wavlm = hasattr(layer.attention, "max_distance")
     family = "wavlm" if is_wavlm else "hubert" if short.startswith("HUBERT") else "wav2vec2"
-    return weights, EncoderShape(
+    shape = EncoderShape(
         family,
         num_heads=layer.attention.num_heads,
         pre_norm=layer.layer_norm_first,
         strides=[conv.stride for conv in model.feature_extractor.conv_layers],
         max_distance=getattr(layer.attention, "max_distance", 0),
     )
+    return dict(_unpacked(renamed)), shape, left_out
 
 
 def _unpacked(weights: Mapping[str, Tensor]) -> Iterable[tuple[str, Tensor]]:

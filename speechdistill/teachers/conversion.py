@@ -48,8 +48,8 @@ def build(name: str, weights: Mapping[str, Tensor], shape: EncoderShape, dtype: 
     """
     try:
         model: nn.Module = transformers.AutoModel.from_config(_config(weights, shape))
-    except (KeyError, ValueError, IndexError) as error:
-        raise UserError(f"teacher.name={name} holds no {shape.family} encoder: {error} is missing or odd.") from error
+    except KeyError as error:
+        raise UserError(f"teacher.name={name} holds no {shape.family} encoder: {error} is missing.") from error
     expected = {key: tensor.shape for key, tensor in model.state_dict().items()}
     odd = [f"{key} is left over" for key in weights if key not in expected]
     # Used to mask the input of pre-training alone; torchaudio leaves it out.
@@ -120,13 +120,43 @@ def numbered(weights: Mapping[str, Tensor], pattern: str) -> list[str]:
     return found
 
 
-def renamed_weights(weights: Mapping[str, Any], patterns: Iterable[tuple[str, str]]) -> dict[str, Tensor]:
-    """Weights under other names: each goes through all patterns, one after the other; pre-training's are left out."""
-    renamed = {}
+def check_tensors(weights: Mapping[Any, Any]) -> dict[str, Tensor]:
+    """Refuse what is no weight: other objects, numbers that are none, sizes that the file does not fill.
+
+    Raises:
+        ValueError: with the first of them.
+    """
     for key, tensor in weights.items():
-        if PRE_TRAINING.match(key):
+        if not isinstance(key, str) or not isinstance(tensor, Tensor):
+            raise ValueError(f"{key!r} holds a {type(tensor).__name__} in place of a tensor")
+        if tensor.layout != torch.strided or not tensor.is_floating_point():
+            raise ValueError(f"{key} is a tensor of {str(tensor.dtype).removeprefix('torch.')}, not of floating point")
+        if tensor.is_meta:
             continue
+        held = tensor.untyped_storage().nbytes() // tensor.element_size()
+        if tensor.numel() > held:
+            raise ValueError(f"{key} claims {tensor.numel():,} values, the file holds {held:,} of them")
+        if not tensor.isfinite().all():
+            raise ValueError(f"{key} has values that are no finite numbers")
+    return dict(weights)
+
+
+def renamed_weights(
+    weights: Mapping[str, Any], patterns: Iterable[tuple[str, str]]
+) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """Weights under other names: each goes through all patterns, one after the other.
+
+    Returns:
+        The weights of the encoder, and the names of those that pre-training left beside it.
+
+    Raises:
+        ValueError: something in place of a weight, see `check_tensors`.
+    """
+    left_out = tuple(sorted(key for key in weights if PRE_TRAINING.match(key)))
+    renamed = {}
+    for key, tensor in check_tensors({key: weights[key] for key in weights if key not in left_out}).items():
+        name = key
         for pattern, replacement in patterns:
-            key = re.sub(pattern, replacement, key)
-        renamed[key] = tensor
-    return renamed
+            name = re.sub(pattern, replacement, name)
+        renamed[name] = tensor
+    return renamed, left_out

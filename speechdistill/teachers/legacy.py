@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from speechdistill.errors import UserError
+from speechdistill.errors import UserError, reason
 from speechdistill.frames import HUBERT_CONV_STACK
 from speechdistill.safe_pickle import UnsafePickleError, fields, load_pickle
 from speechdistill.teachers.bundles import TORCHAUDIO, bundle_weights
@@ -28,6 +28,8 @@ from speechdistill.teachers.conversion import (
 )
 
 _HEAD_SIZE = 64  # of every published model
+# What options and weights that are not as they should be make the readers raise.
+_ODD = (LookupError, ValueError, TypeError, AttributeError, ArithmeticError, RuntimeError)
 # Patterns of fairseq's names -> Hugging Face's, one after the other.
 FAIRSEQ_NAMES = [
     (r"^mask_emb$", "masked_spec_embed"),
@@ -53,7 +55,7 @@ def is_legacy(name: str) -> bool:
     return name.startswith(TORCHAUDIO) or Path(name).expanduser().is_file()
 
 
-def load_legacy(name: str, dtype: torch.dtype = torch.float32) -> tuple[nn.Module, str]:
+def load_legacy(name: str, dtype: torch.dtype = torch.float32) -> tuple[nn.Module, str, tuple[str, ...]]:
     """Load a file of fairseq or s3prl, or a bundle of torchaudio, as Hugging Face's model of the same kind.
 
     Args:
@@ -61,25 +63,35 @@ def load_legacy(name: str, dtype: torch.dtype = torch.float32) -> tuple[nn.Modul
         dtype: of the weights.
 
     Returns:
-        The model, and the SHA-256 of the file, or of the bundle's weights.
+        The model, the SHA-256 of the file or of the bundle's weights, and the names of weights left out.
 
     Raises:
         UserError: damaged, hostile, of another kind, or its weights do not fit.
     """
-    if name.startswith(TORCHAUDIO):
-        weights, shape = bundle_weights(name)
+    path = Path(name).expanduser()
+    try:
+        is_bundle = name.startswith(TORCHAUDIO)
+        weights, shape, left_out = bundle_weights(name) if is_bundle else _file(name, path)
+        model = build(name, weights, shape, dtype)
+    except _ODD as error:
+        raise UserError(
+            f"teacher.name={name} cannot be read, its weights or options are odd: {reason(error)}."
+        ) from error
+    if is_bundle:
         digest = hashlib.sha256()
         for key, tensor in weights.items():
             digest.update(key.encode() + tensor.contiguous().numpy().tobytes())
-        return build(name, weights, shape, dtype), digest.hexdigest()
-    path = Path(name).expanduser()
-    weights, shape = _file(name, path)
+        return model, digest.hexdigest(), left_out
     with path.open("rb") as file:
-        return build(name, weights, shape, dtype), hashlib.file_digest(file, "sha256").hexdigest()
+        return model, hashlib.file_digest(file, "sha256").hexdigest(), left_out
 
 
-def _file(name: str, path: Path) -> tuple[dict[str, Tensor], EncoderShape]:
-    """Weights and options: fairseq's {args, cfg, model}, WavLM's {cfg, model}, s3prl's {model_cfg, model_weight}."""
+def _file(name: str, path: Path) -> tuple[dict[str, Tensor], EncoderShape, tuple[str, ...]]:
+    """Read fairseq's {args, cfg, model}, WavLM's {cfg, model}, s3prl's {model_cfg, model_weight}.
+
+    Returns:
+        The weights, what they do not tell, and the names of those that are left out.
+    """
     try:
         content = fields(load_pickle(path))
     except UnsafePickleError as error:
@@ -88,14 +100,17 @@ def _file(name: str, path: Path) -> tuple[dict[str, Tensor], EncoderShape]:
             "that they hold; a file that wants more is refused."
         ) from error
     original = fields(content.get("model_weight")) or fields(content.get("model"))
-    if not all(isinstance(tensor, Tensor) or PRE_TRAINING.match(key) for key, tensor in original.items()):
+    if not all(
+        isinstance(key, str) and (isinstance(tensor, Tensor) or PRE_TRAINING.match(key))
+        for key, tensor in original.items()
+    ):
         original = {}
     if not original:
         raise UserError(
             f"teacher.name={name} is no teacher of fairseq's or s3prl's: these have model (with cfg or args) or "
             f"model_weight (with model_cfg), this one has {', '.join(map(str, content)) or 'nothing by name'}."
         )
-    weights = renamed_weights(original, FAIRSEQ_NAMES)
+    weights, left_out = renamed_weights(original, FAIRSEQ_NAMES)
     whole = fields(content.get("cfg"))
     options = fields(content.get("model_cfg")) or fields(whole.get("model")) or whole or fields(content.get("args"))
     shape = _shape(name, weights, options, is_hubert="label_embs_concat" in original)
@@ -107,7 +122,7 @@ def _file(name: str, path: Path) -> tuple[dict[str, Tensor], EncoderShape]:
             f"with {'layer' if is_layer else 'group'} norms in front: teachers here have layer norms and normalised "
             "waveforms, or a group norm and raw ones."
         )
-    return weights, shape
+    return weights, shape, left_out
 
 
 def _shape(name: str, weights: Mapping[str, Tensor], options: Mapping[str, Any], is_hubert: bool) -> EncoderShape:
@@ -119,10 +134,6 @@ def _shape(name: str, weights: Mapping[str, Tensor], options: Mapping[str, Any],
     else:
         called = f"{options.get('_name')} {options.get('arch')}"
         family = "hubert" if is_hubert or "hubert" in called else "wav2vec2"
-    try:
-        strides = strides_of(weights, conv_table(str(options.get("conv_feature_layers", ""))))
-    except ValueError as error:
-        raise UserError(f"teacher.name={name}: {error}.") from error
     if (activation := str(options.get("activation_fn", "gelu"))) != "gelu":
         raise UserError(f"teacher.name={name} has activation_fn={activation}; teachers have gelu.")
     norm_is_layer = "feature_extractor.conv_layers.1.layer_norm.weight" in weights
@@ -130,11 +141,14 @@ def _shape(name: str, weights: Mapping[str, Tensor], options: Mapping[str, Any],
     if pre_norm and family == "data2vec-audio":
         raise UserError(f"teacher.name={name} is a data2vec-audio model with layer_norm_first; transformers has none.")
     hidden_size = weights.get("feature_projection.projection.weight", torch.empty(_HEAD_SIZE)).shape[0]
+    num_heads = options.get("encoder_attention_heads", hidden_size // _HEAD_SIZE)
+    if not isinstance(num_heads, int) or num_heads < 1:
+        raise UserError(f"teacher.name={name} has encoder_attention_heads={num_heads!r}, which is no number of heads.")
     return EncoderShape(
         family,
-        num_heads=int(options.get("encoder_attention_heads", hidden_size // _HEAD_SIZE)),
+        num_heads=num_heads,
         pre_norm=pre_norm,
-        strides=strides,
+        strides=strides_of(weights, conv_table(str(options.get("conv_feature_layers", "")))),
         max_distance=int(options.get("max_distance", 800)),
     )
 

@@ -11,13 +11,12 @@ from typing import Any
 
 import torch
 import transformers
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers.utils import cached_file
 from transformers.utils import logging as transformers_logging
 
 from speechdistill.batch import Taps, WaveBatch
-from speechdistill.errors import UserError
+from speechdistill.errors import UserError, reason
 from speechdistill.frames import SAMPLE_RATE_HZ, num_frames, padding_mask
 from speechdistill.models.derive import feature_norm
 from speechdistill.models.feature_encoder import normalize_waveforms
@@ -185,8 +184,8 @@ def load_teacher(name: str, revision: str | None = None, dtype: torch.dtype = to
     if is_legacy(name):
         if revision:
             raise UserError(f"teacher.revision={revision}: {name} has no revisions.")
-        model, sha256 = load_legacy(name, dtype)
-        return Teacher(model, TeacherSource(name, None, sha256))
+        model, sha256, left_out = load_legacy(name, dtype)
+        return Teacher(model, TeacherSource(name, None, sha256, left_out))
     hub_id, at, pinned = name.partition("@")
     if Path(name).expanduser().is_dir():
         hub_id, at, pinned = name, "", ""
@@ -231,14 +230,14 @@ def _from_pretrained(
     name: str, location: str, revision: str | None, dtype: torch.dtype
 ) -> tuple[nn.Module, tuple[str, ...]]:
     """Load the bare encoder and insist on every weight; also the names of weights that it has no place for."""
-    options: dict[str, Any] = {"revision": revision} if revision else {}
+    # Without the word about code transformers asks on the terminal whether to run what lies beside config.json.
+    options: dict[str, Any] = {"trust_remote_code": False, **({"revision": revision} if revision else {})}
     quietly = _silenced(transformers_logging)
     try:
         config = quietly(lambda: transformers.AutoConfig.from_pretrained(location, **options))
-    except (OSError, ValueError, KeyError) as error:
-        first_line = str(error).strip().splitlines()[0]
+    except Exception as error:  # over an odd config.json transformers raises whatever it stumbles over
         raise UserError(
-            f"teacher.name={name} cannot be loaded: {first_line}\nGive a Hugging Face id (with network), "
+            f"teacher.name={name} cannot be loaded: {reason(error)}.\nGive a Hugging Face id (with network), "
             f"a folder that save_pretrained wrote, or teacher={MINI}."
         ) from error
     if config.model_type not in MODEL_TYPES:
@@ -259,9 +258,8 @@ def _from_pretrained(
             f"teacher.name={name}: its weights cannot be loaded: the file is damaged, or it holds more than tensors, "
             "and nothing in a file is ever executed."
         ) from error
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        first_line = str(error).strip().splitlines()[0]
-        raise UserError(f"teacher.name={name}: its weights cannot be loaded: {first_line}") from error
+    except Exception as error:  # as above, and what readers of damaged files raise
+        raise UserError(f"teacher.name={name}: its weights cannot be loaded: {reason(error)}.") from error
     missing = sorted(key for key in info["missing_keys"] if not key.endswith(_UNUSED_WEIGHTS))
     if missing or info["mismatched_keys"]:
         wrong = missing or sorted(str(key) for key in info["mismatched_keys"])

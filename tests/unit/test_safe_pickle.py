@@ -1,9 +1,12 @@
 """Old checkpoints are read without their classes, and hostile ones are refused before anything runs."""
 
 import argparse
+import collections
 import contextlib
+import enum
 import io
 import os
+import pathlib
 import pickle
 import struct
 import subprocess
@@ -11,8 +14,10 @@ import sys
 import types
 import zipfile
 
+import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 from speechdistill.safe_pickle import Stub, UnsafePickleError, fields, load_pickle
 
@@ -52,6 +57,75 @@ def test_tensors_come_whole_and_unknown_classes_as_stubs(dictionary, zipped, tmp
     assert fields(stub) == {"symbols": ["a", "b"]}
     assert fields({"a": 1}) == {"a": 1}
     assert fields([1]) == {}
+
+
+class Size(enum.Enum):
+    SMALL = "small"
+
+
+class Options(dict):
+    """A mapping with attributes, as configurations often are."""
+
+
+class Sorted(collections.OrderedDict):
+    """Made by a call of its class."""
+
+
+BESIDE_WEIGHTS = {
+    "numbers of NumPy": lambda: [np.float64(0.5), np.int64(3), np.ones(2), np.float32],
+    "an enum": lambda: Size.SMALL,
+    "a path": lambda: [pathlib.PosixPath("a/b"), pathlib.PurePosixPath("a")],
+    "a range": lambda: range(10**12),
+    "bare classes": lambda: [dict, list, int, str, set, frozenset, collections.OrderedDict, collections.defaultdict],
+    "a mapping of another class": lambda: Options(a=1),
+    "OmegaConf": lambda: OmegaConf.create({"layers": 12, "sizes": [1, [2, 3]], "deep": {"norm": None}}),
+}
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("kind", BESIDE_WEIGHTS)
+def test_what_stands_beside_weights_does_not_keep_them_from_being_read(kind, zipped, tmp_path):
+    beside = BESIDE_WEIGHTS[kind]()
+    torch.save({"w": torch.ones(2), "beside": beside}, tmp_path / "x.pt", _use_new_zipfile_serialization=zipped)
+    assert torch.equal(load_pickle(tmp_path / "x.pt")["w"], torch.ones(2))
+
+
+def test_containers_keep_what_they_hold(tmp_path):
+    options, ordered = Options(a=1, b=[2]), Sorted(c=3)
+    options.note = "an attribute"
+    counts = collections.defaultdict(int, {"x": 1})
+    content = {"frozen": frozenset([1, 2]), "set": {3}, "counts": counts, "options": options, "sorted": ordered}
+    torch.save(content, tmp_path / "x.pt")
+    read = load_pickle(tmp_path / "x.pt")
+    assert read["frozen"] == {1, 2}
+    assert read["set"] == {3}
+    assert read["counts"] == {"x": 1}
+    assert "y" not in read["counts"]
+    assert fields(read["options"]) == {"a": 1, "b": [2]}
+    assert fields(read["sorted"]) == {"c": 3}
+    assert isinstance(read["options"], Stub)
+
+
+def test_omegaconfs_mappings_are_read_through(tmp_path):
+    config = OmegaConf.create({"distiller": {"heads": 4, "act": "gelu", "sizes": [[1, 2], [3]], "none": None}})
+    torch.save({"hyper_parameters": config, "list": OmegaConf.create([1])}, tmp_path / "x.pt")
+    read = load_pickle(tmp_path / "x.pt")
+    assert isinstance(read["hyper_parameters"], Stub)
+    section = fields(fields(read["hyper_parameters"])["distiller"])
+    assert section == {"heads": 4, "act": "gelu", "sizes": [[1, 2], [3]], "none": None}
+    assert fields(read["list"]) == {}
+
+
+def test_a_node_of_a_module_that_is_gone_and_one_in_itself(dictionary, tmp_path, monkeypatch):
+    leaf, node, endless = dictionary(), dictionary(), dictionary()
+    leaf.__dict__["_val"] = 3
+    endless.__dict__["_content"] = [endless]
+    node.__dict__["_content"] = {"a": leaf, "b": endless}
+    torch.save(node, tmp_path / "x.pt")
+    monkeypatch.delitem(sys.modules, "elsewhere.words")
+    found = fields(load_pickle(tmp_path / "x.pt"))
+    assert found["a"] == 3
+    assert isinstance(found["b"], list)
 
 
 def test_what_other_libraries_allow_is_not_allowed_here(tmp_path):
@@ -143,6 +217,12 @@ HOSTILE = {
         lambda command: Calls(exec, f"__import__('os').system({command!r})"), zipped=False
     ),
     "inside a stub": saved(in_a_stub),
+    "a class of the standard library": saved(lambda command: Calls(subprocess.Popen, ["sh", "-c", command])),
+    "a function of another library": saved(lambda command: Calls(np.fromfile, command)),
+    "getattr": saved(lambda command: Calls(getattr, command, "upper")),
+    "through a mapping": saved(
+        lambda command: collections.defaultdict(list, {"a": Calls(subprocess.getoutput, command)})
+    ),
     "torch.load once more": saved(another_file),
     **{kind: opcodes(pickled) for kind, pickled in BY_HAND.items()},
     "a persistent id that is no storage": opcodes(lambda word: text("module") + word + b"\x86Q."),

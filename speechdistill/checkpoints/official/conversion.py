@@ -64,25 +64,14 @@ def build(conversion: Conversion) -> StudentModel | StudentForDistillation:
     return model.eval()
 
 
-def check_tensors(weights: Mapping[Any, Any]) -> dict[str, Tensor]:
-    """Refuse what is no weight: other objects, numbers that are none, sizes that the file does not fill.
+def insist(settings: Mapping[str, Any], name: str, value: str) -> None:
+    """Refuse a file whose options ask for something else than students have.
 
     Raises:
-        ValueError: with the first of them.
+        ValueError: they do.
     """
-    for key, tensor in weights.items():
-        if not isinstance(key, str) or not isinstance(tensor, Tensor):
-            raise ValueError(f"{key!r} holds a {type(tensor).__name__} in place of a tensor")
-        if tensor.layout != torch.strided or not tensor.is_floating_point():
-            raise ValueError(f"{key} is a tensor of {str(tensor.dtype).removeprefix('torch.')}, not of floating point")
-        if tensor.is_meta:
-            continue
-        held = tensor.untyped_storage().nbytes() // tensor.element_size()
-        if tensor.numel() > held:
-            raise ValueError(f"{key} claims {tensor.numel():,} values, the file holds {held:,} of them")
-        if not tensor.isfinite().all():
-            raise ValueError(f"{key} has values that are no finite numbers")
-    return dict(weights)
+    if (found := str(settings.get(name, value))) != value:
+        raise ValueError(f"its {name} is {found}; converted is {value} alone")
 
 
 def set_apart(weights: Mapping[str, Tensor], pattern: str) -> tuple[dict[str, Tensor], list[str]]:

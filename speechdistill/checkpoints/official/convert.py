@@ -1,17 +1,20 @@
 """From a published checkpoint to a folder that loads as a student."""
 
 import json
-import shutil
+import os
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
+
+from safetensors import SafetensorError
 
 from speechdistill.checkpoints.official import encoders
 from speechdistill.checkpoints.official.conversion import Conversion, build
 from speechdistill.checkpoints.official.recognise import find_kind, known_kinds
 from speechdistill.checkpoints.official.source import find_file, read_checkpoint, read_options, sha256_of
-from speechdistill.checkpoints.student_dir import replace_folder, save_student, save_supernet
-from speechdistill.errors import UserError
+from speechdistill.checkpoints.student_dir import save_student, save_supernet
+from speechdistill.errors import UserError, reason
 from speechdistill.models.config import StudentConfig
 from speechdistill.models.student import StudentForDistillation, StudentModel
 from speechdistill.models.supernet import Supernet
@@ -49,14 +52,14 @@ def convert(source: str, config: str | None = None) -> Converted:
     """
     file = None if source.startswith("torchaudio:") else find_file(source)
     if file is None:
-        return _encoder(source)
+        return _encoder(source, config)
     content = read_checkpoint(source, file)
     if fields(content.get("config")).get("model_type") == StudentConfig.model_type:
         raise UserError(f"{source} is an exported student already.")
     kind = find_kind(content)
     if kind is None:
         if {"model", "model_weight"} & set(content):
-            return _encoder(source, str(file))
+            return _encoder(source, config, str(file))
         held = [str(key) for key in content]
         shown = ", ".join([*held[:_SHOWN], *(["..."] if len(held) > _SHOWN else [])]) or "nothing by name"
         raise UserError(
@@ -66,20 +69,21 @@ def convert(source: str, config: str | None = None) -> Converted:
     if config is not None and not kind.takes_yaml:
         raise UserError(f"config={config}: {source} is a {kind.name} checkpoint, which is read without a yaml file.")
     try:
-        conversion = kind.read(content, read_options(source, file, config) if kind.takes_yaml else {})
+        conversion = kind.read(content, read_options(source, file, config, content) if kind.takes_yaml else {})
         student = build(conversion)
     except KeyError as error:
         raise UserError(
             f"{source} is a {kind.name} checkpoint without {error!s}, which says what its weights are of."
         ) from error
     except _ODD as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"{source}, a {kind.name} checkpoint, cannot be converted: {reason}.") from error
+        raise UserError(f"{source}, a {kind.name} checkpoint, cannot be converted: {reason(error)}.") from error
     return _finish(student, conversion, {"kind": kind.name, "source": source, "sha256": sha256_of(file)})
 
 
-def _encoder(source: str, file: str | None = None) -> Converted:
+def _encoder(source: str, config: str | None, file: str | None = None) -> Converted:
     """A teacher-shaped student of an encoder that `load_teacher` reads."""
+    if config is not None:
+        raise UserError(f"config={config}: {source} is an encoder, which is read without a yaml file.")
     folder = Path(source).expanduser()
     if (folder / "config.json").is_file():
         try:
@@ -96,7 +100,7 @@ def _encoder(source: str, file: str | None = None) -> Converted:
         conversion = encoders.read(teacher)
         student = build(conversion)
     except (KeyError, *_ODD) as error:
-        raise UserError(f"{source} cannot be converted: {str(error).strip().splitlines()[0]}.") from error
+        raise UserError(f"{source} cannot be converted: {reason(error)}.") from error
     kind = f"{teacher.config.model_type} encoder"
     about = {"kind": kind, "source": source, "sha256": teacher.source.sha256, "revision": teacher.source.revision}
     return _finish(student, conversion, about)
@@ -125,19 +129,18 @@ def write(converted: Converted, out_dir: Path) -> list[Path]:
         UserError: there is something in `out_dir`, or it cannot be written.
     """
     check_free(out_dir)
-    partial = out_dir.with_name(f".{out_dir.name}.converting")
-    shutil.rmtree(partial, ignore_errors=True)
+    target = out_dir.resolve()  # behind a link, on the disk that the link leads to
     try:
-        if converted.supernet is None:
-            save_student(partial, converted.student, card(converted, converted.student))
-        else:
-            save_student(partial / "student", converted.student, card(converted, converted.student))
-            save_supernet(partial / "supernet", converted.supernet, card(converted, converted.supernet.network))
-        replace_folder(partial, out_dir)
-    except OSError as error:
-        raise UserError(f"{out_dir} cannot be written: {error}") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        with TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.", ignore_cleanup_errors=True) as beside:
+            whole = Path(beside) / "whole"
+            if converted.supernet is None:
+                save_student(whole, converted.student, card(converted, converted.student))
+            else:
+                save_student(whole / "student", converted.student, card(converted, converted.student))
+                save_supernet(whole / "supernet", converted.supernet, card(converted, converted.supernet.network))
+            os.replace(whole, target)  # which is not there, or empty
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{out_dir} cannot be written: {reason(error)}") from error
     return [out_dir] if converted.supernet is None else [out_dir / "student", out_dir / "supernet"]
 
 
@@ -145,9 +148,10 @@ def check_free(out_dir: Path) -> None:
     """Refuse a folder that holds something.
 
     Raises:
-        UserError: it does, or it is a file.
+        UserError: it does, it is a file, or it is the folder where the command runs.
     """
-    if out_dir.exists() and (not out_dir.is_dir() or any(out_dir.iterdir())):
+    is_here = out_dir.resolve() == Path.cwd()  # it would be put in the place of the one that the shell is in
+    if is_here or (out_dir.exists() and (not out_dir.is_dir() or any(out_dir.iterdir()))):
         raise UserError(f"{out_dir} is there already: name a folder that is new or empty.")
     if not out_dir.absolute().parent.is_dir():
         raise UserError(f"{out_dir}: the folder around it does not exist.")

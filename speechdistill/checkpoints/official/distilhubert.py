@@ -5,12 +5,13 @@ from typing import Any
 
 from speechdistill.checkpoints.official.conversion import (
     Conversion,
-    check_tensors,
     config_of,
+    insist,
     layers_of,
     renamed,
 )
 from speechdistill.safe_pickle import fields
+from speechdistill.teachers.conversion import check_tensors
 from speechdistill.teachers.legacy import FAIRSEQ_NAMES, conv_table, strides_of
 
 _NAMES = [
@@ -30,6 +31,8 @@ def read(content: Mapping[str, Any], options: Mapping[str, Any]) -> Conversion:
     settings = fields(fields(content["Config"])["distiller"])
     if (heads := settings.get("task_emb_type", "expand-last")) != "expand-last":
         raise ValueError(f"its heads are task_emb_type={heads}; converted are the published expand-last")
+    insist(settings, "activation_fn", "gelu")
+    insist(settings, "attention_type", "original")
     weights = renamed(check_tensors(fields(content["Distiller"])), _NAMES)
     if "heads.layer.weight" in weights:  # a single head is an ordinary linear map there
         weights["heads.weight"] = weights.pop("heads.layer.weight").T[None]

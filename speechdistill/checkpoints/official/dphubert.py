@@ -5,9 +5,10 @@ from typing import Any
 
 from torch import Tensor
 
-from speechdistill.checkpoints.official.conversion import Conversion, check_tensors, config_of, layers_of, renamed
+from speechdistill.checkpoints.official.conversion import Conversion, config_of, layers_of, renamed
 from speechdistill.safe_pickle import fields
 from speechdistill.teachers.bundles import TORCHAUDIO_NAMES
+from speechdistill.teachers.conversion import check_tensors
 
 _NAMES = [*TORCHAUDIO_NAMES, (r"^feature_extractor\.dummy_weight$", "feature_encoder.channel_scale")]
 # What the published students' four linear maps predict: 0 is the projection, in front of the positional convolution.

@@ -2,14 +2,15 @@
 
 import re
 
-from speechdistill.checkpoints.official.conversion import Conversion, check_tensors, config_of, layers_of, renamed
+from speechdistill.checkpoints.official.conversion import Conversion, config_of, layers_of, renamed
+from speechdistill.teachers.conversion import PRE_TRAINING, check_tensors
 from speechdistill.teachers.load import Teacher
 
 FAMILIES = ("hubert", "wavlm", "wav2vec2")
-# What stands beside the encoder in files of pre-training and of fine-tuned models.
+# What stands beside the encoder in transformers' files of pre-training and of fine-tuned models; x-vectors come last.
 _BESIDE = re.compile(
     r"(^|\.)(quantizer|project_hid|project_q|lm_head|projector|classifier|layer_weights|final_proj|label_embs_concat)"
-    r"(\.|$)"
+    r"(\.|$)|^(tdnn\.\d+|feature_extractor|objective)\.(kernel\.)?(weight|bias)$"
 )
 
 
@@ -22,7 +23,8 @@ def read(teacher: Teacher) -> Conversion:
     config = teacher.config
     if config.model_type not in FAMILIES:
         raise ValueError(f"it is a {config.model_type} encoder; students of the same shape are {', '.join(FAMILIES)}")
-    if left := [key for key in teacher.source.left_out if not _BESIDE.search(key)]:
+    known = (key for key in teacher.source.left_out if _BESIDE.search(key) or PRE_TRAINING.match(key))
+    if left := set(teacher.source.left_out).difference(known):
         raise ValueError(f"{len(left)} of its weights are left over: {', '.join(sorted(left)[:12])}")
     for name in ("hidden_act", "feat_extract_activation"):
         if (activation := getattr(config, name)) != "gelu":

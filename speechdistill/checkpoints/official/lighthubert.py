@@ -8,15 +8,15 @@ import yaml
 
 from speechdistill.checkpoints.official.conversion import (
     Conversion,
-    check_tensors,
     config_of,
+    insist,
     layers_of,
     renamed,
     set_apart,
 )
 from speechdistill.models.search_space import SearchSpace
 from speechdistill.safe_pickle import fields
-from speechdistill.teachers.conversion import numbered
+from speechdistill.teachers.conversion import check_tensors, numbered
 from speechdistill.teachers.legacy import FAIRSEQ_NAMES, conv_table, strides_of
 
 SUPERNET, STAGE_1 = "hubert_pruner", "student_hubert"
@@ -35,6 +35,7 @@ def read(content: Mapping[str, Any], options: Mapping[str, Any]) -> Conversion:
         ValueError: an unknown search space, or weights that do not fit.
     """
     settings = fields(fields(content["cfg"])["model"])
+    insist(settings, "activation_fn", "gelu")
     own, left = set_apart(check_tensors(fields(content["model"])), _UNUSED)
     count = len(numbered(own, "encoder.layers.{}.fc1.weight"))
     last = f"layer_pred_heads.{count - 1}."

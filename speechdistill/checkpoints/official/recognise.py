@@ -72,9 +72,21 @@ def _is_dpwavlm(content: Content) -> bool:
     return _is_dphubert(content) and any("gru_rel_pos" in name for name in _names(content, "state_dict"))
 
 
+def _refuse_training_state(content: Content, options: Mapping[str, Any]) -> Conversion:
+    raise ValueError(
+        "it is a training state of DPHuBERT or DPWavLM, which lacks config; name the .pth file that their pruning wrote"
+    )
+
+
 # The first that fits is it.
 KINDS = (
     Kind("DistilHuBERT of s3prl", "Distiller and Config", lambda content: "Distiller" in content, distilhubert.read),
+    Kind(
+        "DPHuBERT training",
+        "student_model.encoder.transformer.*",
+        lambda content: any(name.startswith("encoder.transformer.") for name in _student(content)),
+        _refuse_training_state,
+    ),
     Kind(
         "FitHuBERT or FitW2V2",
         "state_dict with student_model.* and a time reduction",

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -9,7 +10,7 @@ import yaml
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
-from speechdistill.errors import UserError
+from speechdistill.errors import UserError, reason
 from speechdistill.safe_pickle import UnsafePickleError, fields, load_pickle
 
 _SUFFIXES = (".pt", ".pth", ".ckpt")
@@ -58,7 +59,7 @@ def _fetch(source: str, repository: str, file: str, revision: str | None) -> Pat
     except (OSError, HfHubHTTPError, HFValidationError, ValueError) as error:
         raise UserError(
             f"{source} is no file or folder here, and cannot be fetched from the Hugging Face hub: "
-            f"{str(error).strip().splitlines()[0]} Fetch it elsewhere and name the file."
+            f"{reason(error)}. Fetch it elsewhere and name the file."
         ) from error
 
 
@@ -79,28 +80,55 @@ def read_checkpoint(source: str, file: Path) -> dict[str, Any]:
         ) from error
 
 
-def read_options(source: str, file: Path, config: str | None) -> Mapping[str, Any]:
-    """The `distiller` section of a yaml file: the one that is named, or the only one in the checkpoint's folder.
+def read_options(source: str, file: Path, config: str | None, content: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The `distiller` section of a yaml file, and of the options that Lightning kept in the checkpoint.
+
+    Args:
+        source: for messages.
+        file: the checkpoint.
+        config: the yaml file; None = the one of the checkpoint's name, or the only one in its folder.
+        content: of the checkpoint.
 
     Raises:
-        UserError: the file that is named has no such section.
+        UserError: a yaml file cannot be read, the one that is named has no such section, or yaml file and checkpoint
+            say different things.
     """
-    if config is None:
-        beside = [path for path in file.parent.iterdir() if path.suffix in _YAML]
-        same = [path for path in beside if path.stem == file.stem]
-        found = same or (beside if len(beside) == 1 else [])
-        return _distiller(found[0]) or {} if found else {}
-    options = _distiller(Path(config).expanduser())
-    if options is None:
-        raise UserError(f"config={config} is no yaml file with a section named distiller, which {source} is read by.")
-    return options
+    written = _named(source, config) if config is not None else _beside(file)
+    own = fields(fields(content.get("hyper_parameters")).get("distiller"))
+    if differing := [key for key in written if key in own and written[key] != own[key]]:
+        key = differing[0]
+        raise UserError(
+            f"{source}: its yaml file and its own options disagree: {key} is {written[key]} there, {own[key]} in the "
+            "file. Take the yaml file of this very checkpoint."
+        )
+    return {**own, **written}
+
+
+def _named(source: str, config: str) -> Mapping[str, Any]:
+    path = Path(config).expanduser()
+    if not path.is_file():
+        raise UserError(f"config={config} does not exist, or is no file.")
+    with suppress(OSError, ValueError, yaml.YAMLError):
+        if (options := _distiller(path)) is not None:
+            return options
+    raise UserError(f"config={config} is no yaml file with a section named distiller, which {source} is read by.")
+
+
+def _beside(file: Path) -> Mapping[str, Any]:
+    """Of a yaml file that may belong to something else; not so where it bears the checkpoint's name."""
+    beside = [path for path in file.parent.iterdir() if path.suffix in _YAML]
+    same = [path for path in beside if path.stem == file.stem]
+    for path in same or (beside if len(beside) == 1 else []):
+        try:
+            return _distiller(path) or {}
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            if same:
+                raise UserError(f"{path}, beside {file}, cannot be read: {reason(error)}.") from error
+    return {}
 
 
 def _distiller(path: Path) -> Mapping[str, Any] | None:
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
-        return None
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
     section = content.get("distiller") if isinstance(content, dict) else None
     return section if isinstance(section, dict) else None
 

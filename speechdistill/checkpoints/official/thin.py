@@ -13,14 +13,14 @@ from torch import Tensor
 
 from speechdistill.checkpoints.official.conversion import (
     Conversion,
-    check_tensors,
     config_of,
+    insist,
     layers_of,
     renamed,
     set_apart,
 )
 from speechdistill.safe_pickle import fields
-from speechdistill.teachers.conversion import numbered
+from speechdistill.teachers.conversion import check_tensors, numbered
 from speechdistill.teachers.legacy import FAIRSEQ_NAMES, conv_table, strides_of
 
 STUDENT = "student_model."
@@ -43,11 +43,12 @@ def read(content: Mapping[str, Any], options: Mapping[str, Any]) -> Conversion:
 
     Args:
         content: of the file.
-        options: the `distiller` section of its yaml file, which the published sizes do without.
+        options: the `distiller` section of its yaml file or of its own options, which the published sizes do without.
 
     Raises:
         ValueError: weights that do not fit, or a size that neither a shape nor the yaml file tells.
     """
+    insist(options, "activation_fn", "gelu")
     state = fields(content["state_dict"])
     foreign = [key for key in state if not key.startswith((STUDENT, _TEACHER))]
     if foreign:

@@ -10,6 +10,7 @@ import pytest
 import torch
 import transformers
 from huggingface_hub.errors import LocalEntryNotFoundError
+from omegaconf import OmegaConf
 
 import speechdistill
 from speechdistill import convert
@@ -21,7 +22,7 @@ from speechdistill.models.student import StudentForDistillation, StudentModel
 from speechdistill.upstream.expert import UpstreamExpert
 from tests.parity.student_parity import tiny_config
 from tests.published import TINY_THIN, TINY_YAML, tiny_pruned, tiny_thin
-from tests.unit.teachers.tiny_teachers import make
+from tests.unit.teachers.tiny_teachers import KINDS, make
 
 CHECKPOINTS = {
     **{name: lambda name=name: tiny_thin(name) for name in TINY_THIN},
@@ -109,6 +110,45 @@ def test_the_yaml_file_may_be_named(source: Path, tmp_path: Path) -> None:
             convert.main([str(source), str(tmp_path / "out2"), f"config={tmp_path / 'bad.yaml'}"])
 
 
+def test_a_yaml_file_that_is_not_there_or_is_none_is_not_passed_over(source: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"config=.*no\.yaml does not exist"):
+        convert.main([str(source), str(tmp_path / "out"), f"config={tmp_path / 'no.yaml'}"])
+    (tmp_path / "x.yaml").write_text("distiller: [1, 2")
+    with pytest.raises(UserError, match=r"x\.yaml, beside .*x\.ckpt, cannot be read"):
+        convert.main([str(source), str(tmp_path / "out")])
+    (tmp_path / "x.yaml").write_text("learning_rate: 3")  # of something else
+    with pytest.raises(UserError, match="give its yaml file"):
+        convert.main([str(source), str(tmp_path / "out")])
+    make("hubert").save_pretrained(tmp_path / "hubert")
+    torch.save({"model": {"w": torch.ones(2)}}, tmp_path / "y.pt")
+    for encoder in (tmp_path / "hubert", tmp_path / "y.pt"):
+        with pytest.raises(UserError, match="which is read without a yaml file"):
+            convert.main([str(encoder), str(tmp_path / "out"), f"config={tmp_path / 'x.yaml'}"])
+
+
+@pytest.mark.parametrize("wrapped", [dict, OmegaConf.create])
+def test_the_options_may_be_in_the_checkpoint(wrapped: Any, source: Path, tmp_path: Path) -> None:
+    inside = wrapped({"distiller": {"encoder_attention_heads": 6, "dropout": 0.2}, "yaml_cfg": None})
+    torch.save({**tiny_thin("ARMHuBERT"), "hyper_parameters": inside}, source)
+    with pytest.raises(
+        UserError, match=r"yaml file and its own options disagree: encoder_attention_heads is 4 there, 6 in the file"
+    ):
+        convert.main([str(source), str(tmp_path / "out")])
+    (tmp_path / "x.yaml").unlink()
+    convert.main([str(source), str(tmp_path / "out")])
+    config = speechdistill.load_student(tmp_path / "out").config
+    assert (config.layers[0]["num_attention_heads"], config.hidden_dropout) == (6, 0.2)
+
+
+def test_the_head_of_an_x_vector_is_left_out_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sizes = {"tdnn_dim": [8], "tdnn_kernel": [1], "tdnn_dilation": [1], "xvector_output_dim": 8}
+    config = transformers.Wav2Vec2Config(**{**KINDS["hubert"][1].to_dict(), "model_type": "wav2vec2", **sizes})
+    transformers.Wav2Vec2ForXVector(config).save_pretrained(tmp_path / "in")
+    convert.main([str(tmp_path / "in"), str(tmp_path / "out")])
+    said = capsys.readouterr().out
+    assert all(name in said for name in ("feature_extractor.weight", "objective.weight", "tdnn.0.kernel.weight"))
+
+
 def test_a_yaml_file_of_another_model_is_refused(source: Path, tmp_path: Path) -> None:
     (tmp_path / "x.yaml").write_text(f"{TINY_YAML}  encoder_ffn_embed_dim: 480\n")
     with pytest.raises(UserError, match="yaml file is of another model: encoder_ffn_embed_dim is 480 there, 80 here"):
@@ -155,6 +195,27 @@ def test_what_stands_in_the_way_is_left_alone(source: Path, tmp_path: Path) -> N
     (tmp_path / "empty").mkdir()
     convert.main([str(source), str(tmp_path / "empty")])
     assert (tmp_path / "empty" / "model.safetensors").is_file()
+
+
+def test_the_folder_of_the_person_and_of_others_are_left_alone(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for out in (".", "..", "../here", str(tmp_path / "here")):
+        with pytest.raises(UserError, match="name a folder that is new or empty"):
+            convert.main([str(source), out])
+    (tmp_path / ".out.converting").mkdir()
+    (tmp_path / ".out.old").mkdir()
+    (tmp_path / ".out.converting" / "thesis.txt").write_text("years of work")
+    convert.main([str(source), "../out"])
+    assert (tmp_path / ".out.converting" / "thesis.txt").is_file()
+    assert (tmp_path / ".out.old").is_dir()
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "disk")
+    convert.main([str(source), str(tmp_path / "link")])
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "disk" / "model.safetensors").is_file()
 
 
 def test_a_student_is_none_to_convert(tmp_path: Path) -> None:

@@ -1,5 +1,8 @@
 """Hostile and broken checkpoints: each is refused in one message, nothing in it runs, and nothing is written."""
 
+import argparse
+import errno
+import io
 import json
 import os
 import pickle
@@ -7,11 +10,16 @@ import struct
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+import transformers
+from safetensors import SafetensorError
+from transformers.utils import logging as transformers_logging
 
 from speechdistill import convert
+from speechdistill.checkpoints import student_dir
 from speechdistill.errors import UserError
 from tests.published import TINY_THIN, tiny_pruned, tiny_thin
 from tests.unit.teachers.tiny_teachers import make
@@ -106,6 +114,31 @@ def folder_that_leads_out(folder: Path) -> Path:
     return folder / "model"
 
 
+def folder_with_code(folder: Path) -> Path:
+    """A type that transformers does not know, and the code of it, which is run by whoever answers "y"."""
+    model = folder / "model"
+    make("hubert").save_pretrained(model)
+    (model / "config.json").write_text(
+        json.dumps({"model_type": "surprise", "auto_map": {"AutoConfig": "code.Config", "AutoModel": "code.Model"}})
+    )
+    (model / "code.py").write_text(
+        f"open({str(folder.parent / 'executed')!r}, 'w')\nfrom transformers import PretrainedConfig as Config\n"
+    )
+    return model
+
+
+def encoder_with(**settings: object) -> Callable[[Path], Path]:
+    """A HuBERT of transformers whose config.json says something else."""
+
+    def write(folder: Path) -> Path:
+        make("hubert").save_pretrained(folder / "model")
+        path = folder / "model" / "config.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), **settings}))
+        return folder / "model"
+
+    return write
+
+
 def table(folder: Path) -> Path:
     path = thin(folder)
     (folder / "x.yaml").write_text("distiller: {conv_feature_layers: '[(9, 10, 5)] * 1000000000'}")
@@ -136,6 +169,42 @@ def nan(state: dict) -> None:
 
 def huge_view(state: dict) -> None:
     state["student_model.layer_norm.weight"] = torch.ones(1).expand(10**12)
+
+
+def rewritten(folder: Path, config: str) -> Path:
+    (folder / "config.json").write_text(config)
+    return folder
+
+
+_TO_FAIRSEQ = {
+    "masked_spec_embed": "mask_emb",
+    "feature_projection.layer_norm.": "layer_norm.",
+    "feature_projection.projection.": "post_extract_proj.",
+    "encoder.pos_conv_embed.conv.": "encoder.pos_conv.0.",
+    "parametrizations.weight.original0": "weight_g",
+    "parametrizations.weight.original1": "weight_v",
+    ".conv.": ".0.",
+    ".attention.": ".self_attn.",
+    ".feed_forward.intermediate_dense.": ".fc1.",
+    ".feed_forward.output_dense.": ".fc2.",
+}
+
+
+def fairseq(folder: Path, change: dict[Any, Any] | None = None) -> Path:
+    """A HuBERT in fairseq's layout, with what pre-training leaves; "heads" goes to its options."""
+    weights: dict[Any, Any] = {}
+    for key, tensor in make("hubert").state_dict().items():
+        for theirs, name in _TO_FAIRSEQ.items():
+            key = key.replace(theirs, name)
+        if ".final_layer_norm." not in key and "encoder.layers." in key:
+            key = key.replace(".layer_norm.", ".self_attn_layer_norm.")
+        weights[key.replace("conv_layers.0.layer_norm.", "conv_layers.0.2.")] = tensor
+    options = {"encoder_attention_heads": 4}
+    for key, value in (change or {}).items():
+        (options if key == "heads" else weights)["encoder_attention_heads" if key == "heads" else key] = value
+    weights |= {"label_embs_concat": torch.ones(7, 4), "final_proj.weight": torch.ones(4, 32)}
+    torch.save({"args": argparse.Namespace(**options), "model": weights}, folder / "x.pt")
+    return folder / "x.pt"
 
 
 KINDS: dict[str, tuple[Callable[[Path], Path], str]] = {
@@ -215,15 +284,74 @@ KINDS: dict[str, tuple[Callable[[Path], Path], str]] = {
 }
 
 
+KINDS |= {
+    "another activation: DistilHuBERT": (
+        saved({"Distiller": {"w": torch.ones(2)}, "Config": {"distiller": {"activation_fn": "relu"}}}),
+        "its activation_fn is relu; converted is gelu alone",
+    ),
+    "another attention: DistilHuBERT": (
+        saved({"Distiller": {"w": torch.ones(2)}, "Config": {"distiller": {"attention_type": "sparse"}}}),
+        "its attention_type is sparse; converted is original alone",
+    ),
+    "another activation: LightHuBERT": (
+        saved(
+            {
+                "cfg": {"model": {"_name": "hubert_pruner", "activation_fn": "relu"}},
+                "model": {"layer_pred_heads.11.weight": torch.ones(2, 2)},
+            }
+        ),
+        "its activation_fn is relu; converted is gelu alone",
+    ),
+    "another activation: a thin student": (
+        lambda folder: thin(folder, hyper_parameters={"distiller": {"activation_fn": "relu"}}),
+        "its activation_fn is relu; converted is gelu alone",
+    ),
+    "a training state of DPHuBERT": (
+        saved({"state_dict": {"student_model.encoder.transformer.layers.0.final_layer_norm.weight": torch.ones(2)}}),
+        r"training state of DPHuBERT or DPWavLM.*\.pth",
+    ),
+    "code beside config.json": (folder_with_code, "custom code"),
+    "odd config.json: no number": (encoder_with(hidden_size="wide"), "cannot be loaded"),
+    "odd config.json: null": (encoder_with(conv_dim=None), "cannot be loaded"),
+    "odd config.json: no heads": (encoder_with(num_attention_heads=0), "cannot be loaded"),
+    "odd config.json: no groups": (encoder_with(num_conv_pos_embedding_groups=0), "cannot be loaded"),
+    "odd config.json: an activation": (encoder_with(hidden_act="surprise"), "cannot be loaded"),
+    "odd config.json: quantized": (encoder_with(quantization_config={"quant_method": "gptq", "bits": 4}), "cannot be"),
+    "odd config.json: a type of no name": (encoder_with(model_type=["hubert"]), "cannot be loaded"),
+    "odd config.json: a list": (
+        lambda folder: rewritten(encoder_with()(folder), "[1]"),
+        "cannot be loaded",
+    ),
+    **{
+        f"odd .pt: {name}": (lambda folder, change=change: fairseq(folder, change), message)
+        for name, change, message in (
+            ("heads of None", {"heads": None}, "encoder_attention_heads=None"),
+            ("heads of text", {"heads": "x"}, "encoder_attention_heads='x'"),
+            ("no heads", {"heads": 0}, "encoder_attention_heads=0"),
+            ("heads that do not divide", {"heads": 5}, "cannot be read"),
+            ("a name that is a number", {5: torch.ones(2)}, "is no teacher of fairseq's or s3prl's"),
+            ("a 0-d weight", {"post_extract_proj.weight": torch.tensor(1.0)}, "cannot be read|holds no"),
+            ("a 0-d convolution", {"feature_extractor.conv_layers.2.0.weight": torch.tensor(1.0)}, "cannot be read"),
+            ("a 1-d convolution", {"feature_extractor.conv_layers.2.0.weight": torch.ones(3)}, "cannot be read"),
+            ("a flat positional one", {"encoder.pos_conv.0.weight_v": torch.ones(3)}, "cannot be read|holds no"),
+            ("nothing in a weight", {"encoder.pos_conv.0.weight_v": torch.ones(32, 0, 16)}, "cannot be read"),
+            ("int8", {"encoder.layers.1.fc1.weight": torch.ones(64, 32, dtype=torch.int8)}, "tensor of int8"),
+            ("NaN", {"encoder.layers.1.fc1.bias": torch.full((64,), float("nan"))}, "no finite numbers"),
+        )
+    },
+}
+
+
 @pytest.mark.parametrize("kind", KINDS)
-def test_it_is_refused(kind: str, tmp_path: Path) -> None:
+def test_it_is_refused(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\n" * 9))
     make_it, message = KINDS[kind]
     (tmp_path / "in").mkdir()
     source = make_it(tmp_path / "in")
     with pytest.raises(UserError, match=message) as caught:
         convert.main([str(source), str(tmp_path / "out")])
     assert str(source) in str(caught.value)
-    assert len(str(caught.value).splitlines()) == 1
+    assert len(str(caught.value).splitlines()) <= 2  # what is wrong, and what to do
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
 
 
@@ -254,3 +382,40 @@ def test_every_weight_has_to_find_its_place_and_every_place_its_weight(name: str
         with pytest.raises(UserError, match=r"surprise is left over|fc3\.weight is left over|other\.weight is neither"):
             convert.main([str(tmp_path / "x.ckpt"), str(tmp_path / "out")])
     assert not (tmp_path / "out").exists()
+
+
+def test_fairseqs_layout_unharmed_is_converted_and_what_is_left_out_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    convert.main([str(fairseq(tmp_path)), str(tmp_path / "out")])
+    assert "left out  final_proj.weight, label_embs_concat" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left"), SafetensorError("No space left")])
+def test_a_full_disk_is_one_message_and_leaves_nothing(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = pruned(tmp_path, lambda content: None)
+
+    def full(self: object, folder: Path, **_: object) -> None:
+        Path(folder).mkdir(parents=True)
+        (Path(folder) / "model.safetensors").write_bytes(b"half")
+        raise error
+
+    monkeypatch.setattr(transformers.PreTrainedModel, "save_pretrained", full)
+    transformers_logging.enable_progress_bar()
+    with pytest.raises(UserError, match=r"out cannot be written: .*No space left"):
+        convert.main([str(source), str(tmp_path / "out")])
+    assert transformers_logging.is_progress_bar_enabled()
+    assert [path.name for path in tmp_path.iterdir()] == ["x.pth"]
+
+
+def test_a_student_that_cannot_be_saved_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: object, folder: Path, **_: object) -> None:
+        Path(folder).mkdir()
+        raise SafetensorError("No space left")
+
+    monkeypatch.setattr(transformers.PreTrainedModel, "save_pretrained", full)
+    with pytest.raises(SafetensorError):
+        student_dir.save_student(tmp_path / "student", make("hubert"), "")  # type: ignore[arg-type]
+    assert not list(tmp_path.iterdir())
