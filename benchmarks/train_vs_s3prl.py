@@ -198,6 +198,8 @@ def measure(words: dict[str, int], device: str) -> tuple[dict[str, float], dict[
         maker = context.Process(target=make_weights, args=(Path(name),))
         maker.start()
         maker.join()
+        if maker.exitcode:
+            sys.exit("the weights could not be made")
         links, sides = {}, []
         for side in SIDES:
             links[side], theirs = context.Pipe()
