@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Hashable
 from dataclasses import replace
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,12 +24,11 @@ def shared_rows(table: Table) -> np.ndarray:
     Returns:
         (N,) row numbers.
     """
-    held_out, training = np.flatnonzero(table.splits != "train"), np.flatnonzero(table.splits == "train")
+    trains = table.splits == "train"
     spans: dict[Hashable, list[tuple[int, int]]] = defaultdict(list)
-    for row in held_out:
+    for row in map(int, np.flatnonzero(~trains)):
         spans[_file(table, row)].append(_span(table, row))
-    if not spans:
-        return held_out
+    training = map(int, np.flatnonzero(trains)) if spans else ()
     return np.array([row for row in training if _overlaps(_span(table, row), spans.get(_file(table, row)))], np.int64)
 
 
@@ -98,13 +98,13 @@ def _file(table: Table, row: int) -> Hashable:
     return _real(place.parent, place.name)
 
 
-def _real(folder: os.PathLike[str], name: str) -> str:
+def _real(folder: Path, name: str) -> str:
     path = os.path.join(_real_folder(folder), name)
     return os.path.realpath(path) if os.path.islink(path) else path
 
 
 @lru_cache(1 << 16)
-def _real_folder(folder: os.PathLike[str]) -> str:
+def _real_folder(folder: Path) -> str:
     return os.path.realpath(folder)
 
 

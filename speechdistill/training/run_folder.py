@@ -61,7 +61,7 @@ def open_run_folder(config: dict[str, Any], launch: Launch) -> Path:
 
 
 def _with_absolute_paths(data: Mapping[str, Any]) -> dict[str, Any]:
-    absolute = {
+    absolute: dict[str, Any] = {
         key: str(Path(data[key]).expanduser().absolute())
         for key in ("root", "manifest", "val_manifest")
         if isinstance(data.get(key), str)
