@@ -142,7 +142,7 @@ def read_blocks(path: Path) -> Iterator[np.ndarray]:
             if decoded and native_hz != SAMPLE_RATE_HZ:
                 yield stream.resample_chunk(np.zeros(0, np.float32), last=True)
     except (soundfile.LibsndfileError, RuntimeError, OSError) as error:
-        raise UnreadableAudioError(_reason(error)) from error
+        raise UnreadableAudioError(_reason(error, path)) from error
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from speechdistill import cli
 from speechdistill.audio.datamodule import SpeechData
 from speechdistill.audio.table import Skipped, Table
 from speechdistill.errors import UserError
@@ -39,6 +40,13 @@ def test_a_skipped_file_with_a_name_that_is_no_utf8_is_reported(tmp_path):
     name = os.fsdecode(b"caf\xe9 \xc3\xa9.wav")
     write_json(tmp_path / "summary.json", {"skipped": [{"path": name}]})
     assert json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))["skipped"][0]["path"] == name
+
+
+def test_a_name_that_the_terminal_cannot_say_is_printed_all_the_same(capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.run(lambda words: print(os.fsdecode(b"caf\xe9.wav")), [])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == "caf\\udce9.wav\n"
 
 
 def test_rows_without_phones_are_refused_where_phones_are_the_units():
