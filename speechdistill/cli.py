@@ -2,6 +2,7 @@
 
 import difflib
 import importlib
+import io
 import os
 import signal
 import sys
@@ -32,6 +33,8 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 def run(command: Callable[[list[str]], int | None], argv: Sequence[str] | None = None) -> NoReturn:
     """Run a verb and end the process: 0, or one message and 2, or 128 + the signal's number."""
     words = list(sys.argv[1:] if argv is None else argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files need not be what the terminal can say
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code = command(words) or 0
     except UserError as error:

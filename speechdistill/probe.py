@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from speechdistill import cli
 from speechdistill.errors import UserError
+from speechdistill.whole_file import whole_file
 
 if TYPE_CHECKING:
     from speechdistill.evaluation.comparison import Probe, Row
@@ -50,9 +51,8 @@ def main(words: list[str]) -> int:
         print(f"\n{note.strip()}")
     if settings["out"]:
         content = as_dict(probe, rows, settings, note)
-        Path(settings["out"]).expanduser().write_text(
-            json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
-        )
+        with whole_file(Path(settings["out"]).expanduser()) as file:
+            file.write(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
     print(f"{time.monotonic() - started:.0f} s", file=sys.stderr)
     return 0
 

@@ -15,11 +15,11 @@ def whole_file(path: Path, mode: str = "w", writer: str = "") -> Iterator[IO[Any
 
     Args:
         path: of the file; its folder exists.
-        mode: "w" (UTF-8, line ends as they are) or "wb".
+        mode: "w" (UTF-8, line ends as they are, and what no UTF-8 can say as JSON escapes it) or "wb".
         writer: who writes it, where several processes may do so at once: each then has a partial file of its own.
     """
     partial = path.with_name(f".{path.name}{writer and f'.{writer}'}.partial")
-    text: dict[str, Any] = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
+    text: dict[str, Any] = {} if "b" in mode else {"encoding": "utf-8", "newline": "", "errors": "backslashreplace"}
     try:
         with partial.open(mode, **text) as file:
             yield file

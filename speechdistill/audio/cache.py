@@ -15,7 +15,7 @@ def cache_folder(given: str | Path | None = None) -> Path:
 
 @contextmanager
 def one_builder(place: Path) -> Iterator[None]:
-    """Hold the lock of what is made at a place, so that the ranks of a run do not all make it.
+    """Hold the lock of what is made at a place, so that several processes do not all make it.
 
     Whoever waited finds it made. What was left at `.NAME.partial-*` by somebody who was killed is removed.
     """

@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from speechdistill.audio.data_settings import check_data_settings
 from speechdistill.audio.demo import demo_corpus
-from speechdistill.audio.download import LIBRISPEECH_URL, download_librispeech, wait_for_parts
+from speechdistill.audio.download import LIBRISPEECH_URL, download_librispeech
 from speechdistill.audio.hashing import places_of, validation_by_hash
 from speechdistill.audio.manifest import manifest_corpus, manifest_root
 from speechdistill.audio.measuring import Limits, Piece, measured_table
 from speechdistill.audio.mixture import mixed_corpus
+from speechdistill.audio.overlap import leave_out_shared
 from speechdistill.audio.reading import AUDIO_SUFFIXES
 from speechdistill.audio.shards import shards_corpus
 from speechdistill.audio.table import Table
@@ -56,6 +58,7 @@ def folder_corpus(
     """Any tree of wav, flac, ogg, opus and mp3 files, at any rate and with any number of channels.
 
     2 % of the files, chosen by the hash of their relative paths, are for validation (at least one where there are two).
+    What is held out under one name does not train under another one (a link).
 
     Args:
         root: the folder; symbolic links in it are followed, names that begin with a dot left out.
@@ -96,7 +99,7 @@ def librispeech_corpus(
     Raises:
         UserError: an unknown or missing part, no audio, or too many damaged files.
     """
-    root = _existing_folder(root)
+    root, parts = _existing_folder(root), list(dict.fromkeys(parts))
     for part in parts:
         if part not in LIBRISPEECH_SPLITS:
             raise UserError(f"data.parts has {part!r}; LibriSpeech's parts here are {', '.join(LIBRISPEECH_SPLITS)}.")
@@ -122,7 +125,8 @@ def _whole_files(
             "Point data.root at the folder with your recordings."
         )
     pieces = [Piece(path) for path in paths]
-    return measured_table(root, pieces, lambda kept: split_of([paths[row] for row in kept]), limits)
+    table = measured_table(root, pieces, lambda kept: split_of([paths[row] for row in kept]), limits)
+    return leave_out_shared(table, limits.progress)
 
 
 def _existing_folder(root: str | Path) -> Path:
@@ -152,28 +156,42 @@ def _audio_files(root: Path) -> list[str]:
     return sorted(found)
 
 
-def load_corpus(config: Mapping[str, Any], progress: bool = True) -> Table:
+def load_corpus(config: Mapping[str, Any], progress: bool = True, may_download: bool = True) -> Table:
     """The table that a configuration (configs/data/*.yaml) describes.
 
+    Args:
+        config: the keys of one of these files.
+        progress: show bars, and say what was left out.
+        may_download: False = what `download` would have to fetch is refused.
+
     Raises:
-        UserError: an unknown kind, or what the corpus itself has to complain about.
+        UserError: an unknown kind, a value that its key cannot have, or what the corpus itself has to complain about.
     """
-    table = _load(config, progress)
+    check_data_settings(config, "data.")
+    return _checked_corpus(config, progress, may_download)
+
+
+def _checked_corpus(config: Mapping[str, Any], progress: bool, may_download: bool) -> Table:
+    table = _load(config, progress, may_download)
     return table if config["kind"] == "demo" or config["hours"] is None else _first_hours(table, config["hours"])
 
 
 def _first_hours(table: Table, hours: float) -> Table:
-    """So much of the training split, chosen by the hash of the path, so that fewer hours are a part of more."""
-    if hours <= 0:
-        raise UserError(f"data.hours={hours:g} must be more than 0, or null for the whole corpus.")
+    """So much of an epoch of training, chosen by the hash of the path, so that fewer hours are a part of more.
+
+    A recording that an epoch takes three times counts three times.
+    """
     training = np.flatnonzero(table.splits == "train")
     training = training[np.argsort(places_of(table.select("train").paths), kind="stable")]
-    enough = np.searchsorted(np.cumsum(table.num_samples[training]), hours * 3600 * SAMPLE_RATE_HZ) + 1
+    samples = table.num_samples[training].astype(np.int64)
+    if table.repeats is not None:
+        samples *= table.repeats[training]
+    enough = np.searchsorted(np.cumsum(samples), hours * 3600 * SAMPLE_RATE_HZ) + 1
     rows = np.sort(np.concatenate([training[:enough], np.flatnonzero(table.splits != "train")]))
     return replace(table.take(rows), skipped=table.skipped, too_short=table.too_short)
 
 
-def _load(config: Mapping[str, Any], progress: bool) -> Table:
+def _load(config: Mapping[str, Any], progress: bool, may_download: bool) -> Table:
     limits = {"min_seconds": config["min_seconds"], "max_skipped_share": config["max_skipped_share"]}
     kind = config["kind"]
     if kind == "demo":
@@ -184,7 +202,7 @@ def _load(config: Mapping[str, Any], progress: bool) -> Table:
         return folder_corpus(config["root"], **limits, progress=progress)
     if kind == "librispeech":
         if config.get("download"):
-            _fetch_librispeech(config, progress)
+            _fetch_librispeech(config, progress, may_download)
         return librispeech_corpus(config["root"], config["parts"], **limits, progress=progress)
     if kind == "manifest":
         return manifest_corpus(
@@ -193,23 +211,32 @@ def _load(config: Mapping[str, Any], progress: bool) -> Table:
     if kind == "shards":
         return shards_corpus(config["root"], Limits(**limits, progress=progress))
     if kind == "mix":
-        return mixed_corpus(config["corpora"], lambda corpus: load_corpus(_completed(corpus, limits), progress))
+
+        def load(corpus: Mapping[str, Any]) -> Table:
+            completed = _completed(corpus, limits)
+            check_data_settings(completed, f"data.corpora, the {completed['kind']} corpus: ")
+            return _checked_corpus(completed, progress, may_download)
+
+        return mixed_corpus(config["corpora"], load, progress)
     raise UserError(f"data.kind={kind}: known are {', '.join(KINDS)}.")
 
 
-def _fetch_librispeech(config: Mapping[str, Any], is_leader: bool) -> None:
+def _fetch_librispeech(config: Mapping[str, Any], progress: bool, may_download: bool) -> None:
     root = Path(config["root"]).expanduser()
     parts = [part for part in config["parts"] if part in LIBRISPEECH_SPLITS]  # others are complained about later
-    if is_leader:
-        download_librispeech(root, parts, config["download_url"])
-    else:
-        wait_for_parts(root, parts)
+    missing = [part for part in parts if not (root / part).is_dir()]
+    if missing and not may_download:
+        raise UserError(
+            f"data.root={root} has no folder {missing[0]!r}, and dry_run=true fetches nothing, although data.download "
+            "is true. Leave dry_run=true away, or fetch the parts first."
+        )
+    download_librispeech(root, missing, config["download_url"], progress=progress)
 
 
 def _completed(corpus: Mapping[str, Any], limits: Mapping[str, Any]) -> dict[str, Any]:
     """One corpus of several, with what its data/*.yaml would say."""
     kind = corpus.get("kind")
-    if kind not in KINDS or kind == "mix":
+    if not isinstance(kind, str) or kind not in KINDS or kind == "mix":
         raise UserError(f"data.corpora has kind={kind}: known are {', '.join(one for one in KINDS if one != 'mix')}.")
     defaults = {**limits, "kind": kind, **KINDS[kind]}
     if unknown := sorted(set(corpus) - set(defaults)):

@@ -7,13 +7,14 @@ import shutil
 import tarfile
 import time
 import urllib.request
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from http.client import HTTPException
 from pathlib import Path
 from urllib.error import HTTPError, URLError
 
 from tqdm import tqdm
 
+from speechdistill.audio.cache import one_builder
 from speechdistill.errors import UserError
 
 LIBRISPEECH_URL = "https://www.openslr.org/resources/12"
@@ -39,6 +40,9 @@ def download_librispeech(
 ) -> None:
     """Fetch the parts that are not there; an archive is deleted once it is unpacked.
 
+    Of several processes one fetches a part, and the others wait for it; where it fails, the next one tries. On a file
+    system without locks they would get in each other's way, which the checksum finds.
+
     Args:
         root: folder of the parts; made if need be.
         parts: which ones.
@@ -47,15 +51,19 @@ def download_librispeech(
         progress: show a progress bar.
 
     Raises:
-        UserError: no network, a wrong checksum, no room, or a folder that cannot be written.
+        UserError: no network, no address, a wrong checksum, no room, or a folder that cannot be written.
     """
     missing = [part for part in parts if not (root / part).is_dir()]
+    if missing and not url.startswith(("http://", "https://", "ftp://", "file://")):
+        raise UserError(f"data.download_url={url}: give an address that begins with https:// or http://.")
     try:
         root.mkdir(parents=True, exist_ok=True)
         for part in missing:
-            archive = root / f"{part}.tar.gz"
-            fetch(f"{url.rstrip('/')}/{archive.name}", archive, sha256[part], progress)
-            _unpack(archive, root, part)
+            with one_builder(root / part):
+                if not (root / part).is_dir():  # nobody has just fetched it
+                    archive = root / f"{part}.tar.gz"
+                    fetch(f"{url.rstrip('/')}/{archive.name}", archive, sha256[part], progress)
+                    _unpack(archive, root, part)
     except OSError as error:
         raise UserError(
             f"data.root={root} cannot take LibriSpeech: {error.strerror or error}. What has been fetched stays."
@@ -144,9 +152,3 @@ def _unpack(archive: Path, root: Path, part: str) -> None:
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     archive.unlink()
-
-
-def wait_for_parts(root: Path, parts: Sequence[str], pause: Callable[[float], None] = time.sleep) -> None:
-    """Wait for parts that another process of the run fetches."""
-    while not all((root / part).is_dir() for part in parts):
-        pause(5.0)

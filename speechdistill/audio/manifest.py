@@ -18,6 +18,7 @@ from tqdm import tqdm
 from speechdistill.audio.hashing import validation_by_hash
 from speechdistill.audio.long_list import Entry, is_long, long_list_table
 from speechdistill.audio.measuring import Limits, Piece, measured_table
+from speechdistill.audio.overlap import ListedTwice, leave_out_shared, refuse_shared
 from speechdistill.audio.reading import samples_at_16k
 from speechdistill.audio.table import SPLITS, Table
 from speechdistill.audio.table_index import TableIndex
@@ -25,6 +26,7 @@ from speechdistill.errors import UserError
 from speechdistill.frames import SAMPLE_RATE_HZ
 
 _NO_LABELS = ("path", "start", "duration", "split")
+_MOST_SECONDS = 1e9  # thirty years, whose samples fit every column of numbers
 
 
 def manifest_corpus(
@@ -33,7 +35,7 @@ def manifest_corpus(
     val_manifest: str | Path | None = None,
     limits: Limits | None = None,
 ) -> Table:
-    """The recordings of a list, ordered by path and start, however the list is.
+    """The recordings of a list, ordered by path, start and length, however the list is.
 
     Columns of a CSV file and keys of JSON lines: `path`; optional `start` and `duration` (seconds), `split` (train,
     val, test); all others are labels. Of lhotse (.jsonl, .jsonl.gz) a CutSet or a RecordingSet; a cut's text and
@@ -51,9 +53,12 @@ def manifest_corpus(
         limits: what to leave out; None = the defaults.
 
     Raises:
-        UserError: a list or a line that cannot be read, or what the recordings have to complain about.
+        UserError: a list or a line that cannot be read, audio that is for training and held out as well, no folder
+            `root`, or what the recordings have to complain about.
     """
     folder, limits = manifest_root(manifest, root), limits or Limits()
+    if root is not None and not folder.is_dir():
+        raise UserError(f"data.root={root} does not exist. Give the folder that the list's relative paths start from.")
     read = partial(_entries, manifest, val_manifest, folder, limits.progress)
     files = {"data.manifest": manifest, **({} if val_manifest is None else {"data.val_manifest": val_manifest})}
     index = TableIndex(
@@ -66,10 +71,23 @@ def manifest_corpus(
         table = index.make(lambda work: long_list_table(read(), folder, limits, work))
     if table is not None:
         return table
-    entries = sorted(read(), key=lambda entry: entry.piece[:2])
+    entries = sorted(read(), key=_place)
     if not entries:
         raise UserError(f"data.manifest={manifest} lists no recordings.")
-    return _measured(entries, folder, limits)
+    table = _measured(entries, folder, limits)
+    twice = ListedTwice()
+    for entry in entries:
+        twice.see(entry.piece, (entry.split, entry.labels))
+    twice.say(limits.progress)
+    if all(entry.split is None for entry in entries):
+        return leave_out_shared(table, limits.progress)
+    refuse_shared(table)
+    return table
+
+
+def _place(entry: Entry) -> tuple[str, float, float]:
+    path, first, seconds = entry.piece
+    return path, first, float("inf") if seconds is None else seconds
 
 
 def _entries(manifest: str | Path, val_manifest: str | Path | None, folder: Path, progress: bool) -> Iterator[Entry]:
@@ -81,8 +99,9 @@ def _entries(manifest: str | Path, val_manifest: str | Path | None, folder: Path
             (entry._replace(split=entry.split or "train") for entry in train),
             (entry._replace(split="val") for entry in val),
         ]
+    below = os.path.join(folder, "")
     for entry in itertools.chain(*lists):
-        yield entry._replace(piece=entry.piece._replace(path=_relative(folder, entry.piece.path)))
+        yield entry._replace(piece=entry.piece._replace(path=_relative(below, entry.piece.path)))
 
 
 def _measured(entries: Sequence[Entry], folder: Path, limits: Limits) -> Table:
@@ -149,39 +168,52 @@ def _lines(path: Path, progress: bool) -> Iterator[Iterator[str]]:
 
 def _of_csv(lines: Iterator[str], name: str) -> Iterator[Entry]:
     reader = csv.DictReader(lines, strict=True)
-    if "path" not in (reader.fieldnames or ()):
-        raise UserError(f"{name}: its first line has to name the columns, path among them.")
     try:
+        reader.fieldnames = columns = [column.strip() for column in reader.fieldnames or ()]
+        if "path" not in columns:
+            raise UserError(
+                f"{name}: its first line has to name the columns, path among them, with commas in between; it names "
+                f"{', '.join(map(repr, columns)) or 'none'}."
+            )
+        if twice := [column for column in columns if columns.count(column) > 1]:
+            raise UserError(f"{name}: its first line names column {twice[0]!r} more than once.")
         for row in reader:
             where = f"{name}, line {reader.line_num}"
             if None in row or None in row.values():
                 raise UserError(f"{where}: not as many values as the first line has columns.")
             yield _entry({column: value or None for column, value in row.items()}, where)
     except csv.Error as error:
-        raise UserError(f"{name}, line {reader.line_num}: {error}.") from error
+        # The number is of the last line that was read in good order.
+        raise UserError(f"{name}, line {reader.line_num + 1}: {error}.") from error
 
 
 def _of_json_lines(lines: Iterator[str], name: str) -> Iterator[Entry]:
-    is_lhotse = False
+    is_lhotse: bool | None = None  # what the first line says
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         where = f"{name}, line {number}"
         try:
             content = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(f"{where} is no JSON: {error}.") from error
         if not isinstance(content, dict):
             raise UserError(f'{where}: give an object like {{"path": "a.wav"}}.')
-        if number == 1:
+        if is_lhotse is None:
             is_lhotse = "path" not in content and ("sources" in content or "type" in content)
-        yield _of_lhotse(content, where) if is_lhotse else _entry(content, where)
+        entry = _of_lhotse(content, where) if is_lhotse else _entry(content, where)
+        try:
+            os.fsencode(entry.piece.path)
+        except UnicodeEncodeError as error:  # JSON can say more than the name of a file can
+            raise UserError(f"{where}: path={entry.piece.path!r} can be no file's name.") from error
+        yield entry
 
 
 def _entry(content: Mapping[str, Any], where: str) -> Entry:
     path, split = content.get("path"), content.get("split")
     if not isinstance(path, str) or not path or "\0" in path:
         raise UserError(f"{where}: no path.")
+    split = (split.strip() or None) if isinstance(split, str) else split
     if split is not None and split not in SPLITS:
         raise UserError(f"{where}: split={split}; allowed are {', '.join(SPLITS)}, or nothing.")
     start, duration = (_seconds(content.get(key), key, where) for key in ("start", "duration"))
@@ -194,11 +226,11 @@ def _seconds(value: Any, key: str, where: str) -> float | None:
     if value is None:
         return None
     try:
-        seconds = float(value)
-    except (TypeError, ValueError):
+        seconds = -1.0 if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
         seconds = -1.0
-    if not 0 <= seconds < float("inf"):
-        raise UserError(f"{where}: {key}={value}; give seconds from 0 up.")
+    if not 0 <= seconds <= _MOST_SECONDS:
+        raise UserError(f"{where}: {key}={str(value)[:40]}; give seconds from 0 to {_MOST_SECONDS:g}.")
     return seconds
 
 
@@ -236,9 +268,11 @@ def _of_lhotse(content: dict[str, Any], where: str) -> Entry:
     return Entry(piece, split, labels, num_samples)
 
 
-def _relative(root: Path, path: str) -> str:
-    """Below the root, relative to it, so that the root may move; elsewhere as it is."""
-    if not os.path.isabs(path):
-        return Path(path).as_posix()
-    own = Path(path)
-    return own.relative_to(root).as_posix() if own.is_relative_to(root) else str(own)
+def _relative(below: str, path: str) -> str:
+    """One spelling for each path: below the root relative to it, so that the root may move; elsewhere as it is."""
+    own = os.path.normpath(os.path.join(below, path))
+    if own.startswith(below):
+        own = own[len(below) :]
+    elif not os.path.isabs(path):
+        own = os.path.normpath(path)
+    return own.replace(os.sep, "/")

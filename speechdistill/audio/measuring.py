@@ -12,7 +12,13 @@ import numpy as np
 from tqdm import tqdm
 
 from speechdistill.audio.pieces import chunks
-from speechdistill.audio.reading import SLACK_SAMPLES, UnreadableAudioError, length_by_decoding, length_by_header
+from speechdistill.audio.reading import (
+    NO_SUCH_FILE,
+    SLACK_SAMPLES,
+    UnreadableAudioError,
+    length_by_decoding,
+    length_by_header,
+)
 from speechdistill.audio.table import Skipped, Table
 from speechdistill.audio.tar_member import TarMember
 from speechdistill.errors import UserError
@@ -93,7 +99,10 @@ def measured_table(
         else:
             kept.append((number, first, samples - max(0, missing)))
     if len(skipped) > limits.max_skipped_share * len(pieces):
-        raise UserError(too_many_skipped(skipped, len(pieces), limits.max_skipped_share))
+        message = too_many_skipped(skipped, len(pieces), limits.max_skipped_share)
+        if all(item.reason == NO_SUCH_FILE for item in skipped):
+            message += f"\nRelative paths start from {root}; name another folder with data.root=..."
+        raise UserError(message)
     if not kept:
         raise none_long_enough(root, len(too_short), limits)
     rows, firsts, samples_of = np.array(kept, dtype=np.int64).T
@@ -139,8 +148,8 @@ def length_or_reason(length: Callable[[Path | TarMember], int], path: Path | Tar
 def none_long_enough(root: Path, count: int, limits: Limits) -> UserError:
     """The error for a corpus of nothing but so many short recordings."""
     return UserError(
-        f"data.root={root} has {count} readable recordings, none of them as long as "
-        f"data.min_seconds={limits.min_seconds:g}. Lower data.min_seconds or choose another folder."
+        f"The corpus in {root} has {count} readable recordings, none of them as long as "
+        f"data.min_seconds={limits.min_seconds:g}. Lower data.min_seconds or choose other recordings."
     )
 
 

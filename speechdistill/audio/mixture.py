@@ -2,26 +2,34 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from speechdistill.audio.hashing import place
+from speechdistill.audio.overlap import leave_out_shared
 from speechdistill.audio.table import Members, Skipped, Table
 from speechdistill.errors import UserError
 
+_MOST_TIMES = 1000
 
-def mixed_corpus(corpora: Sequence[Mapping[str, Any]], load: Callable[[Mapping[str, Any]], Table]) -> Table:
+
+def mixed_corpus(
+    corpora: Sequence[Mapping[str, Any]], load: Callable[[Mapping[str, Any]], Table], progress: bool = True
+) -> Table:
     """One Table of several corpora.
 
     `weight` is how often an epoch takes each training recording of a corpus. A fraction takes so many of its
     recordings, always the same ones, chosen by the hash of the path: 0.5 takes half of them once, 2.5 all of them twice
-    and half of them once more. Validation and test recordings are taken once, whatever the weight.
+    and half of them once more. Validation and test recordings are taken once, whatever the weight. What one corpus
+    trains on and another holds out is held out.
 
     Args:
         corpora: for each the keys of its own data/*.yaml (kind, root, ...), and weight (1 where it is not given).
         load: makes the Table of one of them.
+        progress: say what was left out.
 
     Raises:
         UserError: none given, a weight that is no positive number, or what a corpus has to complain about.
@@ -31,14 +39,18 @@ def mixed_corpus(corpora: Sequence[Mapping[str, Any]], load: Callable[[Mapping[s
     tables, repeats = [], []
     for number, corpus in enumerate(corpora):
         weight = corpus.get("weight", 1)
-        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < float("inf"):
-            raise UserError(f"data.corpora, number {number}: weight={weight}; give a number above 0.")
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight <= _MOST_TIMES:
+            raise UserError(
+                f"data.corpora, number {number}: weight={weight}; give a number above 0, and at most {_MOST_TIMES}."
+            )
         table = load({key: value for key, value in corpus.items() if key != "weight"})
-        tables.append(table)
         shares = np.fromiter((place(f"weight {path}") for path in table.paths), np.float64, len(table)) < weight - int(
             weight
         )
-        repeats.append(np.where(table.splits == "train", int(weight) + shares, 1))
+        times = np.where(table.splits == "train", int(weight) + shares, 1)
+        taken = table.take(np.flatnonzero(times))
+        tables.append(replace(taken, skipped=table.skipped, too_short=table.too_short))
+        repeats.append(times[times > 0])
     root = Path(os.path.commonpath([table.root for table in tables]))
     prefixes = [table.root.relative_to(root) for table in tables]
 
@@ -47,7 +59,7 @@ def mixed_corpus(corpora: Sequence[Mapping[str, Any]], load: Callable[[Mapping[s
 
     names = dict.fromkeys(name for table in tables for name in table.labels)
     times = np.concatenate(repeats)
-    return Table(
+    mixed = Table(
         root=root,
         paths=[below(prefix, path) for prefix, table in zip(prefixes, tables, strict=True) for path in table.paths],
         num_samples=np.concatenate([table.num_samples for table in tables]),
@@ -67,6 +79,7 @@ def mixed_corpus(corpora: Sequence[Mapping[str, Any]], load: Callable[[Mapping[s
         repeats=times if (times != 1).any() else None,
         members=_members(tables, prefixes),
     )
+    return leave_out_shared(mixed, progress)
 
 
 def _first_samples(tables: Sequence[Table]) -> np.ndarray | None:

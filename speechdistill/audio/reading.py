@@ -25,6 +25,9 @@ SLACK_SAMPLES = 160
 _MARGIN_SAMPLES = 1600
 
 
+NO_SUCH_FILE = "no such file"
+
+
 class UnreadableAudioError(Exception):
     """A file is damaged, truncated or no audio at all; the message says which."""
 
@@ -51,7 +54,7 @@ def length_by_decoding(path: Path | TarMember) -> int:
                 finite = finite and bool(np.isfinite(block).all())
             promised, native_hz, sequential = file.frames, file.samplerate, file.format in _SEQUENTIAL_FORMATS
     except (soundfile.LibsndfileError, RuntimeError, OSError) as error:
-        raise UnreadableAudioError(_reason(error)) from error
+        raise UnreadableAudioError(_reason(error, path)) from error
     if not finite:
         raise UnreadableAudioError("holds values that are not finite")
     # The header of a compressed stream only estimates its length.
@@ -70,7 +73,7 @@ def length_by_header(path: Path | TarMember) -> int:
         with _opened(path) as file:
             return samples_at_16k(file.frames, file.samplerate)
     except (soundfile.LibsndfileError, RuntimeError, OSError) as error:
-        raise UnreadableAudioError(_reason(error)) from error
+        raise UnreadableAudioError(_reason(error, path)) from error
 
 
 def read_waveform(path: Path | TarMember, first_sample: int = 0, num_samples: int | None = None) -> np.ndarray:
@@ -101,7 +104,7 @@ def read_waveform(path: Path | TarMember, first_sample: int = 0, num_samples: in
                 file.seek(begin)
                 audio = file.read(count, dtype="float32", always_2d=True)
     except (soundfile.LibsndfileError, RuntimeError, OSError) as error:
-        raise UnreadableAudioError(_reason(error)) from error
+        raise UnreadableAudioError(_reason(error, path)) from error
     waveform = audio.mean(axis=1) if audio.shape[1] > 1 else audio[:, 0]
     if native_hz != SAMPLE_RATE_HZ:
         waveform = soxr.resample(waveform, native_hz, SAMPLE_RATE_HZ, quality="HQ")
@@ -139,7 +142,7 @@ def read_blocks(path: Path) -> Iterator[np.ndarray]:
             if decoded and native_hz != SAMPLE_RATE_HZ:
                 yield stream.resample_chunk(np.zeros(0, np.float32), last=True)
     except (soundfile.LibsndfileError, RuntimeError, OSError) as error:
-        raise UnreadableAudioError(_reason(error)) from error
+        raise UnreadableAudioError(_reason(error, path)) from error
 
 
 @contextmanager
@@ -160,6 +163,8 @@ def _native_begin(first_sample: int, native_hz: int) -> tuple[int, int]:
     return begin_16k * native_hz // SAMPLE_RATE_HZ, first_sample - begin_16k
 
 
-def _reason(error: BaseException) -> str:
+def _reason(error: BaseException, path: Path | TarMember) -> str:
+    if isinstance(path, Path) and not path.exists():
+        return NO_SUCH_FILE  # of which libsndfile only says "System error"
     text = getattr(error, "error_string", None) or str(error)
     return text.strip().rstrip(".") or type(error).__name__

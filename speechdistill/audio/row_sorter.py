@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from tqdm import tqdm
 
 from speechdistill.audio.hashing import is_held_out, validation_by_hash
+from speechdistill.audio.overlap import ListedTwice, shared_error
 from speechdistill.audio.spool import Spool, TextSpool
 from speechdistill.audio.table import Members, Table
 
@@ -40,7 +41,7 @@ class Row(NamedTuple):
 
 
 class RowSorter:
-    """Sorts by path, beginning and, among equals, the order in which rows come.
+    """Sorts by path, beginning, length and, among equals, the order in which rows come.
 
     Args:
         folder: where to work; what lies there is needed until the table is saved.
@@ -106,17 +107,36 @@ class RowSorter:
             first_samples=first_samples if first_samples.any() else None,
             members=Members(tuple(shards), tuple(shards.values()), *places) if shards else None,
         )
-        if self._has_splits or (table.splits == "val").any():
+        held_out = table.splits == "val"
+        if self._has_splits or (held_out.any() and not held_out.all()):
             return table
         return replace(table, splits=validation_by_hash(table.paths))
 
     def _batches(self, shards: Sequence[str]) -> Iterator[list[tuple[Any, ...]]]:
         count = self._database.execute("SELECT COUNT(*) FROM rows").fetchone()[0]
-        rows: Iterator[Any] = self._database.execute("SELECT * FROM rows ORDER BY path, first, rowid")
+        rows: Iterator[Any] = self._database.execute("SELECT * FROM rows ORDER BY path, first, samples, rowid")
         bar = tqdm(rows, "sorting", count, unit="row", unit_scale=True, disable=not self._progress, delay=1)
-        rows = _told_apart(bar, shards) if shards else iter(bar)
+        rows = _told_apart(bar, shards) if shards else self._checked(bar)
         while batch := list(itertools.islice(rows, _BATCH_ROWS)):
             yield batch
+
+    def _checked(self, rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
+        """The rows, unless the same audio trains and is held out; which is seen as they come by in order."""
+        twice = ListedTwice()
+        current = None
+        ends: dict[str, int] = {}  # by split, of what has been seen of the path
+        for row in rows:
+            path, first, samples, split = row[:4]
+            twice.see(row[:3], row[3:5])
+            if path != current:
+                current, ends = path, {}
+            split = split or "train"
+            for other, end in ends.items() if self._has_splits else ():
+                if first < end and other != split and "train" in (other, split):
+                    raise shared_error(os.fsdecode(path), other if split == "train" else split)
+            ends[split] = max(ends.get(split, 0), first + samples)
+            yield row
+        twice.say(self._progress)
 
 
 def _splits_by_hash(paths: Iterable[bytes]) -> list[str]:

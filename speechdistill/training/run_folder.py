@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from speechdistill.audio.corpora import corpus_root, load_corpus
+from speechdistill.audio.data_settings import check_data_settings
 from speechdistill.audio.shards import check_shards
 from speechdistill.audio.table import Table
 from speechdistill.audio.table_file import fingerprint, load_table, save_table
@@ -25,7 +26,8 @@ def open_run_folder(config: dict[str, Any], launch: Launch) -> Path:
     """The run's folder, the same for all ranks: resolved once and handed on in the environment.
 
     Args:
-        config: of the run; `out_dir` is filled in.
+        config: of the run; `out_dir` is filled in, and the paths of the corpus are made absolute, because a run may be
+            resumed from another working directory.
         launch: how this process was started.
 
     Raises:
@@ -38,6 +40,7 @@ def open_run_folder(config: dict[str, Any], launch: Launch) -> Path:
     name = config["out_dir"] or handed or f"runs/{config['recipe']}/{time.strftime('%Y-%m-%d_%H-%M-%S')}"
     folder = Path(name).expanduser().resolve()
     config["out_dir"] = os.environ[OUT_DIR_VARIABLE] = str(folder)
+    config["data"] = _with_absolute_paths(config["data"])
     if not launch.is_child:
         os.environ[LEADER_VARIABLE] = str(os.getpid())
     if not launch.is_leader:
@@ -55,6 +58,17 @@ def open_run_folder(config: dict[str, Any], launch: Launch) -> Path:
             f"out_dir={folder} cannot be written: {error.strerror}. Choose a folder of yours with out_dir=..."
         ) from error
     return folder
+
+
+def _with_absolute_paths(data: Mapping[str, Any]) -> dict[str, Any]:
+    absolute: dict[str, Any] = {
+        key: str(Path(data[key]).expanduser().absolute())
+        for key in ("root", "manifest", "val_manifest")
+        if isinstance(data.get(key), str)
+    }
+    if isinstance(corpora := data.get("corpora"), list):
+        absolute["corpora"] = [_with_absolute_paths(one) if isinstance(one, dict) else one for one in corpora]
+    return {**data, **absolute}
 
 
 def write_config(out_dir: Path, config: Mapping[str, Any]) -> None:
@@ -87,6 +101,7 @@ def recordings(
     """
     path = out_dir / RECORDINGS
     is_demo = config["data"]["kind"] == "demo"
+    check_data_settings(config["data"], "data.")
     root = corpus_root(config["data"])
     saved = load_table(path, root) if path.is_file() and (config["resume"] or launch.is_child) else None
     if saved is None or is_demo:  # the demo corpus may have to be synthesised again

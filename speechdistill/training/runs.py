@@ -175,7 +175,7 @@ def _dry_run(
     if not launch.is_leader:
         return 0
     settings = config["trainer"]
-    table = load_corpus(config["data"])
+    table = load_corpus(config["data"], may_download=False)
     table = usable(config, table) if usable else table
     torch.manual_seed(config["seed"])
     data = speech_data(config, table)
@@ -247,7 +247,7 @@ def masked_units(config: dict[str, Any], data: SpeechData) -> Job:
     """A HuBERT from scratch, units = the synthesiser's frame-aligned phones."""
     from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
 
-    if "phones" not in data.table.labels:
+    if any(phones is None for phones in data.table.labels.get("phones", [None])):
         raise UserError(f"recipe={config['recipe']} needs frame-aligned phones, which only data=demo has.")
     encoder_config = HubertConfig(
         **config["architecture"],
@@ -381,9 +381,10 @@ def _describe_data(config: Mapping[str, Any], table: Table, data: SpeechData) ->
 
 
 def _data_lines(table: Table, data: SpeechData) -> list[str]:
+    held_out = f"{len(data.val_table)} to validate" if len(data.val_table) else "no validation"
     lines = [
         f"data     {table.hours:.2f} h in {len(table)} recordings: {len(data.train_table)} to train "
-        f"({data.train_table.hours:.2f} h), {len(data.val_table)} to validate; cropping keeps "
+        f"({data.train_table.hours:.2f} h), {held_out}; cropping keeps "
         f"{100 * data.train_plan.kept_share:.1f} %"
     ]
     if table.too_short:

@@ -9,7 +9,7 @@ import soundfile
 
 from speechdistill.audio import measuring
 from speechdistill.audio.corpora import folder_corpus, librispeech_corpus, load_corpus
-from speechdistill.audio.hashing import validation_by_hash
+from speechdistill.audio.hashing import place, validation_by_hash
 from speechdistill.errors import UserError
 
 
@@ -182,6 +182,53 @@ def test_the_table_does_not_depend_on_the_number_of_threads(tmp_path):
     assert one.num_samples.tolist() == many.num_samples.tolist()
 
 
+@pytest.mark.parametrize("parts", [1, 3])
+def test_one_path_alone_trains_wherever_its_hash_falls(parts):
+    name = next(name for name in (f"{n}.wav" for n in range(1000)) if place(name) < 0.02)
+    assert validation_by_hash([name] * parts).tolist() == ["train"] * parts
+
+
+def test_of_paths_that_all_fall_into_validation_one_validates():
+    names = [name for name in (f"{n}.wav" for n in range(1000)) if place(name) < 0.02][:3]
+    assert sorted(validation_by_hash(names)) == ["train", "train", "val"]
+
+
+def test_what_is_held_out_under_one_name_does_not_train_under_another(tmp_path, capsys):
+    held_out = next(name for name in (f"{n}.wav" for n in range(1000)) if place(name) < 0.02)
+    trains = [name for name in (f"{n}.wav" for n in range(6)) if name != held_out]
+    record(tmp_path / held_out)
+    for name in trains[:2]:
+        (tmp_path / name).symlink_to(held_out)
+    for name in trains[2:]:
+        record(tmp_path / name)
+    table = folder_corpus(tmp_path)
+    assert list(table.select("val").paths) == [held_out]
+    assert list(table.select("train").paths) == trains[2:]
+    assert "2 recordings for training are also held out" in capsys.readouterr().err
+
+
+def test_a_part_that_is_named_twice_is_taken_once(librispeech):
+    assert len(librispeech_corpus(librispeech, ["dev-clean", "dev-clean"], progress=False)) == 3
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"parts": "dev-clean"}, r"data\.parts=dev-clean: give a list, like \[train-clean-100,dev-clean\]"),
+        ({"parts": []}, r"data\.parts=\[\]: give a list"),
+        ({"hours": "abc"}, r"data\.hours=abc: give hours above 0, or null for all"),
+        ({"hours": 0}, r"data\.hours=0: give hours above 0"),
+        ({"hours": True}, r"data\.hours=True: give hours above 0"),
+        ({"root": None}, r"data\.root=null: give the folder"),
+        ({"download": "yes"}, r"data\.download=yes: give true or false"),
+    ],
+)
+def test_a_value_that_a_key_cannot_have_is_one_message(setting, message, librispeech):
+    config = {"kind": "librispeech", "root": librispeech, "parts": ["dev-clean"], "hours": None, "download": False}
+    with pytest.raises(UserError, match=message):
+        load_corpus({**config, "min_seconds": 0.5, "max_skipped_share": 0.01, **setting}, progress=False)
+
+
 def test_select_keeps_the_rows_of_a_split(tmp_path):
     for number in range(5):
         record(tmp_path / f"{number}.wav", 1 + number / 10)
@@ -228,7 +275,7 @@ def test_corpora_are_chosen_by_kind(librispeech):
     config = {"kind": "librispeech", "root": librispeech, "parts": ["dev-clean"], **limits}
     assert len(load_corpus(config, progress=False)) == 3
     assert len(load_corpus({"kind": "folder", "root": librispeech, **limits}, progress=False)) == 9
-    with pytest.raises(UserError, match=r"data\.kind=tape: known are demo, folder, librispeech, manifest, mix"):
+    with pytest.raises(UserError, match=r"data\.kind=tape: known are demo, folder, librispeech, manifest, shards, mix"):
         load_corpus({"kind": "tape", "root": librispeech, **limits}, progress=False)
 
 

@@ -4,6 +4,7 @@ import hashlib
 import io
 import tarfile
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
@@ -12,7 +13,7 @@ import soundfile
 
 from speechdistill.audio import corpora, download
 from speechdistill.audio.corpora import KINDS, load_corpus
-from speechdistill.audio.download import download_librispeech, fetch, wait_for_parts
+from speechdistill.audio.download import download_librispeech, fetch
 from speechdistill.errors import UserError
 
 PART = "dev-clean"
@@ -79,12 +80,16 @@ def sums(server):
     return {PART: hashlib.sha256(server.files[f"/{PART}.tar.gz"]).hexdigest()}
 
 
+def visible(folder):
+    return [path.name for path in folder.iterdir() if not path.name.endswith(".lock")]
+
+
 def test_a_download_that_is_interrupted_twice_goes_on_where_it_was(server, sums, tmp_path):
     server.break_after = [100_000, 50_000]
     download_librispeech(tmp_path / "new" / "LibriSpeech", [PART], server.url, sums, progress=False)
     assert server.ranges == [None, "bytes=100000-", "bytes=150000-"]
     root = tmp_path / "new" / "LibriSpeech"
-    assert [path.name for path in root.iterdir()] == [PART]  # no archive, nothing half done
+    assert visible(root) == [PART]  # no archive, nothing half done
     assert soundfile.info(root / PART / "84" / "1" / "84-1-0000.flac").frames == 160_000
     download_librispeech(root, [PART], "http://127.0.0.1:9/nothing", sums, progress=False)  # is there: no fetching
 
@@ -110,7 +115,7 @@ def test_a_file_that_was_whole_when_it_stopped_is_taken(server, sums, tmp_path):
 def test_a_wrong_checksum_is_refused_and_nothing_is_unpacked(server, tmp_path):
     with pytest.raises(UserError, match=r"is not what it should be: SHA-256 [0-9a-f]{64} instead of 00.*mirror"):
         download_librispeech(tmp_path, [PART], server.url, {PART: "00"}, progress=False)
-    assert list(tmp_path.iterdir()) == []
+    assert visible(tmp_path) == []
 
 
 def test_an_archive_that_reaches_out_of_its_folder_is_refused(server, tmp_path):
@@ -146,22 +151,34 @@ def test_a_folder_that_cannot_be_written_is_one_message(server, sums, tmp_path):
 
 def test_the_corpus_fetches_what_is_missing(server, sums, tmp_path, monkeypatch):
     monkeypatch.setattr(
-        corpora, "download_librispeech", lambda root, parts, url: download_librispeech(root, parts, url, sums, False)
+        corpora,
+        "download_librispeech",
+        lambda root, parts, url, progress: download_librispeech(root, parts, url, sums, progress),
     )
     config = {"kind": "librispeech", **KINDS["librispeech"], "root": str(tmp_path / "L"), "parts": [PART]}
     config |= {"download": True, "download_url": server.url, "min_seconds": 0.5, "max_skipped_share": 0.0}
-    assert load_corpus(config, progress=True).num_samples.tolist() == [160_000]
+    with pytest.raises(UserError, match=r"no folder 'dev-clean', and dry_run=true fetches nothing"):
+        load_corpus(config, progress=False, may_download=False)
+    assert not server.ranges
+    # Without bars as with them: a process that shows none does not wait for another one that may not be there.
+    assert load_corpus(config, progress=False).num_samples.tolist() == [160_000]
+    assert len(load_corpus(config, progress=False, may_download=False)) == 1
 
 
-def test_another_process_waits_until_the_parts_are_whole(tmp_path):
-    pauses = []
+def test_of_processes_that_start_together_one_fetches_and_the_others_wait(server, sums, tmp_path):
+    server.break_after = [100_000]  # the time in which the others would append to the same file
+    with ThreadPoolExecutor(4) as pool:
+        starts = [
+            pool.submit(download_librispeech, tmp_path, [PART], server.url, sums, progress=False) for _ in range(4)
+        ]
+    assert [start.result() for start in starts] == [None] * 4
+    assert server.ranges == [None, "bytes=100000-"]
 
-    def pause(seconds):
-        pauses.append(seconds)
-        (tmp_path / ("a" if len(pauses) < 2 else "b")).mkdir()
 
-    wait_for_parts(tmp_path, ["a", "b"], pause)
-    assert len(pauses) == 2
+@pytest.mark.parametrize("url", ["www.openslr.org/resources/12", "", "/mirror"])
+def test_an_address_without_a_scheme_is_one_message(url, tmp_path):
+    with pytest.raises(UserError, match=rf"data\.download_url={url}: give an address that begins with https://"):
+        download_librispeech(tmp_path, [PART], url, progress=False)
 
 
 def test_every_part_has_a_checksum():

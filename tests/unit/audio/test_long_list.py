@@ -15,6 +15,7 @@ from safetensors.numpy import load_file
 
 from speechdistill.audio.batch_plan import MicroBatch
 from speechdistill.audio.datamodule import MicroBatchDataset, SpeechData
+from speechdistill.audio.hashing import place
 from speechdistill.audio.manifest import manifest_corpus
 from speechdistill.audio.measuring import Limits
 from speechdistill.audio.table_file import fingerprint, load_table, save_table
@@ -85,6 +86,41 @@ def test_splits_starts_and_labels_are_kept(tmp_path):
     assert (val.paths[0], val.first_sample(0), val.labels["speaker"][0]) == ("b.wav", 7200 * 16_000, 2)
 
 
+def test_the_order_is_that_of_path_beginning_and_length_however_the_list_is(tmp_path):
+    lines = [{"path": "a.wav", "duration": hours * 3600.0} for hours in (60, 50, 70)]
+    for order in (lines, lines[::-1]):
+        table = manifest_corpus(as_json(tmp_path / "x.jsonl", order), limits=QUIET)
+        assert table.num_samples.tolist() == [hours * 3600 * 16_000 for hours in (50, 60, 70)]
+
+
+def test_one_file_alone_trains(tmp_path):
+    name = next(name for name in (f"{n}.wav" for n in range(1000)) if place(name) < 0.02)
+    lines = [{"path": name, "start": start * 4e5, "duration": 4e5} for start in range(3)]
+    assert manifest_corpus(as_json(tmp_path / "x.jsonl", lines), limits=QUIET).splits.tolist() == ["train"] * 3
+
+
+@pytest.mark.parametrize("held_out", ["a.wav", "./a.wav", "../{here}/a.wav", "b/../a.wav"])
+def test_audio_of_two_splits_is_refused_however_its_path_is_spelled(held_out, tmp_path):
+    held_out = held_out.format(here=tmp_path.name)
+    whole = {"path": "a.wav", "duration": 8e5, "split": "train"}
+    part = {"path": held_out, "start": 5e5, "duration": 10, "split": "val"}
+    message = r"a\.wav is for training and for val"
+    with pytest.raises(UserError, match=message):
+        manifest_corpus(as_json(tmp_path / "x.jsonl", [whole, part]), limits=QUIET)
+    beside = [{**whole, "duration": 5e5}, part, {**part, "split": "test"}]
+    assert len(manifest_corpus(as_json(tmp_path / "x.jsonl", beside), limits=QUIET)) == 3
+    with pytest.raises(UserError, match=message):
+        manifest_corpus(
+            as_json(tmp_path / "t.jsonl", [whole]), val_manifest=as_json(tmp_path / "v.jsonl", [part]), limits=QUIET
+        )
+
+
+def test_lines_that_are_there_twice_are_counted(tmp_path, capsys):
+    path = as_json(tmp_path / "x.jsonl", [*lines_of(), *lines_of(speaker=1), *lines_of()])
+    assert len(manifest_corpus(path)) == 18
+    assert "6 lines of the list are like another line" in capsys.readouterr().err
+
+
 def test_a_second_list_validates(tmp_path):
     train, val = (
         as_csv(tmp_path / "t.csv", lines_of()),
@@ -99,6 +135,7 @@ def test_a_second_list_validates(tmp_path):
 def test_a_changed_list_another_root_and_another_limit_are_noticed(tmp_path):
     path = as_csv(tmp_path / "x.csv", lines_of())
     first = manifest_corpus(path, limits=QUIET)
+    (tmp_path / "other").mkdir()
     assert manifest_corpus(path, tmp_path / "other", limits=QUIET).root == tmp_path / "other"
     as_csv(path, lines_of(7))
     assert len(manifest_corpus(path, limits=QUIET)) == 7

@@ -1,6 +1,7 @@
 """The same corpus in LibriSpeech's layout, as CSV, as JSON lines and as lhotse's lists is the same Table."""
 
 import csv
+import gzip
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -181,6 +182,11 @@ def test_without_splits_validation_is_by_hash_and_whole_files(long_file, tmp_pat
     ("name", "content", "message"),
     [
         ("x.csv", "file,split\na.wav,train\n", r"first line has to name the columns, path among them"),
+        ("x.csv", "Path;split\na.wav;train\n", r"with commas in between; it names 'Path;split'\."),
+        ("x.csv", "", r"with commas in between; it names none\."),
+        ("x.csv", "path,path\na.wav,b.wav\n", r"first line names column 'path' more than once"),
+        ("x.csv", 'path,text\na.wav,b\n"c.wav,d\n', r"x\.csv, line 3: unexpected end of data"),
+        ("x.csv", f"path,text\na.wav,b\nc.wav,{'x' * 200_000}\n", r"x\.csv, line 3: field larger than"),
         ("x.csv", "path,split\na.wav,train\n,train\n", r"x\.csv, line 3: no path"),
         ("x.csv", "path,split\na.wav,dev\n", r"line 2: split=dev; allowed are train, val, test"),
         ("x.csv", "path,start\na.wav,one\n", r"line 2: start=one; give seconds"),
@@ -192,6 +198,12 @@ def test_without_splits_validation_is_by_hash_and_whole_files(long_file, tmp_pat
         ("x.jsonl", '["a.wav"]\n', r"line 1: give an object"),
         ("x.jsonl", '{"file": "a.wav"}\n', r"line 1: no path"),
         ("x.jsonl", '{"path": "a.wav", "start": NaN}\n', r"line 1: start=nan"),
+        ("x.jsonl", '{"path": "a.wav", "start": true}\n', r"line 1: start=True"),
+        ("x.jsonl", f'{{"path": "a.wav", "start": {"1" * 400}}}\n', r"line 1: start=1111"),
+        ("x.jsonl", '{"path": "a.wav", "duration": 1e300}\n', r"line 1: duration=1e\+300; give seconds"),
+        ("x.jsonl", '{"path": "a.wav", "split": []}\n', r"line 1: split=\[\]; allowed are train"),
+        ("x.jsonl", '{"path": "f\\ud800.wav"}\n', r"line 1: path='f\\ud800\.wav' can be no file's name"),
+        ("x.jsonl", "[" * 100_000, r"line 1 is no JSON"),
         ("x.jsonl", '{"type": "MonoCut", "id": 3}\n', r"line 1 is no cut and no recording of lhotse's"),
         ("x.jsonl.gz", "no gzip", r"cannot be read: Not a gzipped file"),
         ("x.txt", "a.wav", r"give a \.csv, \.jsonl or \.jsonl\.gz file"),
@@ -204,6 +216,72 @@ def test_a_line_that_cannot_be_read_is_named(name, content, message, tmp_path):
         manifest_corpus(path, limits=QUIET)
     assert str(path) in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("x.csv", "path, split ,text\nlong.wav, val,a\n"),
+        ("x.jsonl", '\n{"path": "long.wav", "split": "val", "text": "a"}\n'),
+        ("x.jsonl.gz", gzip.compress('\ufeff{"path": "long.wav", "split": "val", "text": "a"}\n'.encode())),
+    ],
+)
+def test_blanks_and_marks_that_editors_leave_do_no_harm(name, content, long_file, tmp_path):
+    (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    table = manifest_corpus(tmp_path / name, limits=QUIET)
+    assert table.splits.tolist() == ["val"]
+    assert table.labels == {"text": ["a"]}
+
+
+def test_an_empty_split_is_none_in_json_as_well(long_file, tmp_path):
+    (tmp_path / "x.jsonl").write_text('{"path": "long.wav", "split": ""}\n')
+    assert manifest_corpus(tmp_path / "x.jsonl", limits=QUIET).splits.tolist() == ["train"]
+
+
+def test_a_blank_line_in_front_of_lhotses(tree, tmp_path):
+    path = as_recordings(tree, tmp_path)["manifest"]
+    (tmp_path / "x.jsonl").write_text("\n" + gzip.decompress(path.read_bytes()).decode())
+    assert len(manifest_corpus(tmp_path / "x.jsonl", limits=QUIET)) == 6
+
+
+def test_missing_files_and_a_missing_root_are_told_apart_from_damage(long_file, tmp_path):
+    (tmp_path / "x.csv").write_text("path\nlong.wav\n")
+    with pytest.raises(UserError, match=r"data\.root=.*nowhere does not exist"):
+        manifest_corpus(tmp_path / "x.csv", tmp_path / "nowhere", limits=QUIET)
+    (tmp_path / "other").mkdir()
+    with pytest.raises(UserError, match=rf"long\.wav: no such file\n(.|\n)*start from {tmp_path}/other; name another"):
+        manifest_corpus(tmp_path / "x.csv", tmp_path / "other", limits=QUIET)
+
+
+def test_a_list_of_short_recordings_does_not_ask_for_another_folder(long_file, tmp_path):
+    (tmp_path / "x.csv").write_text("path\nlong.wav\n")
+    with pytest.raises(UserError, match=r"data\.min_seconds=11\. .* or choose other recordings"):
+        manifest_corpus(tmp_path / "x.csv", limits=Limits(min_seconds=11, progress=False))
+
+
+@pytest.mark.parametrize("held_out", ["long.wav", "../{here}/long.wav", "link.wav", "linked/long.wav"])
+def test_audio_of_two_splits_is_refused(held_out, long_file, tmp_path):
+    held_out = held_out.format(here=tmp_path.name)
+    (tmp_path / "link.wav").symlink_to("long.wav")
+    (tmp_path / "linked").symlink_to(tmp_path)
+    columns = "path,start,duration,split\n"
+    (tmp_path / "x.csv").write_text(f"{columns}long.wav,0,5,train\n{held_out},4,2,val\n")
+    with pytest.raises(UserError, match=r"long\.wav is for training and for val"):
+        manifest_corpus(tmp_path / "x.csv", limits=QUIET)
+    (tmp_path / "x.csv").write_text(f"{columns}long.wav,0,5,train\n{held_out},5,2,val\n")
+    assert len(manifest_corpus(tmp_path / "x.csv", limits=QUIET)) == 2
+
+
+def test_a_second_list_of_recordings_of_the_first_is_refused(long_file, tmp_path):
+    (tmp_path / "x.csv").write_text("path\nlong.wav\n")
+    with pytest.raises(UserError, match=r"take those of data\.val_manifest out of data\.manifest"):
+        manifest_corpus(tmp_path / "x.csv", val_manifest=tmp_path / "x.csv", limits=QUIET)
+
+
+def test_lines_that_are_there_twice_are_counted(long_file, tmp_path, capsys):
+    (tmp_path / "x.csv").write_text("path\nlong.wav\nlong.wav\n./long.wav\n")
+    assert len(manifest_corpus(tmp_path / "x.csv")) == 3
+    assert "2 lines of the list are like another line" in capsys.readouterr().err
 
 
 def test_what_lhotse_can_do_and_a_file_cannot_is_refused(tree, tmp_path):
@@ -252,6 +330,16 @@ def test_several_corpora_come_up_as_often_as_their_weights_say(tree, long_file, 
     [
         ([], r"give a list"),
         ([{"kind": "folder", "root": "{tree}", "weight": 0}], r"weight=0; give a number above 0"),
+        ([{"kind": "folder", "root": "{tree}", "weight": 1e19}], r"weight=1e\+19; give a number above 0, and at most"),
+        ([{"kind": ["folder"]}], r"kind=\['folder'\]: known are"),
+        ([{"kind": "folder", "root": None}], r"data\.corpora, the folder corpus: root=null: give the folder"),
+        ([{"kind": "folder", "root": 5}], r"the folder corpus: root=5: give a folder"),
+        ([{"kind": "manifest", "manifest": 5}], r"the manifest corpus: manifest=5: give a \.csv"),
+        ([{"kind": "folder", "root": "{tree}", "hours": "1h"}], r"hours=1h: give hours above 0"),
+        ([{"kind": "folder", "root": "{tree}", "min_seconds": "x"}], r"min_seconds=x: give seconds from 0 up"),
+        ([{"kind": "folder", "root": "{tree}", "min_seconds": None}], r"min_seconds=null: give seconds from 0 up"),
+        ([{"kind": "librispeech", "root": "{tree}", "parts": "dev-clean"}], r"parts=dev-clean: give a list, like"),
+        ([{"kind": "demo", "hours": None}], r"the demo corpus: hours=null: give the hours"),
         ([{"kind": "tape"}], r"kind=tape: known are demo, folder, librispeech, manifest"),
         ([{"kind": "folder"}], r"a folder corpus needs root"),
         ([{"kind": "folder", "rot": "/x"}], r"a folder corpus has no key 'rot'"),
@@ -261,3 +349,33 @@ def test_a_mistake_in_a_mix_is_one_message(corpora, message, tree):
     corpora = [{key: tree if value == "{tree}" else value for key, value in one.items()} for one in corpora]
     with pytest.raises(UserError, match=message):
         load_corpus({"kind": "mix", "corpora": corpora, **LIMITS}, progress=False)
+
+
+def as_mix(*corpora, hours=None):
+    return load_corpus({"kind": "mix", "corpora": list(corpora), **LIMITS, "hours": hours}, progress=False)
+
+
+@pytest.mark.parametrize("weight", [0.5, 1, 3])
+def test_hours_of_a_mix_are_those_of_an_epoch_whatever_the_weight(weight, long_file, tmp_path):
+    for number in range(60):
+        soundfile.write(tmp_path / f"{number:02d}.wav", long_file[: 16_000 + number], 16_000)
+    (tmp_path / "long.wav").unlink()
+    table = as_mix({"kind": "folder", "root": tmp_path, "weight": weight}, hours=20 / 3600)
+    trained = table.select("train").repeated()
+    assert 20 <= trained.hours * 3600 < 20.1 + weight
+    assert len(set(trained.paths)) == len(table.select("train"))  # and no row that no epoch takes
+
+
+def test_what_one_corpus_of_a_mix_holds_out_another_does_not_train_on(long_file, tmp_path, capsys):
+    for number in range(40):
+        (tmp_path / "a").mkdir(exist_ok=True)
+        soundfile.write(tmp_path / "a" / f"{number:02d}.wav", long_file[: 16_000 + number], 16_000)
+    (tmp_path / "linked").symlink_to(tmp_path / "a")
+    for other in (tmp_path, tmp_path / "linked"):
+        corpora = [{"kind": "folder", "root": tmp_path / "a"}, {"kind": "folder", "root": other}]
+        table = load_corpus({"kind": "mix", "corpora": corpora, **LIMITS}, progress=True)
+        splits: dict[Path, set[str]] = {}
+        for row in range(len(table)):
+            splits.setdefault(table.path(row).resolve(), set()).add(str(table.splits[row]))
+        assert all(len(found) == 1 for found in splits.values())
+    assert "recordings for training are also held out" in capsys.readouterr().err
