@@ -108,8 +108,8 @@ class TeacherCache:
                 raise UserError(f"teacher.cache={self.folder} holds targets without {_HEADER}: delete the folder.")
             if 2 * self._unread > len(self.about["loudness"]):
                 raise UserError(
-                    f"teacher.cache={self.folder} is not begun: {self._unread} of {len(self.about['loudness'])} recordings "
-                    "that were tried cannot be read. Is the folder data.root still there, and whole?"
+                    f"teacher.cache={self.folder} is not begun: {self._unread} of {len(self.about['loudness'])} "
+                    "recordings that were tried cannot be read. Is the folder data.root still there, and whole?"
                 )
             if chosen is None:
                 chosen = pieces_within(self._pieces, *self._shape, _USABLE_SHARE * self.free_bytes)

@@ -257,7 +257,7 @@ def test_of_two_runs_that_begin_a_cache_the_second_is_told(tmp_path: Path, table
     for cache, budget_gb in zip(caches, (None, None, 100e3 / 1e9), strict=True):
         cache.plan(budget_gb)  # none of them sees a header yet
     caches[0].write_header()
-    with pytest.raises(UserError, match="holds other targets: teacher.sha256"):
+    with pytest.raises(UserError, match=r"holds other targets: teacher\.sha256"):
         caches[1].write_header()
     with pytest.raises(UserError, match=r"another run has just begun it, with \d+ pieces of recordings where this one"):
         caches[2].write_header()
