@@ -1,6 +1,7 @@
 """Files that are whole or not there."""
 
 import os
+import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import IO, Any
 
 
 @contextmanager
-def whole_file(path: Path, mode: str = "w", writer: str = "") -> Iterator[IO[Any]]:
+def whole_file(path: Path, mode: str = "w", first_wins: bool = False) -> Iterator[IO[Any]]:
     """Open a file to write; it appears under its name only when it is whole, also after a power cut.
 
     Written beside its name, synced, then renamed. If anything goes wrong, what was there stays.
@@ -16,15 +17,31 @@ def whole_file(path: Path, mode: str = "w", writer: str = "") -> Iterator[IO[Any
     Args:
         path: of the file; its folder exists.
         mode: "w" (UTF-8, line ends as they are, and what no UTF-8 can say as JSON escapes it) or "wb".
-        writer: who writes it, where several processes may do so at once: each then has a partial file of its own.
+        first_wins: several processes may write it at once: each has a partial file of its own, and a file that is there
+            by the end stays as it is.
     """
-    partial = path.with_name(f".{path.name}{writer and f'.{writer}'}.partial")
+    writer = f".{platform.node()}-{os.getpid()}" if first_wins else ""
+    partial = path.with_name(f".{path.name}{writer}.partial")
     text: dict[str, Any] = {} if "b" in mode else {"encoding": "utf-8", "newline": "", "errors": "backslashreplace"}
     try:
         with partial.open(mode, **text) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(partial, path)
+        if first_wins:
+            _publish(partial, path)
+        else:
+            os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _publish(partial: Path, path: Path) -> None:
+    """Give a file its name, unless there is one with that name."""
+    try:
+        os.link(partial, path)
+    except FileExistsError:
+        return
+    except OSError:  # a file system without hard links
+        if not path.exists():
+            os.replace(partial, path)

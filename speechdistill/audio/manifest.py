@@ -63,7 +63,7 @@ def manifest_corpus(
     files = {"data.manifest": manifest, **({} if val_manifest is None else {"data.val_manifest": val_manifest})}
     index = TableIndex(
         Path(manifest).name,
-        folder,
+        [folder, Path(manifest).expanduser().absolute()],
         [_existing(file, key) for key, file in files.items()],
         {"root": os.fspath(folder), "min_seconds": limits.min_seconds},
     )

@@ -13,11 +13,10 @@ from tqdm import tqdm
 from speechdistill.audio.measuring import (
     DECODE_UP_TO_HOURS,
     Limits,
-    length_or_reason,
     none_long_enough,
     too_many_skipped,
 )
-from speechdistill.audio.reading import AUDIO_SUFFIXES, length_by_decoding, length_by_header
+from speechdistill.audio.reading import AUDIO_SUFFIXES, UnreadableAudioError, length_by_decoding, length_by_header
 from speechdistill.audio.row_sorter import Row, RowSorter
 from speechdistill.audio.table import Members, Skipped, Table
 from speechdistill.audio.table_index import TableIndex
@@ -44,14 +43,11 @@ def shards_corpus(root: str | Path, limits: Limits | None = None) -> Table:
     limits = limits or Limits()
     folder, shards = shards_root(root), find_shards(root)
     settings = {"kind": "shards", "root": os.fspath(folder), "min_seconds": limits.min_seconds}
-    index = TableIndex(folder.name, folder, [folder / shard for shard in shards], settings)
+    index = TableIndex(folder.name, [folder], [folder / shard for shard in shards], settings)
     if (table := index.find()) is None:
-        table = index.make(lambda work: _measured(folder, shards, limits, work))
-    assert table is not None
-    total = len(table) + len(table.skipped) + len(table.too_short)
-    if len(table.skipped) > limits.max_skipped_share * total:
-        raise UserError(too_many_skipped(table.skipped, total, limits.max_skipped_share))
-    if not total:
+        table = _indexed(index, folder, shards, limits)
+    _check_share(table, limits)
+    if not len(table) + len(table.skipped) + len(table.too_short):
         raise UserError(
             f"data.root={root}: no audio in its {len(shards)} shards, looked for {', '.join(AUDIO_SUFFIXES)}."
         )
@@ -74,12 +70,34 @@ def check_shards(table: Table) -> None:
             raise UserError(f"{path} {now} since the run began. Put it back, or begin a new run.")
 
 
-def _measured(folder: Path, shards: list[str], limits: Limits, work: Path) -> Table:
+def _check_share(table: Table, limits: Limits) -> None:
+    total = len(table) + len(table.skipped) + len(table.too_short)
+    if len(table.skipped) > limits.max_skipped_share * total:
+        raise UserError(too_many_skipped(table.skipped, total, limits.max_skipped_share))
+
+
+def _indexed(index: TableIndex, folder: Path, shards: list[str], limits: Limits) -> Table:
+    """Make the table; it is kept for later runs if what was skipped was so for good."""
+    away: list[TarMember] = []
+
+    def build(work: Path) -> Table:
+        table = _measured(folder, shards, limits, work, away)
+        _check_share(table, limits)
+        return table
+
+    table = index.make(build)
+    assert table is not None
+    if away:
+        index.forget()
+    return table
+
+
+def _measured(folder: Path, shards: list[str], limits: Limits, work: Path, away: list[TarMember]) -> Table:
     sizes = {shard: (folder / shard).stat().st_size for shard in shards}
-    measured = _Measured(folder, sizes, limits, work / "by header")
+    measured = _Measured(folder, sizes, limits, work / "by header", away)
     measured.read(length_by_header, "reading headers")
     if measured.sorter.num_samples <= DECODE_UP_TO_HOURS * 3600 * SAMPLE_RATE_HZ:
-        measured = _Measured(folder, sizes, limits, work / "by decoding")
+        measured = _Measured(folder, sizes, limits, work / "by decoding", away)
         measured.read(length_by_decoding, "checking every file")
     table = measured.sorter.table(folder, sizes)
     return replace(table, skipped=tuple(measured.skipped), too_short=measured.too_short)
@@ -93,9 +111,10 @@ class _Measured:
         sizes: their names and lengths in bytes.
         limits: what to leave out.
         work: a folder to be made.
+        away: gets the members that the file system could not read just now.
     """
 
-    def __init__(self, folder: Path, sizes: dict[str, int], limits: Limits, work: Path) -> None:
+    def __init__(self, folder: Path, sizes: dict[str, int], limits: Limits, work: Path, away: list[TarMember]) -> None:
         work.mkdir()
         self.sorter = RowSorter(work, limits.progress)
         self.skipped: list[Skipped] = []
@@ -103,6 +122,7 @@ class _Measured:
         self._folder = folder
         self._sizes = sizes
         self._limits = limits
+        self._away = away
 
     def read(self, length: Callable[[Path | TarMember], int], what: str) -> None:
         """Measure every member with `length`."""
@@ -111,7 +131,15 @@ class _Measured:
             ThreadPoolExecutor(self._limits.num_workers or os.cpu_count() or 1) as pool,
             tqdm(desc=what, total=sum(self._sizes.values()), unit="B", unit_scale=True, disable=shown, delay=1) as bar,
         ):
-            self.sorter.add(self._rows(lambda members: pool.map(partial(length_or_reason, length), members), bar))
+            self.sorter.add(self._rows(lambda members: pool.map(partial(self._length_or_reason, length), members), bar))
+
+    def _length_or_reason(self, length: Callable[[Path | TarMember], int], member: TarMember) -> int | str:
+        try:
+            return length(member)
+        except UnreadableAudioError as error:
+            if isinstance(error.__cause__, OSError):
+                self._away.append(member)
+            return str(error)
 
     def _rows(self, lengths: Callable[[Iterable[TarMember]], Iterable[int | str]], bar: Any) -> Iterator[Row]:
         min_samples = round(self._limits.min_seconds * SAMPLE_RATE_HZ)

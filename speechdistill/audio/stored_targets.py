@@ -1,7 +1,6 @@
 """What a teacher made of whole recordings, in files that are read by arithmetic: the storage of its cache."""
 
 import os
-import platform
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -98,6 +97,13 @@ class StoredTargets:
             sizes = {entry.name: entry.stat().st_size for entry in entries}
         return [n for n in range(self.num_shards) if sizes.get(self.path(n).name) != self.bytes_of_shard(n)]
 
+    def is_whole(self, shard: int) -> bool:
+        """Whether a shard is there, by now."""
+        try:
+            return self.path(shard).stat().st_size == self.bytes_of_shard(shard)
+        except FileNotFoundError:
+            return False
+
     def stand_in(self, batch: WaveBatch) -> WaveBatch:
         """A batch with zeros for targets, for as many of its rows as are stored on average: to measure time with."""
         rows, frames = round(self.share * len(batch.waveforms)), num_frames(batch.waveforms.shape[1])
@@ -110,7 +116,7 @@ class StoredTargets:
                 path.unlink(missing_ok=True)
 
     def write(self, shard: int, targets: Iterable[Tensor | None]) -> None:
-        """Write a shard whole or not at all; other processes may write the same one at the same time.
+        """Write a shard whole or not at all; of several processes that write it at the same time the first one's stays.
 
         Args:
             shard: its number.
@@ -119,7 +125,9 @@ class StoredTargets:
         Raises:
             ValueError: a target of another shape.
         """
-        with whole_file(self.path(shard), "wb", writer=f"{platform.node()}-{os.getpid()}") as file:
+        if not self.is_whole(shard):
+            self.path(shard).unlink(missing_ok=True)  # a part of one would stay
+        with whole_file(self.path(shard), "wb", first_wins=True) as file:
             for frames, target in zip(self._frames[self._slice(shard)].tolist(), targets, strict=True):
                 if target is None:
                     target = torch.full((self.count, frames, self.width), torch.nan)

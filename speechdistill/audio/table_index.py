@@ -21,25 +21,29 @@ class TableIndex:
     """The place in the cache of a corpus's table, and what the table was made from.
 
     Args:
-        name: of the corpus, for people; with its folder it says where the index lies.
-        folder: of the corpus.
+        name: of the corpus, for people; with the places it says where the index lies.
+        places: that tell the corpus from others with its name: its folder, its list.
         files: that the table depends on; one that has another size or time than when the index was made, makes it void.
         settings: that the table depends on as well.
     """
 
-    def __init__(self, name: str, folder: Path, files: Iterable[Path], settings: Mapping[str, Any]) -> None:
+    def __init__(self, name: str, places: Iterable[Path], files: Iterable[Path], settings: Mapping[str, Any]) -> None:
         about = [(file, file.stat()) for file in files]
         self._made_from = {
             "version": _VERSION,
             "files": [[str(file), stat.st_size, stat.st_mtime_ns] for file, stat in about],
             **settings,
         }
-        which = hashlib.sha256(os.fsencode(folder / name)).hexdigest()[:12]
+        which = hashlib.sha256(b"\0".join(map(os.fsencode, places))).hexdigest()[:12]
         self._path = cache_folder() / "indexes" / f"{name[:100]}-{which}.safetensors"
 
     def find(self) -> Table | None:
         """The table, if it was made before and nothing has changed since."""
         return load_table_of(self._path, self._made_from)
+
+    def forget(self) -> None:
+        """Have the table made again next time; whoever uses it now keeps it."""
+        self._path.unlink(missing_ok=True)
 
     def make(self, build: Callable[[Path], Table | None]) -> Table | None:
         """Make the table, unless another process has just done so, and keep it.

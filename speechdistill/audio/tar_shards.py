@@ -57,7 +57,11 @@ def find_shards(root: str | Path) -> list[str]:
 
 
 def read_shard(folder: Path, shard: str) -> tuple[dict[str, TarMember], list[Skipped]]:
-    """The audio files in an archive, by their names, and what is damaged; only the heads of its members are read."""
+    """The audio files in an archive, by their names, and what is damaged; only the heads of its members are read.
+
+    Raises:
+        UserError: the file system cannot read it, which says nothing about what it holds.
+    """
     path = folder / shard
     members: dict[str, TarMember] = {}
     skipped: list[Skipped] = []
@@ -80,9 +84,16 @@ def read_shard(folder: Path, shard: str) -> tuple[dict[str, TarMember], list[Ski
             file.seek(end)
             # tar ends with blocks of zeros; where there is anything else, or nothing, it is not the end.
             is_whole = file.read(tarfile.BLOCKSIZE) == bytes(tarfile.BLOCKSIZE)
+            goes_on = is_whole and any(block.strip(b"\0") for block in iter(lambda: file.read(1 << 20), b""))
         reason = None if is_whole else f"ends or is damaged at byte {min(end, size)}"
-    except (tarfile.TarError, OSError) as error:
+        if goes_on:
+            reason = f"goes on behind its end mark at byte {end} (archives put together with cat? use tar -A)"
+    except tarfile.TarError as error:
         reason = str(error) or type(error).__name__
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be read: {error.strerror or error}. Mend that, or move it elsewhere."
+        ) from error
     if reason:
         skipped.append(Skipped(shard, f"{reason}; there may have been more in it"))
     return members, skipped

@@ -29,6 +29,8 @@ MINI = "mini"
 _ASSETS = Path(__file__).parents[1] / "assets"
 # Only used to mask the input while a teacher is pre-trained; some published files lack it.
 _UNUSED_WEIGHTS = ("masked_spec_embed",)
+# Of a config, what says nothing about the computation.
+_NAMES_IN_CONFIG = ("_name_or_path", "architectures", "transformers_version", "dtype", "torch_dtype")
 _WEIGHT_FILES = (
     "model.safetensors",
     "pytorch_model.bin",
@@ -87,6 +89,15 @@ class Teacher(nn.Module):
     def conv_stack(self) -> list[tuple[int, int]]:
         """(kernel, stride) of each convolution of the front end."""
         return list(zip(self.config.conv_kernel, self.config.conv_stride, strict=True))
+
+    @property
+    def config_sha256(self) -> str:
+        """SHA-256 of what the config says about the computation: the same weights make other targets with another one.
+
+        Only what differs from the defaults counts, so that a field that a later transformers adds changes nothing.
+        """
+        about = {name: value for name, value in self.config.to_diff_dict().items() if name not in _NAMES_IN_CONFIG}
+        return hashlib.sha256(json.dumps(about, sort_keys=True, default=str).encode()).hexdigest()
 
     def train(self, mode: bool = True) -> "Teacher":
         """Stay in evaluation mode: targets made with dropout or layer-drop are noise."""

@@ -1,5 +1,6 @@
 """Fill a teacher's cache before the first step: a pass over the corpus, shared by all processes."""
 
+import itertools
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -59,12 +60,13 @@ class CacheFilling(Callback):
         """Fill, and hand the targets to those who read the batches.
 
         Raises:
-            UserError: the disk is full, audio is gone, or the processes do not see one folder.
+            UserError: the disk is full, audio is gone, or the processes do not see one folder or one corpus.
             FillingStoppedError: somebody asked for it.
         """
         data = trainer.datamodule  # type: ignore[attr-defined]  # Lightning's own, without a type
         assert isinstance(data, SpeechData)
         assert isinstance(pl_module, TaughtModule)
+        pl_module.check_ranks()  # Lightning asks callbacks before the module
         self.stop.listen()
         with unwritable_is_an_answer(self.cache.folder):
             if trainer.is_global_zero:
@@ -103,6 +105,10 @@ class CacheFilling(Callback):
             while (answer := self.agreement.highest(self.stop.received or int(bool(remaining)))) == 1:
                 if remaining:
                     shard = remaining.popleft()
+                    if targets.is_whole(shard):  # another run has made it, and may train on it
+                        for batch in itertools.islice(batches, len(targets.segments(shard))):
+                            bar.update(batch.waveforms.shape[1] / SAMPLE_RATE_HZ)
+                        continue
                     with suppress(_BrokenOffError):
                         targets.write(shard, (next(made) for _ in targets.segments(shard)))
         if answer > 1:

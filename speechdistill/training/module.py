@@ -55,6 +55,10 @@ class TrainingModule(LightningModule):
         self._val_frames: Tensor | float = 0.0
 
     def on_fit_start(self) -> None:
+        """See `check_ranks`."""
+        self.check_ranks()
+
+    def check_ranks(self) -> None:
         """Make sure that all ranks take their batches from one plan.
 
         Raises:

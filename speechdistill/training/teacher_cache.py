@@ -58,10 +58,12 @@ class TeacherCache:
         self._pieces: Located = all_pieces(self.recordings.num_samples, round(max_seconds * SAMPLE_RATE_HZ))
         self._frames = frames_of(self._pieces)
         is_cut = len(self._frames) > len(self.recordings)
+        loudness, self._unread = _loudness(self.recordings)
         self.about: dict[str, Any] = {
             "format": 1,
             "teacher.name": teacher.source.name,
             "teacher.sha256": teacher.source.sha256,
+            "teacher.config": teacher.config_sha256,
             "teacher.dtype": str(next(teacher.parameters()).dtype).removeprefix("torch."),
             "normalised waveforms": teacher.normalizes_waveforms,
             "targets": module.target_names,
@@ -70,7 +72,7 @@ class TeacherCache:
             "stored as": "bfloat16",
             "recordings": fingerprint(self.recordings),
             "data.max_seconds": max_seconds if is_cut else None,
-            "loudness": _loudness(self.recordings),
+            "loudness": loudness,
             "pieces": len(self._frames),
         }
         self.targets: StoredTargets
@@ -104,6 +106,11 @@ class TeacherCache:
         else:
             if any(self.folder.glob("targets_*.bin")):
                 raise UserError(f"teacher.cache={self.folder} holds targets without {_HEADER}: delete the folder.")
+            if 2 * self._unread > len(self.about["loudness"]):
+                raise UserError(
+                    f"teacher.cache={self.folder} is not begun: {self._unread} of {len(self.about['loudness'])} "
+                    "recordings that were tried cannot be read. Is the folder data.root still there, and whole?"
+                )
             if chosen is None:
                 chosen = pieces_within(self._pieces, *self._shape, _USABLE_SHARE * self.free_bytes)
             if not chosen:
@@ -122,12 +129,23 @@ class TeacherCache:
         return self.targets.num_bytes / _GB
 
     def write_header(self) -> None:
-        """Begin the cache as it was planned; for the leader."""
+        """Begin the cache as it was planned; for the leader.
+
+        Raises:
+            UserError: another run has begun it since, with other targets or another part of the corpus.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
+        planned = self.targets.num_stored
         if not (self.folder / _HEADER).is_file():
-            with whole_file(self.folder / _HEADER) as file:
-                extent = {"shard bytes": SHARD_BYTES, "stored pieces": self.targets.num_stored}
+            with whole_file(self.folder / _HEADER, first_wins=True) as file:
+                extent = {"shard bytes": SHARD_BYTES, "stored pieces": planned}
                 file.write(json.dumps({**self.about, **extent}, indent=2, ensure_ascii=False) + "\n")
+        self.open()
+        if self.targets.num_stored != planned:
+            raise UserError(
+                f"teacher.cache={self.folder}: another run has just begun it, with {self.targets.num_stored} pieces of "
+                f"recordings where this one planned {planned}. Start this one anew."
+            )
 
     def open(self) -> None:
         """Take over the cache that is there.
@@ -204,13 +222,19 @@ def teacher_cache(
         is_leader: whether this process says how much is stored.
 
     Raises:
-        UserError: the training has no teacher, or see TeacherCache.
+        UserError: the training has no teacher, or compares padding, or see TeacherCache.
     """
     folder = config.get("teacher", {}).get("cache")  # fine-tuning has no teacher
     if not folder:
         return None
     if not isinstance(module, TaughtModule):
         raise UserError(f"teacher.cache={folder}: recipe={config['recipe']} has no teacher; leave teacher.cache out.")
+    counts_padding = (config.get("objective") or {}).get("count_padding")
+    if counts_padding and config["data"]["batching"] == "pad":
+        raise UserError(
+            f"teacher.cache={folder} holds no targets for padding, which objective.count_padding=true with "
+            "data.batching=pad compares: leave teacher.cache out, or set objective.count_padding=false."
+        )
     config["teacher"]["cache"] = str(Path(str(folder)).expanduser().resolve())
     cache = TeacherCache(Path(config["teacher"]["cache"]), module, data, config["data"]["max_seconds"])
     if is_leader:
@@ -243,12 +267,13 @@ def _each_once(train: Table) -> tuple[Table, np.ndarray | None]:
     return replace(train.take(taken), repeats=None), np.repeat(np.arange(len(taken)), train.repeats[taken])
 
 
-def _loudness(recordings: Table) -> list[float]:
-    """Root mean square of some recordings, spread over the table; 0 of what cannot be read."""
+def _loudness(recordings: Table) -> tuple[list[float], int]:
+    """Root mean square of some recordings, spread over the table, 0 of what cannot be read; how many that are."""
     rows = np.unique(np.linspace(0, len(recordings) - 1, _COMPARED_RECORDINGS).astype(np.int64)).tolist()
     audio = MicroBatchDataset(recordings)
     batches = [audio[MicroBatch([Segment(row, 0, int(recordings.num_samples[row]))])] for row in rows]
-    return [float(f"{batch.waveforms.square().mean().sqrt().item():.4g}") for batch in batches]
+    loudness = [float(f"{batch.waveforms.square().mean().sqrt().item():.4g}") for batch in batches]
+    return loudness, sum(bool(batch.failed) for batch in batches)
 
 
 def _same(name: str, here: Any, there: Any) -> bool:

@@ -221,6 +221,38 @@ def test_a_signal_while_filling_keeps_whole_shards_and_the_same_command_goes_on(
     assert losses(tmp_path / "run") == losses(tmp_path / "whole")
 
 
+def test_shards_that_another_run_makes_meanwhile_stay_as_they_are(
+    tmp_path: Path,
+    cached: tuple[list[str], Path],
+    command: Callable[..., int],
+    asked: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    words, first = cached
+    cache, made = tmp_path / "cache", first.parent / "cache"
+    before = contents(made)
+    for path in cache.glob("targets_*.bin"):
+        path.unlink()
+    times: dict[str, int] = {}
+
+    def other_run() -> None:  # has all but the first one ready
+        for path in made.glob("targets_*.bin"):
+            if path.name > "targets_000000.bin":
+                shutil.copy(path, cache)
+                times[path.name] = (cache / path.name).stat().st_ino
+
+    with monkeypatch.context() as patch:
+        interrupted_at(0, other_run, patch)
+        assert command(*words, f"out_dir={tmp_path / 'run'}", "data.num_workers=1") == 0
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    made_here = sum(asked) - 3 * summary["data"]["val_files"]
+    assert 0 < made_here < summary["data"]["train_files"] / 2
+    assert len(times) > 2
+    assert times == {name: (cache / name).stat().st_ino for name in times}
+    assert contents(cache) == before
+    assert losses(tmp_path / "run") == losses(first)
+
+
 def test_a_full_disk_while_filling_is_one_message(
     tmp_path: Path,
     small_run: list[str],

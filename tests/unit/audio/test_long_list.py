@@ -145,6 +145,16 @@ def test_a_changed_list_another_root_and_another_limit_are_noticed(tmp_path):
         manifest_corpus(path, limits=Limits(min_seconds=1e6, progress=False))
 
 
+def test_lists_of_one_name_for_one_root_have_an_index_each(tmp_path, monkeypatch):
+    lists = []
+    for folder, count in (("one", 6), ("two", 7)):
+        (tmp_path / folder).mkdir()
+        lists.append(as_csv(tmp_path / folder / "train.csv", lines_of(count)))
+        assert len(manifest_corpus(lists[-1], tmp_path, limits=QUIET)) == count
+    monkeypatch.setattr("speechdistill.audio.manifest.long_list_table", refuse)
+    assert [len(manifest_corpus(file, tmp_path, limits=QUIET)) for file in lists] == [6, 7]
+
+
 def test_a_damaged_index_is_made_again(tmp_path, cache):
     path = as_csv(tmp_path / "x.csv", lines_of())
     expected = fingerprint(manifest_corpus(path, limits=QUIET))

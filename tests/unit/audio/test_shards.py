@@ -20,6 +20,7 @@ from speechdistill.audio.measuring import Limits
 from speechdistill.audio.reading import read_waveform
 from speechdistill.audio.shards import check_shards, shards_corpus
 from speechdistill.audio.table_file import fingerprint, load_table, save_table
+from speechdistill.audio.tar_member import TarMember
 from speechdistill.errors import UserError
 
 ANY = Limits(max_skipped_share=0.9, progress=False)
@@ -269,3 +270,52 @@ def test_shards_and_loose_files_can_be_mixed(loose, tmp_path):
         for row in range(len(table)):
             place = list(own.paths).index(table.paths[row].partition("/")[2].removeprefix("part-0/"))
             assert np.array_equal(read_waveform(table.path(row)), read_waveform(own.path(place)))
+
+
+def test_archives_put_together_with_cat_are_named(loose, tmp_path):
+    folder = make_shards(loose, tmp_path / "shards", count=2)
+    one, two = folder / "part-0" / "000.tar", folder / "part-1" / "001.tar"
+    one.write_bytes(one.read_bytes() + bytes(1 << 21) + two.read_bytes())
+    two.unlink()
+    (item,) = shards_corpus(folder, ANY).skipped
+    assert item.path == "part-0/000.tar"
+    assert "goes on behind its end mark" in item.reason
+
+
+def test_a_scan_with_too_many_damaged_files_is_not_kept(loose, tmp_path):
+    (loose / "text.wav").write_text("no audio")
+    folder = make_shards(loose, tmp_path / "shards")
+    with pytest.raises(UserError, match="max_skipped_share"):
+        shards_corpus(folder, Limits(max_skipped_share=0.0, progress=False))
+    assert not list((tmp_path / "cache").rglob("*.safetensors"))
+
+
+def test_what_the_file_system_could_not_read_is_tried_again(loose, tmp_path, monkeypatch):
+    folder = make_shards(loose, tmp_path / "shards")
+    whole, num_bytes = TarMember.open, (loose / "a" / "01.wav").stat().st_size
+
+    def away(self):
+        if self.num_bytes == num_bytes:
+            raise OSError(5, "Input/output error")
+        return whole(self)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(TarMember, "open", away)
+        some = shards_corpus(folder, ANY)
+        save_table(tmp_path / "kept.safetensors", some)
+    assert [item.path.rpartition("/")[2] for item in some.skipped] == ["01.wav"]
+    every = shards_corpus(folder, ANY)
+    assert not every.skipped
+    assert len(every) == len(some) + 1
+    assert fingerprint(load_table(tmp_path / "kept.safetensors")) == fingerprint(some)
+
+
+def test_a_shard_that_the_file_system_cannot_read_is_one_message(loose, tmp_path, monkeypatch):
+    def away(*_, **__):
+        raise OSError(5, "Input/output error")
+
+    folder = make_shards(loose, tmp_path / "shards")
+    monkeypatch.setattr(tarfile, "open", away)
+    with pytest.raises(UserError, match=r"000\.tar cannot be read: Input/output error"):
+        shards_corpus(folder, ANY)
+    assert not list((tmp_path / "cache").rglob("*.safetensors"))

@@ -1,5 +1,6 @@
 """Tiny teachers of every kind, with random weights, as transformers makes them."""
 
+import copy
 from typing import Any
 
 import torch
@@ -52,7 +53,7 @@ def randomised(model: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
 def make(kind: str) -> torch.nn.Module:
     """A model of a kind, in evaluation mode."""
     model_class, config = KINDS[kind]
-    return randomised(model_class(config).eval())
+    return randomised(model_class(copy.deepcopy(config)).eval())  # a test may change it
 
 
 def wave_batch(lengths: list[int], seed: int = 1) -> WaveBatch:

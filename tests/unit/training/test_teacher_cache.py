@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from lightning import Trainer
 
 from speechdistill.audio.corpora import folder_corpus
 from speechdistill.audio.datamodule import SpeechData
@@ -17,8 +18,11 @@ from speechdistill.audio.table import Table
 from speechdistill.errors import UserError
 from speechdistill.objectives.contextual import ContextualTarget
 from speechdistill.teachers.load import Teacher, TeacherSource
+from speechdistill.training.cache_filling import CacheFilling
+from speechdistill.training.checkpointing import StopOnSignal
 from speechdistill.training.contextual import ContextualModule
 from speechdistill.training.distillation import DistillationModule
+from speechdistill.training.distributed import Agreement
 from speechdistill.training.masked_units import MaskedUnitsModule
 from speechdistill.training.teacher_cache import TeacherCache, teacher_cache
 from tests.unit.teachers.tiny_teachers import make, wave_batch
@@ -246,3 +250,65 @@ def test_frames_of_another_kind_are_refused(tmp_path: Path, table: Table) -> Non
     trained.teacher.config.conv_stride = (5, 2, 2, 2, 2, 2, 1)
     with pytest.raises(UserError, match="is for teachers with HuBERT's frames"):
         cache_of(tmp_path, table, trained)
+
+
+def test_of_two_runs_that_begin_a_cache_the_second_is_told(tmp_path: Path, table: Table) -> None:
+    caches = [cache_of(tmp_path / "cache", table, trained) for trained in (module(), with_teacher(sha256="1"), None)]
+    for cache, budget_gb in zip(caches, (None, None, 100e3 / 1e9), strict=True):
+        cache.plan(budget_gb)  # none of them sees a header yet
+    caches[0].write_header()
+    with pytest.raises(UserError, match=r"holds other targets: teacher\.sha256"):
+        caches[1].write_header()
+    with pytest.raises(UserError, match=r"another run has just begun it, with \d+ pieces of recordings where this one"):
+        caches[2].write_header()
+
+
+def test_another_config_with_the_same_weights_is_another_teacher(tmp_path: Path, table: Table) -> None:
+    begun(tmp_path / "cache", table)
+    trained = module()
+    trained.teacher.config._name_or_path = "/elsewhere"
+    trained.teacher.config.architectures = ["HubertForCTC"]
+    cache_of(tmp_path / "cache", table, trained).plan(None)
+    trained.teacher.config.hidden_act = "relu"
+    with pytest.raises(UserError, match=r"holds other targets: teacher\.config is \w{12} there and \w{12} here\. Give"):
+        cache_of(tmp_path / "cache", table, trained).plan(None)
+
+
+def test_no_cache_begins_where_most_audio_is_away(tmp_path: Path) -> None:
+    table = folder_corpus(write_corpus(tmp_path / "corpus"), progress=False)
+    begun(tmp_path / "cache", table)
+    (tmp_path / "corpus").rename(tmp_path / "away")
+    with pytest.raises(UserError, match=r"not begun: 8 of 8 recordings that were tried cannot be read.*data\.root"):
+        cache_of(tmp_path / "other", table).plan(None)
+    cache_of(tmp_path / "cache", table).plan(None)  # what there is may be read
+
+
+@pytest.mark.parametrize(("count_padding", "batching"), [(True, "pad"), (True, "crop"), (False, "pad")])
+def test_targets_of_padding_are_not_stored(tmp_path: Path, table: Table, count_padding: bool, batching: str) -> None:
+    config = {
+        "teacher": {"cache": str(tmp_path / "cache")},
+        "recipe": "distilhubert",
+        "data": {"max_seconds": 2.0, "batching": batching},
+        "objective": {"count_padding": count_padding},
+    }
+    if count_padding and batching == "pad":
+        with pytest.raises(UserError, match=r"no targets for padding, which objective\.count_padding=true"):
+            teacher_cache(config, data_of(table), module(), True)
+    else:
+        assert teacher_cache(config, data_of(table), module(), True)
+
+
+def test_ranks_that_disagree_are_told_before_anything_is_written(tmp_path: Path, table: Table) -> None:
+    data = SpeechData(table, seed=0, batch_seconds=4, max_utterances=4, max_seconds=2.0, num_ranks=2)
+    trained = module()
+    cache = TeacherCache(tmp_path / "cache", trained, data, 2.0)
+    cache.plan(None)
+    agreement = Agreement(1)
+    filling = CacheFilling(cache, StopOnSignal(None, agreement), agreement)
+    trainer = Trainer(
+        accelerator="cpu", max_steps=1, callbacks=[filling], logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False,
+    )  # fmt: skip
+    with pytest.raises(UserError, match="2 processes were to train together, 1 do"):
+        trainer.fit(trained, datamodule=data)
+    assert not (tmp_path / "cache").exists()
