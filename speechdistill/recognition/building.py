@@ -64,6 +64,9 @@ def _prepare(model: StudentForCTC, encoder: Any, task: Mapping[str, Any]) -> Non
         state = encoder.state_dict() if isinstance(encoder, StudentModel) else encoder.model.state_dict()
         own.load_state_dict(state)
     if task["freeze_feature_encoder"]:
-        model.encoder.feature_encoder.requires_grad_(False)
+        frozen = model.encoder.feature_encoder
+        frozen.requires_grad_(False)
+        if hasattr(frozen, "_freeze_parameters"):
+            frozen._freeze_parameters()  # transformers' own asks for a gradient of the waveform otherwise
     if getattr(own, "masked_spec_embed", None) is not None:
         own.masked_spec_embed.requires_grad_(False)  # masks are zeros here: several devices would wait for it

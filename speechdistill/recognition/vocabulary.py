@@ -58,7 +58,7 @@ class Vocabulary:
 
     def unknown_in(self, texts: Iterable[str]) -> Counter[str]:
         """Characters that no unit covers, with how often they stand in the texts."""
-        known = set("".join(self.units[2:])) | {" "}
+        known = set("".join(self.units[2:]))
         return Counter(character for text in texts for character in text if character not in known)
 
     def to_json(self) -> dict[str, int]:

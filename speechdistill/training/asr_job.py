@@ -19,6 +19,7 @@ from speechdistill.frames import FRAME_RATE_HZ, SAMPLE_RATE_HZ, num_frames
 from speechdistill.models.ctc import StudentForCTC
 from speechdistill.recognition import asr_dir, decoders, scoring
 from speechdistill.recognition.building import FBANK, build_recognizer
+from speechdistill.recognition.long_audio import Chunks
 from speechdistill.recognition.recognizer import Recognizer
 from speechdistill.recognition.vocabulary import CASES, Vocabulary, normalize_text
 from speechdistill.training.checkpointing import BEST
@@ -134,7 +135,11 @@ def asr(config: dict[str, Any], data: SpeechData) -> Job:
         if not len(test):
             print("the corpus has neither test nor val recordings: no error rate")
             return {}
-        result = scoring.score(Recognizer(model.eval(), vocabulary, search), test)
+        # Lightning has taken the model off the device. No utterance of the test is divided, as none is in training.
+        model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
+        whole = Chunks(model, max(30.0, config["data"]["max_seconds"] + 1))
+        result = scoring.score(Recognizer(model, vocabulary, search, whole), test)
+        model.cpu()
         scoring.write_hypotheses(out_dir / f"hypotheses_{split}.tsv", result)
         rates = scoring.as_dict(result, split, task["case"], decoders.describe(search, task["lm"]))
         low, high = rates["wer_interval_95"]

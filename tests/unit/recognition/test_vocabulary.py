@@ -48,6 +48,11 @@ def test_files_hold_the_same_units_for_us_and_for_transformers(vocabulary, tmp_p
     assert tokenizer.decode(frames) == vocabulary.decode(collapse(frames))
 
 
+def test_a_space_that_no_unit_covers_is_counted(tmp_path):
+    (tmp_path / "units.txt").write_text("A\nB\n")
+    assert Vocabulary.from_file(tmp_path / "units.txt").unknown_in(["A B", "B A B"]) == Counter({" ": 3})
+
+
 def test_a_list_of_units_is_a_vocabulary(tmp_path):
     (tmp_path / "units.txt").write_text("|\nB\nA\n")
     assert Vocabulary.from_file(tmp_path / "units.txt").units[2:] == [" ", "B", "A"]
