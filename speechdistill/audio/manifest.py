@@ -55,13 +55,11 @@ def manifest_corpus(
     """
     folder, limits = manifest_root(manifest, root), limits or Limits()
     read = partial(_entries, manifest, val_manifest, folder, limits.progress)
-    files = {"data.manifest": manifest, **({} if val_manifest is None else {"data.val_manifest": val_manifest})}
-    index = TableIndex(
-        Path(manifest).name,
-        folder,
-        [_existing(file, key) for key, file in files.items()],
-        {"root": os.fspath(folder), "min_seconds": limits.min_seconds},
-    )
+    lists = [_existing(manifest, "data.manifest")]
+    if val_manifest is not None:
+        lists.append(_existing(val_manifest, "data.val_manifest"))
+    settings = {"lists": list(map(str, lists)), "root": str(folder), "min_seconds": limits.min_seconds}
+    index = TableIndex(lists[0].name, lists, settings)
     if (table := index.find()) is None and is_long(read()):
         table = index.make(lambda work: long_list_table(read(), folder, limits, work))
     if table is not None:

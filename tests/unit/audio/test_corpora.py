@@ -228,7 +228,7 @@ def test_corpora_are_chosen_by_kind(librispeech):
     config = {"kind": "librispeech", "root": librispeech, "parts": ["dev-clean"], **limits}
     assert len(load_corpus(config, progress=False)) == 3
     assert len(load_corpus({"kind": "folder", "root": librispeech, **limits}, progress=False)) == 9
-    with pytest.raises(UserError, match=r"data\.kind=tape: known are demo, folder, librispeech, manifest, mix"):
+    with pytest.raises(UserError, match=r"data\.kind=tape: known are demo, folder, librispeech, manifest, shards, mix"):
         load_corpus({"kind": "tape", "root": librispeech, **limits}, progress=False)
 
 
