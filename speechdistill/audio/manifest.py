@@ -60,13 +60,15 @@ def manifest_corpus(
     if root is not None and not folder.is_dir():
         raise UserError(f"data.root={root} does not exist. Give the folder that the list's relative paths start from.")
     read = partial(_entries, manifest, val_manifest, folder, limits.progress)
-    files = {"data.manifest": manifest, **({} if val_manifest is None else {"data.val_manifest": val_manifest})}
-    index = TableIndex(
-        Path(manifest).name,
-        [folder, Path(manifest).expanduser().absolute()],
-        [_existing(file, key) for key, file in files.items()],
-        {"root": os.fspath(folder), "min_seconds": limits.min_seconds},
-    )
+    lists = [_existing(manifest, "data.manifest")]
+    if val_manifest is not None:
+        lists.append(_existing(val_manifest, "data.val_manifest"))
+    settings = {
+        "lists": list(map(str, lists)),
+        "root": str(folder),
+        "min_seconds": limits.min_seconds,
+    }
+    index = TableIndex(lists[0].name, lists, settings)
     if (table := index.find()) is None and is_long(read()):
         table = index.make(lambda work: long_list_table(read(), folder, limits, work))
     if table is not None:

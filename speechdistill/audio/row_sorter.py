@@ -51,7 +51,8 @@ class RowSorter:
     def __init__(self, folder: Path, progress: bool) -> None:
         self._folder = folder
         self._progress = progress
-        self._database = sqlite3.connect(folder / "rows.sqlite", isolation_level=None)
+        self._unsorted = folder / "rows.sqlite"
+        self._database = sqlite3.connect(self._unsorted, isolation_level=None)
         self._database.execute("PRAGMA journal_mode = OFF")
         self._database.execute("PRAGMA synchronous = OFF")
         self._database.execute("CREATE TABLE rows (path, first, samples, split, labels, shard, first_byte, num_bytes)")
@@ -72,7 +73,7 @@ class RowSorter:
         return os.fsencode(row.path), row.first_sample, row.num_samples, row.split, labels, *row.member
 
     def table(self, root: Path, shards: Mapping[str, int] = {}) -> Table:
-        """The rows in order, mapped from files in the folder.
+        """The rows in order, mapped from files in the folder; to be asked for once.
 
         Without any split 2 % of the paths are for validation, by their hash; else what has none trains. A name that
         several shards hold is that of several recordings, and each gets the name of its shard in front.
@@ -97,6 +98,8 @@ class RowSorter:
             for_labels = [json.loads(text) for text in label] if labels else []
             for name, texts in labels.items():
                 texts.extend(json.dumps(one.get(name)).encode() for one in for_labels)
+        self._database.close()
+        self._unsorted.unlink()
         first_samples, num_samples, *places = (spool.mapped() for spool in numbers)
         table = Table(
             root,

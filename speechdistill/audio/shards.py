@@ -42,8 +42,8 @@ def shards_corpus(root: str | Path, limits: Limits | None = None) -> Table:
     """
     limits = limits or Limits()
     folder, shards = shards_root(root), find_shards(root)
-    settings = {"kind": "shards", "root": os.fspath(folder), "min_seconds": limits.min_seconds}
-    index = TableIndex(folder.name, [folder], [folder / shard for shard in shards], settings)
+    settings = {"kind": "shards", "root": str(Path(root).expanduser().absolute()), "min_seconds": limits.min_seconds}
+    index = TableIndex(folder.name, [folder / shard for shard in shards], settings)
     if (table := index.find()) is None:
         table = _indexed(index, folder, shards, limits)
     _check_share(table, limits)

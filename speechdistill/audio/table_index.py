@@ -1,7 +1,7 @@
 """Tables of large corpora, made once and mapped from then on."""
 
 import hashlib
-import os
+import json
 import sqlite3
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
@@ -21,20 +21,19 @@ class TableIndex:
     """The place in the cache of a corpus's table, and what the table was made from.
 
     Args:
-        name: of the corpus, for people; with the places it says where the index lies.
-        places: that tell the corpus from others with its name: its folder, its list.
+        name: of the corpus, for people.
         files: that the table depends on; one that has another size or time than when the index was made, makes it void.
-        settings: that the table depends on as well.
+        settings: that the table depends on as well; others have an index of their own.
     """
 
-    def __init__(self, name: str, places: Iterable[Path], files: Iterable[Path], settings: Mapping[str, Any]) -> None:
+    def __init__(self, name: str, files: Iterable[Path], settings: Mapping[str, Any]) -> None:
         about = [(file, file.stat()) for file in files]
         self._made_from = {
             "version": _VERSION,
             "files": [[str(file), stat.st_size, stat.st_mtime_ns] for file, stat in about],
             **settings,
         }
-        which = hashlib.sha256(b"\0".join(map(os.fsencode, places))).hexdigest()[:12]
+        which = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
         self._path = cache_folder() / "indexes" / f"{name[:100]}-{which}.safetensors"
 
     def find(self) -> Table | None:
