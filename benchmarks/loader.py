@@ -113,7 +113,7 @@ def main() -> None:
                 for num_workers in NUM_WORKERS:
                     found.setdefault((name, num_workers), []).append(xrt(table, num_workers))
     heads = ["in the process itself", "1 worker", "2 workers, each"]
-    print("| xRT (CPU's clock; wall's clock) | " + " | ".join(heads) + " |\n| --- | " + "---: | " * len(heads))
+    print("| xRT (CPU's clock; wall's clock) | " + " | ".join(heads) + " |\n| --- |" + " ---: |" * len(heads))
     for name in corpora:
         cells = []
         for num_workers in NUM_WORKERS:

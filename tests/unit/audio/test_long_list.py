@@ -221,18 +221,18 @@ def test_the_index_is_a_file_of_safetensors(tmp_path):
 
 
 def test_memory_does_not_grow_with_the_list():
-    # A smaller version of benchmarks/scale.py, in a process of its own. Measured: about 13 bytes for each row.
+    # A smaller version of benchmarks/scale.py, in processes of its own: 7.5 and 25 MiB measured, mostly for any list.
     script = Path(__file__).parents[3] / "benchmarks" / "scale.py"
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     run = subprocess.run(
-        [sys.executable, script, "rows=200000", "json=true"],
+        [sys.executable, script, "rows=100000", "json=true"],
         capture_output=True,
         text=True,
         check=True,
         env=environment,
     )
     measured = json.loads(run.stdout)
-    assert measured["recordings"] == 200_000
-    assert measured["second start, growth in MiB"] < 30
-    assert measured["first start, growth in MiB"] < 80
+    assert measured["recordings"] == 100_000
+    assert measured["second start, growth in MiB"] < 15
+    assert measured["first start, growth in MiB"] < 45
     assert measured["second start"]["CPU seconds"] < 5
