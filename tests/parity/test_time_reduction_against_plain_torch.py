@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from speechdistill.models.attention import Shared
 from speechdistill.models.student import StudentForDistillation, StudentModel
 from tests.parity.student_parity import TOLERANCE, ragged_batch, randomise, tiny_config
 
@@ -60,7 +61,7 @@ def test_states_and_predictions_are_those_by_hand(layer, lengths):
         if layer == 1:
             by_hand[0] = hidden
         for index in range(layer, 4):
-            hidden = twin.encoder.layers[index - 1](hidden[None], None)[0]
+            hidden = twin.encoder.layers[index - 1](hidden[None], Shared(None))[0][0]
             by_hand[index] = hidden
         frames = single[0].shape[1]
         for index, expected in by_hand.items():
