@@ -13,8 +13,8 @@ MAX_SCORES = 2**26
 def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout: float = 0.0) -> Tensor:
     """Let each frame read the frames that it may: softmax(q k^T / sqrt(d) + mask) v.
 
-    In bf16 on a CPU this is two products of matrices with a softmax between them: torch's fused kernel takes twice as
-    long there, and with dropout it computes in float32. Everywhere else it is the fused kernel.
+    In bf16 on a CPU this is two products of matrices with a softmax between them: torch's fused kernel is
+    slower there, and with dropout it computes in float32. Everywhere else it is the fused kernel.
 
     Args:
         query: (B, H, T, d).

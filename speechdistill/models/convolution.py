@@ -1,7 +1,7 @@
 """One-dimensional convolutions in the layout of memory that they run fastest in: channels last.
 
-On CPUs with bf16 the convolutions of a front end take half the time of plain `conv1d`, which copies whatever it gets to
-channels first; tensor cores read channels last as well. Names and shapes stay those of `conv1d`, (B, C, T).
+Plain `conv1d` copies whatever it gets to channels first; bf16 kernels of CPUs, and tensor cores, read channels last.
+Names and shapes stay those of `conv1d`, (B, C, T).
 """
 
 import torch
@@ -24,7 +24,7 @@ def convolve(features: Tensor, conv: nn.Conv1d, channels_first: bool = False) ->
         return conv(features)
     stride, padding, weight = conv.stride[0], int(conv.padding[0]), conv.weight
     if conv.in_channels == 1 and padding == 0:
-        # Few values make each frame: as a product of matrices it takes a tenth of a convolution's time.
+        # Few values make each frame: a product of matrices is faster than a convolution.
         frames = features[:, 0].unfold(-1, weight.shape[-1], stride)  # (B, T', kernel)
         if not channels_first:
             return F.linear(frames, weight[:, 0], conv.bias).transpose(1, 2)
@@ -62,5 +62,5 @@ def _plain_is_better(features: Tensor) -> bool:
         return True
     device = features.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else features.dtype
-    # In float32 the way back through channels last takes three times as long on a CPU.
+    # In float32 the way back through channels last is the slower one on a CPU.
     return device == "cpu" and dtype == torch.float32 and torch.is_grad_enabled()

@@ -10,8 +10,8 @@ _LEVELS = 2**16
 def dropout(tensor: Tensor, share: float) -> Tensor:
     """Set a share of the values to zero and scale the others up, so that the mean stays.
 
-    torch's own takes most of an attention layer's time on a CPU, one random number after the other. Here each 64 random
-    bits serve four values; the share is a multiple of 2^-16.
+    torch's own draws a random number for each value on a CPU. Here each 64 random bits serve four values; the share is
+    a multiple of 2^-16.
 
     Args:
         tensor: any shape.

@@ -1,4 +1,4 @@
-"""Keep freed memory in the process: on a CPU a fifth of a training step's time is pages that come and go."""
+"""Keep freed memory in the process: on a CPU, pages that come and go cost part of a training step."""
 
 import ctypes
 import sys
@@ -11,8 +11,8 @@ _TOP_PAD_BYTES = 256 << 20
 def keep_freed_memory() -> bool:
     """Tell the C library to reuse large blocks instead of handing them back to the system after each use.
 
-    By default glibc maps every block above 32 MB anew, and the kernel clears its pages again: a GELU over the first
-    convolution's output takes three times as long for it. The process keeps its peak until it ends.
+    By default glibc maps every block above 32 MB anew, and the kernel clears its pages again, which costs a GELU
+    over the first convolution's output more than its arithmetic. The process keeps its peak until it ends.
 
     Returns:
         Whether the C library knows how; other systems than Linux with glibc stay as they are.
