@@ -29,6 +29,7 @@ VARIANTS = {
     "random": ["once_for_all.sandwich=false"],
     "sandwich": ["once_for_all.sandwich=true"],
     "four": ["once_for_all.sandwich=true", "once_for_all.random=2"],
+    "weighted": ["once_for_all.sandwich=true", "once_for_all.random=2", "once_for_all.largest_weight=3"],
     "in_place": ["once_for_all.sandwich=true", "once_for_all.in_place=true"],
     "shrink": ["once_for_all.sandwich=false", "once_for_all.shrink=[depth,ffn_ratio,num_attention_heads,hidden_size]"],
 }

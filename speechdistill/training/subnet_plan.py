@@ -1,5 +1,6 @@
 """Which subnets a step of once-for-all training takes: a pure function of the seed and the step."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,7 @@ class SubnetPlan:
         steps: of once-for-all training.
         sandwich: the largest and the smallest subnet are in each step as well.
         random: how many are drawn in each step; with the sandwich rule beside the two. Yu and Huang take 2.
+        largest_weight: with the sandwich rule, how much more the largest's loss counts than each other one's.
         in_place: with the sandwich rule, the others learn from the largest's prediction, in place of the teacher's.
         shrink: sizes that open one after another, others stay at their largest; empty = all are open from the start.
         shrink_share: part of the steps after which all are open.
@@ -36,6 +38,7 @@ class SubnetPlan:
     steps: int
     sandwich: bool = False
     random: int = 1
+    largest_weight: float = 1.0
     in_place: bool = False
     shrink: tuple[str, ...] = ()
     shrink_share: float = 0.5
@@ -47,6 +50,12 @@ class SubnetPlan:
             )
         if type(self.random) is not int or self.random < 1:
             raise UserError(f"once_for_all.random={self.random}: give how many subnets a step draws, 1 or more.")
+        if not 0 < self.largest_weight < math.inf:
+            raise UserError(f"once_for_all.largest_weight={self.largest_weight}: give a number above 0; 1 = as the others.")
+        if self.largest_weight != 1 and not self.sandwich:
+            raise UserError(
+                "once_for_all.largest_weight needs the largest subnet in each step: add once_for_all.sandwich=true."
+            )
         if self.shrink and sorted(self.shrink) != sorted(SIZES):
             raise UserError(
                 f"once_for_all.shrink={list(self.shrink)}: give all of {', '.join(SIZES)}, in the order in which they "
@@ -60,7 +69,7 @@ class SubnetPlan:
         """Read the keys of `once_for_all`."""
         if not isinstance(config["shrink"], list | tuple):
             raise UserError(f"once_for_all.shrink={config['shrink']}: give a list of sizes, or [] for no shrinking.")
-        plain = {name: config[name] for name in ("sandwich", "random", "in_place", "shrink_share")}
+        plain = {name: config[name] for name in ("sandwich", "random", "largest_weight", "in_place", "shrink_share")}
         return cls(space, steps, shrink=tuple(config["shrink"]), **plain)
 
     def open_space(self, step: int) -> SearchSpace:

@@ -56,6 +56,8 @@ def test_shrinking_opens_one_size_after_another():
     ("options", "message"),
     [
         ({"random": 0}, r"once_for_all\.random=0: give how many"),
+        ({"largest_weight": 0.0}, r"once_for_all\.largest_weight=0\.0: give a number above 0"),
+        ({"largest_weight": 2.0}, r"once_for_all\.largest_weight needs .*once_for_all\.sandwich=true"),
         ({"in_place": True}, r"once_for_all\.in_place=true needs .*once_for_all\.sandwich=true"),
         ({"shrink": ("depth", "width")}, r"once_for_all\.shrink=\['depth', 'width'\]: give all of"),
         ({"shrink_share": 2}, r"once_for_all\.shrink_share=2: give a share"),
