@@ -1,4 +1,4 @@
-"""Convolution whose weight's gradient comes from products of matrices: torch's own kernel is slower in bf16 on a CPU."""
+"""Convolution whose weight's gradient comes from products of matrices, faster than torch's own in bf16 on a CPU."""
 
 from typing import Any
 
@@ -59,9 +59,7 @@ class _Convolution(torch.autograd.Function):
         return to_image, to_weight[:, :, None].to(weight.dtype), to_bias, None, None, None
 
 
-def _weight_gradient(
-    features: Tensor, gradient: Tensor, kernel: int, stride: int, padding: int, groups: int
-) -> Tensor:
+def _weight_gradient(features: Tensor, gradient: Tensor, kernel: int, stride: int, padding: int, groups: int) -> Tensor:
     """Sum what each frame of the result read, times that frame's gradient; in float32 over parts of the recordings.
 
     Args:

@@ -11,15 +11,15 @@ from torch import Tensor, nn
 from speechdistill.models.convolution import computed_dtype, plain_is_better
 
 
-def folds(features: Tensor, conv: nn.Conv1d, norm: nn.Module | None) -> bool:
+def folds(features: Tensor, conv: nn.Conv1d, norm: nn.GroupNorm) -> bool:
     """Whether `convolve_and_normalize` can take the place of convolution and norm, and is the better way.
 
     Args:
         features: (B, C, T).
         conv: in front of the norm.
-        norm: any, or None.
+        norm: behind it.
     """
-    if not isinstance(norm, nn.GroupNorm) or norm.num_groups != norm.num_channels or plain_is_better(features):
+    if norm.num_groups != norm.num_channels or plain_is_better(features):
         return False
     # Apple's devices lack float64.
     return conv.in_channels == 1 and int(conv.padding[0]) == 0 and features.device.type != "mps"

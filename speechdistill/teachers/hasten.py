@@ -27,7 +27,7 @@ class FeatureExtractor(nn.Module):
         features = waveforms[:, None]
         for layer in self.conv_layers:
             norm = getattr(layer, "layer_norm", None)
-            if folds(features, layer.conv, norm):
+            if isinstance(norm, nn.GroupNorm) and folds(features, layer.conv, norm):
                 features = convolve_and_normalize(features, layer.conv, norm)
             else:
                 features = normalize(convolve(features, layer.conv), norm)

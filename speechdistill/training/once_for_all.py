@@ -94,7 +94,7 @@ class OnceForAllModule(ContextualModule):
         self._validated_stage = self.stage(self.trainer.global_step)
 
     def loss(self, batch: WaveBatch, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor], Tensor]:
-        """Mean over the subnets of the step, or of validation, of their L1; in training the largest's may weigh more."""
+        """Mean over the subnets of the step, or of validation, of their L1; in training the largest may weigh more."""
         if (step < self.stage_1_steps) if self.training else self._validated_stage == 1:
             return super().loss(batch, step, generator)
         target, masked, counted = self.prepared(batch, generator)

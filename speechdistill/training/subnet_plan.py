@@ -51,7 +51,9 @@ class SubnetPlan:
         if type(self.random) is not int or self.random < 1:
             raise UserError(f"once_for_all.random={self.random}: give how many subnets a step draws, 1 or more.")
         if not 0 < self.largest_weight < math.inf:
-            raise UserError(f"once_for_all.largest_weight={self.largest_weight}: give a number above 0; 1 = as the others.")
+            raise UserError(
+                f"once_for_all.largest_weight={self.largest_weight}: give a number above 0; 1 = as the others."
+            )
         if self.largest_weight != 1 and not self.sandwich:
             raise UserError(
                 "once_for_all.largest_weight needs the largest subnet in each step: add once_for_all.sandwich=true."

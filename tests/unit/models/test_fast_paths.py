@@ -101,7 +101,6 @@ def test_gradients_of_folded_norm():
 def test_only_a_norm_of_each_channel_folds():
     with torch.no_grad():
         assert not folds(_waveforms(), CONVS["first"], nn.GroupNorm(4, 32))
-        assert not folds(_waveforms(), CONVS["first"], None)
         assert not folds(torch.randn(2, 32, 400), CONVS["strided"], nn.GroupNorm(24, 24))
     assert not folds(_waveforms(), CONVS["first"], nn.GroupNorm(32, 32))  # float32 training
 
