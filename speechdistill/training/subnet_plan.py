@@ -24,6 +24,7 @@ class SubnetPlan:
         space: what can be chosen.
         steps: of once-for-all training.
         sandwich: the largest and the smallest subnet are in each step as well.
+        published: with the sandwich rule, the published subnet is in each step as well.
         random: how many are drawn in each step; with the sandwich rule beside the two. Yu and Huang take 2.
         largest_weight: with the sandwich rule, how much more the largest's loss counts than each other one's.
         in_place: with the sandwich rule, the others learn from the largest's prediction, in place of the teacher's.
@@ -37,6 +38,7 @@ class SubnetPlan:
     space: SearchSpace
     steps: int
     sandwich: bool = False
+    published: bool = False
     random: int = 1
     largest_weight: float = 1.0
     in_place: bool = False
@@ -54,10 +56,9 @@ class SubnetPlan:
             raise UserError(
                 f"once_for_all.largest_weight={self.largest_weight}: give a number above 0; 1 = as the others."
             )
-        if self.largest_weight != 1 and not self.sandwich:
-            raise UserError(
-                "once_for_all.largest_weight needs the largest subnet in each step: add once_for_all.sandwich=true."
-            )
+        if not self.sandwich and (self.published or self.largest_weight != 1):
+            name = "published" if self.published else "largest_weight"
+            raise UserError(f"once_for_all.{name} goes with the sandwich rule: add once_for_all.sandwich=true.")
         if self.shrink and sorted(self.shrink) != sorted(SIZES):
             raise UserError(
                 f"once_for_all.shrink={list(self.shrink)}: give all of {', '.join(SIZES)}, in the order in which they "
@@ -71,7 +72,10 @@ class SubnetPlan:
         """Read the keys of `once_for_all`."""
         if not isinstance(config["shrink"], list | tuple):
             raise UserError(f"once_for_all.shrink={config['shrink']}: give a list of sizes, or [] for no shrinking.")
-        plain = {name: config[name] for name in ("sandwich", "random", "largest_weight", "in_place", "shrink_share")}
+        plain = {
+            name: config[name]
+            for name in ("sandwich", "published", "random", "largest_weight", "in_place", "shrink_share")
+        }
         return cls(space, steps, shrink=tuple(config["shrink"]), **plain)
 
     def open_space(self, step: int) -> SearchSpace:
@@ -99,4 +103,5 @@ class SubnetPlan:
             drawn[f"random_{number}"] = space.draw(numbered_generator(seed, step, number))
         if not self.sandwich:
             return drawn
-        return {"largest": space.largest(), "smallest": space.smallest(), **drawn}
+        named = {name: space.named(name) for name in ("published",) if self.published}
+        return {"largest": space.largest(), "smallest": space.smallest(), **named, **drawn}
