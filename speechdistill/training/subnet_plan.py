@@ -24,9 +24,9 @@ class SubnetPlan:
         space: what can be chosen.
         steps: of once-for-all training.
         sandwich: the largest and the smallest subnet are in each step as well.
-        published: with the sandwich rule, the published subnet is in each step as well.
-        random: how many are drawn in each step; with the sandwich rule beside the two. Yu and Huang take 2.
-        largest_weight: with the sandwich rule, how much more the largest's loss counts than each other one's.
+        published: the published subnet is in each step as well.
+        random: how many are drawn in each step, beside those that are in it anyway. Yu and Huang take 2.
+        largest_weight: how much more the largest's loss counts than each other one's, where the largest is in the step.
         in_place: with the sandwich rule, the others learn from the largest's prediction, in place of the teacher's.
         shrink: sizes that open one after another, others stay at their largest; empty = all are open from the start.
         shrink_share: part of the steps after which all are open.
@@ -56,9 +56,6 @@ class SubnetPlan:
             raise UserError(
                 f"once_for_all.largest_weight={self.largest_weight}: give a number above 0; 1 = as the others."
             )
-        if not self.sandwich and (self.published or self.largest_weight != 1):
-            name = "published" if self.published else "largest_weight"
-            raise UserError(f"once_for_all.{name} goes with the sandwich rule: add once_for_all.sandwich=true.")
         if self.shrink and sorted(self.shrink) != sorted(SIZES):
             raise UserError(
                 f"once_for_all.shrink={list(self.shrink)}: give all of {', '.join(SIZES)}, in the order in which they "
@@ -101,7 +98,8 @@ class SubnetPlan:
         drawn = {"random": space.draw(numbered_generator(seed, step))}
         for number in range(2, self.random + 1):
             drawn[f"random_{number}"] = space.draw(numbered_generator(seed, step, number))
-        if not self.sandwich:
-            return drawn
-        named = {name: space.named(name) for name in ("published",) if self.published}
-        return {"largest": space.largest(), "smallest": space.smallest(), **named, **drawn}
+        if self.published:
+            drawn = {"published": space.named("published"), **drawn}
+        if self.sandwich:
+            drawn = {"largest": space.largest(), "smallest": space.smallest(), **drawn}
+        return drawn
