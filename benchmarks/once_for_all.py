@@ -7,8 +7,9 @@ drawn ones. Each takes the steps of both stages together and starts from what it
 KEY=VALUE go to every training; what is there already is not trained again. Prints the L1 of each on the validation
 recordings: unmasked, all frames, float32.
 
-Variants: demo (the demo's settings; the default), random (one random subnet a step, the paper's), sandwich, four (sandwich
-with two random ones), in_place (the demo's with in-place distillation), shrink (sandwich with progressive shrinking).
+Variants: demo (the demo's settings; the default), random (one random subnet a step, the paper's), sandwich, four
+(sandwich with two random ones), in_place (the demo's with in-place distillation), shrink (sandwich with progressive
+shrinking).
 """
 
 import json
