@@ -1,7 +1,18 @@
-"""SUPERB through s3prl: `python -m speechdistill.superb s3prl run_downstream|main ...`.
+"""SUPERB (arXiv:2105.01051): `python -m speechdistill.superb task=T upstream=DIR data=demo|manifest|official ...`.
 
-s3prl run_downstream ...    s3prl's own command line, with students as upstreams: -u speechdistill -k DIR
-s3prl main ...              likewise: --build_upstream.name speechdistill --build_upstream.path_or_url DIR
+task=T upstream=U                one of pr asr ks qbe sid asv sd ic sf er; tasks=all or tasks=[ks,sid] are several
+upstream=DIR                     a student's folder or its run's, "mini", a teacher (folder, hub id), or fbank (log-mel)
+upstream=DIR untrained=true      the same architecture with random weights
+data=demo                        made from the demo corpus, small heads, about a minute for each task
+data=manifest data.train=A.csv data.valid=B.csv data.test=C.csv       one's own recordings
+data=official data.root=DIR      the corpora of the leaderboard, full-size heads
+lr=1e-3, lr=[1e-5,1e-4,1e-3]     learning rate; several: the best by validation is tested, all are reported
+steps=N                          updates
+features.cache=true|DIR          encode each recording once for all steps, tasks and learning rates
+out_dir=DIR                      a fresh folder; resume=DIR goes on in that of an earlier start
+report RUNS... [out=DIR]         gather superb.json files into a table, a CSV and a plot
+s3prl run_downstream ...         s3prl's own command line, with students as upstreams: -u speechdistill -k DIR
+s3prl main ...                   likewise: --build_upstream.name speechdistill --build_upstream.path_or_url DIR
 """
 
 import sys
