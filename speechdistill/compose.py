@@ -236,8 +236,8 @@ def _earlier(folder: Path, words: Sequence[str], name: str) -> dict[str, Any]:
         raise UserError(f"resume={folder}: config.yaml cannot be read ({type(error).__name__}).") from error
     if [verb for verb, mark in _MARKS.items() if mark in config] != [name][: name in _MARKS]:
         raise UserError(
-            f"resume={folder}: a search goes on with speechdistill.search, SUPERB with speechdistill.superb, a training "
-            "with its own command."
+            f"resume={folder}: a search goes on with speechdistill.search, SUPERB with speechdistill.superb, "
+            "a training with its own command."
         )
     for override in _parsed(words):
         key = override.key_or_group

@@ -101,7 +101,7 @@ def _cache_folder(config: Mapping[str, Any], task: Task, folds: Sequence[TaskDat
         rows = [row for data in folds if data.train for row in read_table(data.train, ("wav_path",))]
         longest = max(soundfile.info(path).duration for path in {row["wav_path"] for row in rows})
         if longest > crop:
-            line = f"features are not cached: {task.name} draws pieces of {crop:g} s from recordings of up to {longest:.0f} s"
+            line = f"features are not cached: {task.name} draws pieces of {crop:g} s, recordings have up to {longest:.0f} s"
             print(line, flush=True)
             notes.append(line)
             return None
@@ -126,8 +126,8 @@ def _say_start(
     if task.head_trains:
         num_train = [len(read_table(data.train, ())) for data in folds if data.train]
         print(
-            f"{task.name}: {config['steps']} steps, lr {config['lr']}, {'+'.join(map(str, num_train))} rows to train on, "
-            f"seed {config['seed']}, {device}"
+            f"{task.name}: {config['steps']} steps, lr {config['lr']}, {'+'.join(map(str, num_train))} rows to train "
+            f"on, seed {config['seed']}, {device}"
         )
     for note in notes:
         print(f"{task.name}: note: {note}")

@@ -2,6 +2,7 @@
 
 import statistics
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -118,7 +119,8 @@ class _Run:
 
     def test(self) -> dict[str, float]:
         """Test; the metrics of the first list of trials where there are several."""
-        with chatter_to(self.folder / "s3prl.log"), words_stay_words(), problems.diarization_scored_here():
+        scored_here = problems.diarization_scored_here() if self.task.name == "sd" else nullcontext()
+        with chatter_to(self.folder / "s3prl.log"), words_stay_words(), scored_here:
             problems.test(self.problem, self.task, self.settings)
         name, evaluated = self.data.tests[0].stem, self.folder / "evaluate"
         path = evaluated / "valid_best" / name / ("dscore.yaml" if self.task.name == "sd" else "result.yaml")
