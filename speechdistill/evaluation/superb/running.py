@@ -101,7 +101,7 @@ def _cache_folder(config: Mapping[str, Any], task: Task, folds: Sequence[TaskDat
         rows = [row for data in folds if data.train for row in read_table(data.train, ("wav_path",))]
         longest = max(soundfile.info(path).duration for path in {row["wav_path"] for row in rows})
         if longest > crop:
-            line = f"features are not cached: {task.name} draws pieces of {crop:g} s, recordings have up to {longest:.0f} s"
+            line = f"features are not cached: {task.name} draws pieces of {crop:g} s from up to {longest:.0f} s"
             print(line, flush=True)
             notes.append(line)
             return None
