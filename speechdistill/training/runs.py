@@ -25,6 +25,7 @@ from speechdistill.frames import num_frames
 from speechdistill.models.derive import copy_from_teacher, derive_config, student_depth
 from speechdistill.models.student import StudentForDistillation
 from speechdistill.objectives.objective import build_objective
+from speechdistill.provenance import git_commit, write_json
 from speechdistill.teachers.load import Teacher, load_teacher
 from speechdistill.training.cache_filling import FillingStoppedError
 from speechdistill.training.checkpointing import check_batches_per_step, done_steps, newest_checkpoint
@@ -36,7 +37,7 @@ from speechdistill.training.masked_units import MaskedUnitsModule
 from speechdistill.training.module import TrainingModule
 from speechdistill.training.plots import layer_similarity, plot_losses, plot_similarity
 from speechdistill.training.ranks import Launch, choose_devices, choose_num_nodes, find_launch
-from speechdistill.training.report import git_commit, model_card, summarize, write_json
+from speechdistill.training.report import model_card, summarize
 from speechdistill.training.run_folder import open_run_folder, recordings, write_config
 from speechdistill.training.teacher_cache import teacher_cache
 
