@@ -59,7 +59,7 @@ def test_a_task_trains_tests_and_writes_its_metrics(task, lists, student, tmp_pa
     result = run(lists, task, student, tmp_path / "run")
     names = {metric.name for metric in superb.TASKS[task].metrics}
     assert set(result["metrics"]) == names
-    assert all(0 <= value for value in result["metrics"].values())
+    assert all(value >= 0 for value in result["metrics"].values())
     assert result["hyper_parameters"]["lr"] == result["learning_rates"][0]["lr"] > 0
     assert result["upstream"]["params"] > 0
     assert result["steps"] == 2

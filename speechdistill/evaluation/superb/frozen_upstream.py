@@ -104,10 +104,14 @@ def open_upstream(name: str, options: Mapping[str, Any]) -> "S3PRLUpstream":
     register()
     from s3prl.nn.upstream import S3PRLUpstream  # only now: it needs what `register` puts in place
 
+    entry, arguments = s3prl_arguments(name, options)
     with unchanged_random_state():
-        if name == FBANK:
-            return S3PRLUpstream(FBANK)
-        return S3PRLUpstream(NAME, path_or_url=name, extra_conf=dict(options))
+        return S3PRLUpstream(entry, **arguments)
+
+
+def s3prl_arguments(name: str, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Name and arguments of s3prl's S3PRLUpstream."""
+    return (FBANK, {}) if name == FBANK else (NAME, {"path_or_url": name, "extra_conf": dict(options)})
 
 
 def upstream_settings(config: Mapping[str, Any], cache: str | None) -> dict[str, Any]:

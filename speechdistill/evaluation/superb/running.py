@@ -12,7 +12,7 @@ import soundfile
 import torch
 
 from speechdistill.errors import UserError
-from speechdistill.evaluation.superb.frozen_upstream import describe_upstream, upstream_settings
+from speechdistill.evaluation.superb.frozen_upstream import describe_upstream, s3prl_arguments, upstream_settings
 from speechdistill.evaluation.superb.progress import Progress, chatter_to
 from speechdistill.evaluation.superb.run_folder import RESULT, check_same_upstream
 from speechdistill.evaluation.superb.sources import task_data
@@ -46,18 +46,21 @@ def run_task(config: Mapping[str, Any]) -> dict[str, Any]:
     notes = list(dict.fromkeys(note for data in folds for note in data.notes))
     settings["cache"] = _cache_folder(config, task, folds, notes)
     _say_start(config, task, about, folds, notes, device)
+    details: dict[str, float] = {}
     if task.head_trains:
         trials = sweep(config, task, folds, settings, device, folder)
+        chosen, rate = best(task, trials), {"lr": best(task, trials).lr}
     else:
-        trials = [_compare(config, settings, folds[0], folder, device)]
-    chosen = best(task, trials) if task.head_trains else trials[0]
+        chosen, details = _compare(task, settings, folds[0], folder, device)
+        trials, rate = [], {}
     result = {
         "task": task.name,
         "upstream": {**about, "options": settings["options"]},
         "data": {**config["data"], "corpus": task.corpus if config["data"]["kind"] == "official" else None},
         "metrics": chosen.metrics,
-        "hyper_parameters": {**config["task"], "lr": chosen.lr, "steps": config["steps"], **config["features"]},
-        "learning_rates": [asdict(trial) for trial in trials] if task.head_trains else [],
+        "hyper_parameters": {**config["task"], "steps": config["steps"], **rate, "features": config["features"]},
+        "learning_rates": [asdict(trial) for trial in trials],
+        "details": details,
         "seconds": round(time.monotonic() - begun, 1),
         "steps": config["steps"],
         "seed": config["seed"],
@@ -79,14 +82,17 @@ def finished(folder: Path) -> dict[str, Any] | None:
 
 
 def _compare(
-    config: Mapping[str, Any], settings: Mapping[str, Any], data: TaskData, folder: Path, device: str
-) -> Trial:
-    """QbE: nothing is trained."""
+    task: Task, settings: Mapping[str, Any], data: TaskData, folder: Path, device: str
+) -> tuple[Trial, dict[str, float]]:
+    """QbE: nothing is trained; what it says besides its metric stands in superb.json too."""
     from speechdistill.evaluation.superb.query_by_example import run_qbe
 
-    progress = Progress("qbe", 1, 1)
-    found = run_qbe(settings["name"], settings["options"], data, folder / "dtw", device, progress.say)
-    return Trial(0.0, None, found)
+    entry, arguments = s3prl_arguments(settings["name"], settings["options"])
+    say = Progress(task.name, 0, 1).say
+    with chatter_to(folder / "s3prl.log"):
+        found = run_qbe(entry, arguments, data, folder / "dtw", device, say)
+    metrics = {metric.name: metric.scale * found[metric.s3prl_name] for metric in task.metrics}
+    return Trial(0.0, None, metrics), found
 
 
 def _cache_folder(config: Mapping[str, Any], task: Task, folds: Sequence[TaskData], notes: list[str]) -> str | None:

@@ -27,7 +27,7 @@ def task_data(task: str, settings: Mapping[str, Any], folder: Path) -> list[Task
     """
     record = folder / _RECORD
     if record.is_file():
-        return [_from_json(one) for one in json.loads(record.read_text(encoding="utf-8"))]
+        return [_from_json(one) for one in json.loads(record.read_text(encoding="utf-8"))["folds"]]
     folder.mkdir(parents=True, exist_ok=True)
     if settings["kind"] == "demo":
         from speechdistill.evaluation.superb.demo_tasks import demo_data
@@ -40,7 +40,7 @@ def task_data(task: str, settings: Mapping[str, Any], folder: Path) -> list[Task
     for data in folds:
         if data.train is not None:
             check_tables(task, data)
-    write_json(record, [_to_json(data) for data in folds])
+    write_json(record, {"folds": [_to_json(data) for data in folds]})
     return folds
 
 

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import soundfile
 
-from speechdistill.cli import did_you_mean
-from speechdistill.errors import UserError
+from speechdistill.errors import UserError, did_you_mean
 from speechdistill.evaluation.superb.task_data import TaskData
 from speechdistill.frames import SAMPLE_RATE_HZ
 from speechdistill.whole_file import whole_file

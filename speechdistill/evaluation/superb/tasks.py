@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from speechdistill.cli import did_you_mean
-from speechdistill.errors import UserError
+from speechdistill.errors import UserError, did_you_mean
 
 
 class Metric(NamedTuple):
