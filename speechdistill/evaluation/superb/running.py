@@ -47,6 +47,7 @@ def run_task(config: Mapping[str, Any]) -> dict[str, Any]:
     settings["cache"] = _cache_folder(config, task, folds, notes)
     _say_start(config, task, about, folds, notes, device)
     details: dict[str, float] = {}
+    prepared = time.monotonic()
     if task.head_trains:
         trials = sweep(config, task, folds, settings, device, folder)
         chosen, rate = best(task, trials), {"lr": best(task, trials).lr}
@@ -62,6 +63,7 @@ def run_task(config: Mapping[str, Any]) -> dict[str, Any]:
         "learning_rates": [asdict(trial) for trial in trials],
         "details": details,
         "seconds": round(time.monotonic() - begun, 1),
+        "head_seconds": round(time.monotonic() - prepared, 1),
         "steps": config["steps"],
         "seed": config["seed"],
         "git_commit": git_commit(),
