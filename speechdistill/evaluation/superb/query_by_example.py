@@ -56,9 +56,9 @@ def run_qbe(
         progress: told what is being done.
 
     Returns:
-        mtwv = mtwv_eval, mtwv_dev (all MTWV x 100, as SUPERB shows it), layer (an index of hidden_states), mtwv_eval_searched (over
-        the queries and documents alone that were searched; the same where all of the tree is), queries_dev,
-        queries_eval, documents, and mtwv_dev_layer_N for each layer.
+        mtwv = mtwv_eval, mtwv_dev (all MTWV x 100, as SUPERB shows it), layer (an index of hidden_states),
+        mtwv_eval_searched (over the queries and documents alone that were searched; the same where all of the tree
+        is), queries_dev, queries_eval, documents, and mtwv_dev_layer_N for each layer.
 
     Raises:
         UserError: something is missing in the tree.
