@@ -56,9 +56,9 @@ def run_qbe(
         progress: told what is being done.
 
     Returns:
-        mtwv = mtwv_eval, mtwv_dev (shares, not percent), layer (an index of hidden_states), mtwv_eval_searched (over
-        the queries and documents alone that were searched; the same where all of the tree is), queries_dev,
-        queries_eval, documents, and mtwv_dev_layer_N for each layer.
+        mtwv = mtwv_eval, mtwv_dev (all MTWV x 100, as SUPERB shows it), layer (an index of hidden_states),
+        mtwv_eval_searched (over the queries and documents alone that were searched; the same where all of the tree
+        is), queries_dev, queries_eval, documents, and mtwv_dev_layer_N for each layer.
 
     Raises:
         UserError: something is missing in the tree.
@@ -71,12 +71,12 @@ def run_qbe(
     dev: list[float] = []
     for layer in range(features.num_layers):
         scores = _search(folder / f"dev_layer_{layer}", features, layer, *names["dev"])
-        dev.append(_mtwv(root, "dev", scores).value)
-        say(f"layer {layer} of 0 to {features.num_layers - 1}: MTWV {100 * dev[-1]:.2f} on the dev queries")
+        dev.append(100 * _mtwv(root, "dev", scores).value)
+        say(f"layer {layer} of 0 to {features.num_layers - 1}: MTWV {dev[-1]:.2f} on the dev queries")
     best = int(np.argmax(dev))
     scores = _search(folder / f"eval_layer_{best}", features, best, *names["eval"])
-    value = _mtwv(root, "eval", scores).value
-    say(f"layer {best}: MTWV {100 * value:.2f} on the eval queries (our scorer, not the official one)")
+    value = 100 * _mtwv(root, "eval", scores).value
+    say(f"layer {best}: MTWV {value:.2f} on the eval queries (our scorer, not the official one)")
     queries, documents = names["eval"]
     searched = {
         query: read_ground_truth(_truth_folder(root, "eval")).get(query, set()) & {*documents} for query in queries
@@ -87,7 +87,7 @@ def run_qbe(
         "mtwv_eval": value,
         "mtwv_dev": dev[best],
         "layer": float(best),
-        "mtwv_eval_searched": max_term_weighted_value(scores, searched, len(documents)).value,
+        "mtwv_eval_searched": 100 * max_term_weighted_value(scores, searched, len(documents)).value,
         "queries_dev": float(len(names["dev"][0])),
         "queries_eval": float(len(queries)),
         "documents": float(len(documents)),
