@@ -108,3 +108,23 @@ def words(lists: Path, task: str, upstream: object, out_dir: Path, *more: str, s
         f"out_dir={out_dir}",
         *more,
     ]
+
+
+def speech_commands(root: Path) -> None:
+    """Tones in the folders of Speech Commands 1.0."""
+    rng = np.random.default_rng(0)
+    for which, word in enumerate(("yes", "no", "bed")):
+        tested = "_unknown_" if word == "bed" else word
+        for number in range(24):
+            _sound(root / "speech_commands_v0.01" / word / f"{number:08x}_nohash_0.wav", tone(rng, which, 0.4))
+        for number in range(4):
+            path = root / "speech_commands_test_set_v0.01" / tested / f"{number:08x}_nohash_1.wav"
+            _sound(path, tone(rng, which, 0.4))
+    _sound(root / "speech_commands_v0.01" / "_background_noise_" / "noise.wav", 0.1 * rng.standard_normal(48000))
+    silence = root / "speech_commands_test_set_v0.01" / "_silence_"
+    _sound(silence / "0.wav", 0.1 * rng.standard_normal(6400))
+
+
+def _sound(path: Path, samples: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, samples, 16000)

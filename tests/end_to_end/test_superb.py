@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from speechdistill.checkpoints.student_dir import save_student
 from speechdistill.errors import UserError
 from speechdistill.models.student import StudentModel
 from tests.parity.student_parity import tiny_config
-from tests.superb_tables import SMALL, words, write, write_lists
+from tests.superb_tables import SMALL, speech_commands, words, write, write_lists
 
 pytest.importorskip("s3prl.downstream")
 TASKS = tuple(SMALL)
@@ -216,3 +218,34 @@ def test_bad_lists_are_refused_before_training(spoil, message, lists, student, t
 def test_mistakes_are_one_message(given, message, student, tmp_path):
     with pytest.raises(UserError, match=f"(?s){message}"):
         superb.main([f"upstream={student}", f"out_dir={tmp_path / 'run'}", *given])
+
+
+@pytest.mark.slow
+def test_s3prls_own_command_line_gives_the_same_metric(student, tmp_path):
+    speech_commands(tmp_path / "root")
+    ours = superb.main(
+        [
+            *("task=ks", f"upstream={student}", "data=official", f"data.root={tmp_path / 'root'}", "device=cpu"),
+            *("data.num_workers=0", "steps=6", "lr=1e-2", "task.validate_every_steps=3", "task.save_every_steps=3"),
+            f"out_dir={tmp_path / 'ours'}",
+        ]
+    )
+    assert ours == 0
+    options = {
+        "target_dir": tmp_path / "theirs",
+        "cache_dir": tmp_path / "cache",
+        "prepare_data.gsc1": tmp_path / "root" / "speech_commands_v0.01",
+        "prepare_data.gsc1_test": tmp_path / "root" / "speech_commands_test_set_v0.01",
+        "build_upstream.name": "speechdistill",
+        "build_upstream.path_or_url": student,
+        "build_optimizer.conf.lr": 1e-2,
+        "train.total_steps": 6,
+        "train.eval_step": 3,
+        "train.save_step": 3,
+        "device": "cpu",
+        "num_workers": 0,
+    }
+    words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    subprocess.run([sys.executable, "-m", "speechdistill.superb", "s3prl", "main", "SuperbKS", *words], check=True)
+    (theirs,) = (tmp_path / "theirs").glob("evaluate/valid_best/test/result.yaml")
+    assert s3prls(tmp_path / "ours") == yaml.safe_load(theirs.read_text())

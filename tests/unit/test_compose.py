@@ -493,5 +493,5 @@ def test_a_run_of_superb_goes_on_with_its_own_verb(tmp_path):
     with pytest.raises(UserError, match="lr cannot change"):
         configure("superb", [f"resume={tmp_path}", "lr=1"])
     for verb in ("train", "search"):
-        with pytest.raises(UserError, match="SUPERB with speechdistill.superb"):
+        with pytest.raises(UserError, match=r"SUPERB with speechdistill\.superb"):
             configure(verb, [f"resume={tmp_path}"])
