@@ -200,6 +200,8 @@ def test_bad_lists_are_refused_before_training(spoil, message, lists, student, t
     with pytest.raises(UserError, match=message):
         superb.main(given)
     assert not list((tmp_path / "run").glob("**/step_*"))
+    # Nothing was trained there: the folder may be used again.
+    assert run(lists, "ks", student, tmp_path / "run")["metrics"]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The folder of a run: a fresh one, because s3prl goes on with whatever it finds; or that of an earlier start."""
 
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from speechdistill.whole_file import whole_file
 
 CONFIG = "config.yaml"
 RESULT = "superb.json"
+DATA_RECORD = "task_data.json"  # in data/, once that is whole and fits the task
 _UPSTREAM = "upstream.sha256"
 
 
@@ -24,9 +26,12 @@ def open_folders(configs: Sequence[dict[str, Any]]) -> Path:
     """
     name = configs[0]["out_dir"] or f"runs/superb/{time.strftime('%Y-%m-%d_%H-%M-%S')}"
     folder = Path(name).expanduser().resolve()
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and not _only_began(folder):
         raise UserError(f"out_dir={folder} is not empty. Choose another, or go on with resume={folder}.")
     try:
+        if folder.exists():
+            for name in TASKS:
+                shutil.rmtree(folder / name, ignore_errors=True)
         for config in configs:
             config["out_dir"] = str(folder / config["superb_task"])
             config["upstream"] = _from_anywhere(config["upstream"])
@@ -39,6 +44,14 @@ def open_folders(configs: Sequence[dict[str, Any]]) -> Path:
     except OSError as error:
         raise UserError(f"out_dir={folder} cannot be written: {error.strerror}. Choose another folder.") from error
     return folder
+
+
+def _only_began(folder: Path) -> bool:
+    """Whether all that is there is of starts that ended with a message before anything was trained."""
+    return folder.is_dir() and all(
+        path.name in TASKS and (path / CONFIG).is_file() and not (path / "data" / DATA_RECORD).exists()
+        for path in folder.iterdir()
+    )
 
 
 def write_config(config: Mapping[str, Any]) -> None:

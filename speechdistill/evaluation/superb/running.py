@@ -5,6 +5,7 @@ import platform
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,9 @@ def run_task(config: Mapping[str, Any]) -> dict[str, Any]:
     folds = task_data(task.name, config["data"], folder / "data")
     notes = list(dict.fromkeys(note for data in folds for note in data.notes))
     settings["cache"] = _cache_folder(config, task, folds, notes)
-    _say_start(config, task, about, folds, notes, device)
+    if task.head_trains and (settings["cache"] or settings["alone"]):
+        notes.append("Each recording was encoded alone; s3prl encodes batches, padded to their longest recording.")
+    _say_start(config, task, settings, about, folds, notes, device)
     details: dict[str, float] = {}
     prepared = time.monotonic()
     if task.head_trains:
@@ -66,15 +69,21 @@ def run_task(config: Mapping[str, Any]) -> dict[str, Any]:
         "head_seconds": round(time.monotonic() - prepared, 1),
         "steps": config["steps"],
         "seed": config["seed"],
-        "git_commit": git_commit(),
-        "hardware": hardware(),
-        "versions": {"python": platform.python_version(), **versions()},
         "notes": notes,
+        **_circumstances(),
     }
     write_json(folder / RESULT, result)
     shown = "  ".join(f"{name} {value:.2f}" for name, value in chosen.metrics.items())
     print(f"{task.name}: {shown}  in {result['seconds']:.0f} s  {folder / RESULT}", flush=True)
     return result
+
+
+def _circumstances() -> dict[str, Any]:
+    return {
+        "git_commit": git_commit(),
+        "hardware": hardware(),
+        "versions": {"python": platform.python_version(), **versions(), "s3prl": metadata.version("s3prl")},
+    }
 
 
 def finished(folder: Path) -> dict[str, Any] | None:
@@ -121,6 +130,7 @@ def _cache_folder(config: Mapping[str, Any], task: Task, folds: Sequence[TaskDat
 def _say_start(
     config: Mapping[str, Any],
     task: Task,
+    settings: Mapping[str, Any],
     about: Mapping[str, Any],
     folds: Sequence[TaskData],
     notes: Sequence[str],
@@ -131,6 +141,9 @@ def _say_start(
         f"{about['params'] / 1e6:.2f} M parameters, {about['layers']} states of {about['hidden_size']} at "
         f"{about['frames_per_second']:g} a second, sha256 {about['sha256'][:12]}"
     )
+    if settings["cache"]:
+        gigabytes = 3600 * about["frames_per_second"] * about["layers"] * about["hidden_size"] * 4 / 1e9
+        print(f"{task.name}: states are cached in {settings['cache']}, {gigabytes:.2g} GB for an hour of audio")
     if task.head_trains:
         num_train = [len(read_table(data.train, ())) for data in folds if data.train]
         print(

@@ -7,11 +7,10 @@ from typing import Any
 
 from speechdistill.evaluation.superb.manifests import manifest_data
 from speechdistill.evaluation.superb.official import official_data
+from speechdistill.evaluation.superb.run_folder import DATA_RECORD
 from speechdistill.evaluation.superb.tables import check_tables
 from speechdistill.evaluation.superb.task_data import TaskData
 from speechdistill.provenance import write_json
-
-_RECORD = "task_data.json"
 
 
 def task_data(task: str, settings: Mapping[str, Any], folder: Path) -> list[TaskData]:
@@ -25,7 +24,7 @@ def task_data(task: str, settings: Mapping[str, Any], folder: Path) -> list[Task
     Raises:
         UserError: something is missing, or the tables do not fit the task.
     """
-    record = folder / _RECORD
+    record = folder / DATA_RECORD
     if record.is_file():
         return [_from_json(one) for one in json.loads(record.read_text(encoding="utf-8"))["folds"]]
     folder.mkdir(parents=True, exist_ok=True)
