@@ -251,3 +251,17 @@ def test_s3prls_own_command_line_gives_the_same_metric(student, tmp_path):
     subprocess.run([sys.executable, "-m", "speechdistill.superb", "s3prl", "main", "SuperbKS", *words], check=True)
     (theirs,) = (tmp_path / "theirs").glob("evaluate/valid_best/test/result.yaml")
     assert s3prls(tmp_path / "ours") == yaml.safe_load(theirs.read_text())
+
+
+def test_folds_are_trained_apart_and_their_mean_is_reported(lists, student, tmp_path, monkeypatch):
+    from speechdistill.evaluation.superb import running
+    from speechdistill.evaluation.superb.sources import task_data
+
+    def twice(*arguments: Any) -> Any:
+        return task_data(*arguments) * 2
+
+    monkeypatch.setattr(running, "task_data", twice)
+    result = run(lists, "er", student, tmp_path / "run", "lr=[1e-3,1e-2]")
+    (chosen,) = [trial for trial in result["learning_rates"] if trial["metrics"]]
+    assert chosen["by_fold"] == [result["metrics"]] * 2
+    assert len(list((tmp_path / "run").glob("er/lr_*/fold_*/train"))) == 4

@@ -94,6 +94,7 @@ class Prepared:
     def _before_forward(self, task: torch.nn.Module, arguments: tuple[Any, ...]) -> None:
         if arguments[0] == "train" and self._position is not None:
             self._position.before_batch()
+            self.progress.before_batch()
 
     def _after_forward(
         self, task: torch.nn.Module, arguments: tuple[Any, ...], options: dict[str, Any], output: tuple[Any, Any]

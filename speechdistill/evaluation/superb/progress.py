@@ -35,7 +35,6 @@ class Progress:
     def start(self, num_batches: int) -> None:
         """Training begins, behind so many batches that an earlier start has done."""
         self.num_batches = self.first_batches = num_batches
-        self._begun = time.monotonic()
         self._line_mark = 0.0
         terminal = self.stream.isatty()
         self._bar = tqdm(
@@ -47,6 +46,11 @@ class Progress:
             disable=not terminal,
             dynamic_ncols=True,
         )
+
+    def before_batch(self) -> None:
+        """A batch is there; before the first one the model was built, which says nothing about the speed."""
+        if self.num_batches == self.first_batches:
+            self._begun = time.monotonic()
 
     def batch(self, loss: float, num_samples: int) -> None:
         """One more batch has been trained on."""
