@@ -53,6 +53,7 @@ def test_a_whole_upstream_and_one_that_lacks_tasks(tmp_path: Path) -> None:
     assert "- fbank: no pr, asr, qbe, sid, asv, sd, ic, sf, er, therefore no score." in section
     assert section.count("- All speech is synthesised.") == 1
     assert "- ks: Only ks says this." in section
+    assert any("its value means nothing" in line for line in section)
     assert (tmp_path / "out" / "superb.md").read_text() == text
     assert (tmp_path / "out" / "superb.png").read_bytes().startswith(b"\x89PNG")
 
