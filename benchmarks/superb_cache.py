@@ -1,8 +1,8 @@
 """How much faster a SUPERB task trains on cached states: `python benchmarks/superb_cache.py [upstream=mini] [task=sf]`.
 
 Runs the demo task three times with one seed: each recording encoded alone in every step, the same while the cache
-fills, and with the cache full. Prints a table for RESULTS.md: processor time of the whole task, wall time of training and test, the ratio of
-processor times (which other jobs of a busy machine lengthen less), the metrics.
+fills, and with the cache full. Prints a table for RESULTS.md: processor time of the whole task, wall time of training
+and test, the ratio of processor times (which other jobs of a busy machine lengthen less), the metrics.
 """
 
 import sys

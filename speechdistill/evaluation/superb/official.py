@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from speechdistill.errors import UserError
+from speechdistill.errors import UserError, reason
 from speechdistill.evaluation.superb.task_data import TaskData
 from speechdistill.evaluation.superb.tasks import task_named
 from speechdistill.evaluation.superb.word_tables import words_stay_words
@@ -82,7 +82,7 @@ def official_data(task: str, settings: Mapping[str, Any], folder: Path) -> list[
 
     Args:
         task: its name.
-        settings: data.root and data.fold.
+        settings: data.root, data.fold and data.num_workers.
         folder: for the tables.
 
     Raises:
@@ -94,7 +94,7 @@ def official_data(task: str, settings: Mapping[str, Any], folder: Path) -> list[
         return [TaskData(None, None, (root,))]
     register()
     if task != "er":
-        return [_prepared(task, _arguments(task, root), folder, root)]
+        return [_prepared(task, _arguments(task, root, settings["num_workers"]), folder, root)]
     folds = range(1, 6) if settings["fold"] is None else [settings["fold"]]
     if not set(folds) <= set(range(1, 6)):
         raise UserError(f"data.fold={settings['fold']}: give 1 to 5, or null for all.")
@@ -122,13 +122,17 @@ def check_parts(task: str, root: Path) -> None:
     )
 
 
-def _arguments(task: str, root: Path) -> dict[str, Any]:
+def _arguments(task: str, root: Path, num_workers: int) -> dict[str, Any]:
     if task == "ks":
         first, second = (str(root / part.path) for part in EXPECTED["ks"])
         return {"gsc1": first, "gsc1_test": second}
     if task == "sd":
         return {"data_dir": str(root)}
-    return {"dataset_root": root if task == "sf" else str(root)}
+    if task == "sf":
+        return {"dataset_root": root}  # it is divided by
+    if task == "asv":
+        return {"dataset_root": str(root)}
+    return {"dataset_root": str(root), "n_jobs": max(1, num_workers)}
 
 
 def _prepared(task: str, arguments: dict[str, Any], folder: Path, root: Path) -> TaskData:
@@ -155,6 +159,10 @@ def _prepared(task: str, arguments: dict[str, Any], folder: Path, root: Path) ->
         defaults = {key: value for key, value in problem.default_config()["prepare_data"].items() if value != "???"}
         with words_stay_words():
             found = problem.prepare_data({**defaults, **arguments}, folder, lists, get_path_only=False)
+    except (AssertionError, LookupError, OSError, ValueError) as error:
+        raise UserError(
+            f"data.root={root}: s3prl cannot read {task_named(task).corpus} there ({reason(error)}). Is it whole?"
+        ) from error
     finally:
         voxceleb1sid.VoxCeleb1SID._get_standard_usage = staticmethod(usage)
         g2p._urls_to_filepaths = urls

@@ -82,7 +82,7 @@ def report(folders: Sequence[Path], out: Path) -> str:
         group = _data_name(result["data"])
         row = _row_of(result, groups[group])
         row.results[result["task"]].append(result["metrics"])
-        if (rate := result["hyper_parameters"].get("lr")) is not None:
+        if rate := result["hyper_parameters"].get("lr"):  # none where nothing is trained
             row.rates[result["task"]].append(float(rate))
         notes[group].setdefault(result["task"], result.get("notes", []))
     order = sorted(groups, key=lambda name: -sum(len(row.results) for row in groups[name].values()))

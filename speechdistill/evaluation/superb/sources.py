@@ -39,7 +39,7 @@ def task_data(task: str, settings: Mapping[str, Any], folder: Path) -> list[Task
         folds = official_data(task, settings, folder)
     for data in folds:
         if data.train is not None:
-            check_tables(task, data)
+            check_tables(task, data, unseen=settings["kind"] == "official")
     write_json(record, {"folds": [_to_json(data) for data in folds]})
     return folds
 

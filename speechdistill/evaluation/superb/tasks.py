@@ -54,7 +54,7 @@ TASKS: dict[str, Task] = {
         Task("pr", "phoneme recognition", (Metric("per", False, "per"),), "SuperbPR", "LibriSpeech 100 h"),
         Task("asr", "speech recognition", (Metric("wer", False, "wer"),), "SuperbASR", "LibriSpeech 100 h"),
         Task("ks", "keyword spotting", _ACCURACY, "SuperbKS", "Speech Commands 1.0"),
-        Task("qbe", "query by example", (Metric("mtwv", True, "mtwv"),), None, "QUESST 2014"),
+        Task("qbe", "query by example", (Metric("mtwv", True, "mtwv", 1.0),), None, "QUESST 2014"),
         Task("sid", "speaker identification", _ACCURACY, "SuperbSID", "VoxCeleb1"),
         Task("asv", "speaker verification", (Metric("eer", False, "EER"),), "SuperbASV", "VoxCeleb1"),
         Task("sd", "speaker diarisation", (Metric("der", False, "der", 1.0),), "SuperbSD", "LibriMix, two speakers"),
