@@ -7,7 +7,7 @@ import numpy as np
 
 from speechdistill.audio.demo_text import DIGITS
 from speechdistill.evaluation.superb.demo_sound import read_part, write_sound
-from speechdistill.evaluation.superb.demo_words import SILENCE, Utterance, Word, learn_lexicon, words_of
+from speechdistill.evaluation.superb.demo_words import SILENCE, Row, Utterance, Word, learn_lexicon, words_of
 from speechdistill.frames import SAMPLE_RATE_HZ
 
 # The names that Speech Commands' own lists give to these two.
@@ -15,7 +15,6 @@ UNKNOWN, PAUSE = "_unknown_", "_silence_"
 _MIN_WORD_SAMPLES = SAMPLE_RATE_HZ // 10
 _MIN_PAUSE_SAMPLES = SAMPLE_RATE_HZ // 5
 
-Row = dict[str, str | int | float]
 Clip = tuple[Utterance, Word]
 
 

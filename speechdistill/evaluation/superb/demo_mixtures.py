@@ -1,6 +1,5 @@
 """Speaker diarisation out of the demo corpus: two speakers who take turns and talk over each other."""
 
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -8,10 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from speechdistill.evaluation.superb.demo_sound import read_part, write_sound
-from speechdistill.evaluation.superb.demo_words import SILENCE, Utterance
+from speechdistill.evaluation.superb.demo_words import SILENCE, Row, Utterance, by_speaker
 from speechdistill.frames import SAMPLE_RATE_HZ
-
-Row = dict[str, str | int | float]
 
 _TURNS_OF_A_SPEAKER = 2
 # So many utterances of the corpus for each mixture, which takes four at random.
@@ -57,9 +54,7 @@ def mixture_rows(
 
 
 def _split_rows(utterances: Sequence[Utterance], folder: Path, rng: np.random.Generator) -> Iterator[Row]:
-    groups: dict[str, list[Utterance]] = defaultdict(list)
-    for one in utterances:
-        groups[one.speaker].append(one)
+    groups = by_speaker(utterances)
     speakers = sorted(groups)
     if len(speakers) < 2:
         return

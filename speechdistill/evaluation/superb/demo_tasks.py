@@ -2,7 +2,6 @@
 
 import csv
 import itertools
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,13 +13,12 @@ from speechdistill.errors import UserError
 from speechdistill.evaluation.superb.demo_keywords import keyword_rows
 from speechdistill.evaluation.superb.demo_mixtures import mixture_rows
 from speechdistill.evaluation.superb.demo_queries import write_query_tree
-from speechdistill.evaluation.superb.demo_words import Utterance, utterances_of
+from speechdistill.evaluation.superb.demo_words import SILENCE, Row, Utterance, by_speaker, utterances_of
 from speechdistill.evaluation.superb.task_data import TaskData
 from speechdistill.evaluation.superb.tasks import task_named
 from speechdistill.frames import SAMPLE_RATE_HZ
 from speechdistill.whole_file import whole_file
 
-Row = dict[str, str | int | float]
 # Splits of the corpus, by what SUPERB calls them.
 SPLITS = {"train": "train", "valid": "val", "test": "test"}
 SYNTHETIC = "All speech is synthesised: figures compare encoders with each other, never with published ones."
@@ -157,7 +155,7 @@ def _slot_tags(utterance: Utterance) -> list[str]:
 
 def _speakers(corpus: Corpus, folder: Path, rng: np.random.Generator) -> tuple[Lists, str]:
     lists: Lists = {"train": [], "valid": [], "test": []}
-    for utterances in _by_speaker(corpus["train"]).values():
+    for utterances in by_speaker(corpus["train"]).values():
         if len(utterances) < 3:
             continue
         held_out = max(1, len(utterances) // _SPEAKER_FOLDS)
@@ -218,15 +216,8 @@ def _row(utterance: Utterance, **columns: str) -> Row:
     return {"id": utterance.id, "wav_path": utterance.path, **columns}
 
 
-def _by_speaker(utterances: Sequence[Utterance]) -> dict[str, list[Utterance]]:
-    groups: dict[str, list[Utterance]] = defaultdict(list)
-    for one in utterances:
-        groups[one.speaker].append(one)
-    return dict(groups)
-
-
 def _voice_seconds(utterance: Utterance) -> float:
-    return sum(end - start for phone, start, end in utterance.phones if phone != "sil") / SAMPLE_RATE_HZ
+    return sum(end - start for phone, start, end in utterance.phones if phone != SILENCE) / SAMPLE_RATE_HZ
 
 
 def _phones_per_second(utterance: Utterance) -> float:

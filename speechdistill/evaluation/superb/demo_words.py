@@ -13,6 +13,7 @@ from speechdistill.audio.demo_phones import Segment
 from speechdistill.audio.table import Table
 
 SILENCE = "sil"
+Row = dict[str, str | int | float]
 Lexicon = Mapping[str, set[tuple[str, ...]]]
 
 
@@ -70,6 +71,14 @@ def utterances_of(table: Table, split: str) -> list[Utterance]:
         )
         for row in range(len(rows))
     ]
+
+
+def by_speaker(utterances: Sequence[Utterance]) -> dict[str, list[Utterance]]:
+    """The utterances of each speaker, in their order."""
+    groups: dict[str, list[Utterance]] = defaultdict(list)
+    for one in utterances:
+        groups[one.speaker].append(one)
+    return dict(groups)
 
 
 def learn_lexicon(utterances: Sequence[Utterance]) -> dict[str, set[tuple[str, ...]]]:

@@ -82,7 +82,7 @@ def report(folders: Sequence[Path], out: Path) -> str:
         group = _data_name(result["data"])
         row = _row_of(result, groups[group])
         row.results[result["task"]].append(result["metrics"])
-        if (rate := result["hyper_parameters"].get("lr")) is not None:
+        if rate := result["hyper_parameters"].get("lr"):  # none where nothing is trained
             row.rates[result["task"]].append(float(rate))
         notes[group].setdefault(result["task"], result.get("notes", []))
     order = sorted(groups, key=lambda name: -sum(len(row.results) for row in groups[name].values()))
@@ -92,7 +92,10 @@ def report(folders: Sequence[Path], out: Path) -> str:
         picture = "superb.png" if number == 1 else f"superb_{number}.png"
         rows = list(groups[group].values())
         plot([(row.name, row.params, row.profile) for row in rows], f"SUPERB, {group}", out / picture)
-        parts += [f"## {group}", _table(rows, "G MACs/s"), _missing(rows), _rates(rows), _notes(notes[group])]
+        parts += [f"## {group}", _table(rows, "G MACs/s"), _missing(rows), _rates(rows)]
+        parts.append(_notes(notes[group]))
+        if group != _OFFICIAL and any(row.scores for row in rows):
+            parts.append(_SCALE_NOTE)
         parts.append(f"![{group}]({picture})")
     parts += ["## Published", _PUBLISHED_NOTE, _table(published_rows(), "G MACs, SUPERB's profile"), _sources()]
     text = "\n\n".join(part for part in parts if part) + "\n"
@@ -102,6 +105,11 @@ def report(folders: Sequence[Path], out: Path) -> str:
     return text
 
 
+_OFFICIAL = "official corpora"
+_SCALE_NOTE = (
+    "superb_s lies on the scale of the official corpora (0 is log-mel there): on other data it puts upstreams in an "
+    "order, and its value means nothing."
+)
 _PUBLISHED_NOTE = (
     "Of other people's runs on the official corpora: compare with rows of official data alone, and mind the learning "
     "rates, which those papers chose for themselves."
@@ -166,7 +174,7 @@ def _data_name(data: Mapping[str, Any]) -> str:
     if kind == "demo":
         return f"demo corpus, {data.get('hours'):g} h, seed {data.get('seed')}"
     if kind == "official":
-        return "official corpora"
+        return _OFFICIAL
     return f"own data ({data.get('test')})"
 
 

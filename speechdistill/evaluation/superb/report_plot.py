@@ -11,7 +11,7 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # the backend has to be chosen first: there may be no screen
 
 _COLUMNS = 4
-_LONGEST_NAME = 34
+_LONGEST_NAME = 44
 
 # Name, parameters, profile.
 Bar = tuple[str, float | None, Mapping[str, float]]
@@ -45,7 +45,7 @@ def plot(rows: Sequence[Bar], title: str, path: Path) -> None:
     for axis, (name, values) in zip(axes.flat, panels, strict=False):
         drawn = [value or 0.0 for value in values]
         bars = axis.barh(range(len(ordered)), drawn, color=colors)
-        axis.bar_label(bars, ["" if value is None else f"{value:.3g}" for value in values], padding=2, fontsize=7)
+        axis.bar_label(bars, [_figure(value) for value in values], padding=2, fontsize=7)
         axis.set_title(name, fontsize=9)
         axis.margins(x=0.18)
         axis.tick_params(labelsize=7)
@@ -57,6 +57,10 @@ def plot(rows: Sequence[Bar], title: str, path: Path) -> None:
     figure.suptitle(title, fontsize=10)
     figure.savefig(path, dpi=130)
     plt.close(figure)
+
+
+def _figure(value: float | None) -> str:
+    return "" if value is None else f"{value:.0f}" if value >= 100 else f"{value:.1f}"
 
 
 def _label(name: str, params: float | None) -> str:

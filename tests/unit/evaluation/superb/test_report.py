@@ -53,13 +53,14 @@ def test_a_whole_upstream_and_one_that_lacks_tasks(tmp_path: Path) -> None:
     assert "- fbank: no pr, asr, qbe, sid, asv, sd, ic, sf, er, therefore no score." in section
     assert section.count("- All speech is synthesised.") == 1
     assert "- ks: Only ks says this." in section
+    assert any("its value means nothing" in line for line in section)
     assert (tmp_path / "out" / "superb.md").read_text() == text
     assert (tmp_path / "out" / "superb.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_learning_rates_are_shown(tmp_path: Path) -> None:
     write(tmp_path / "runs", "ks", "mini", {"acc": 30.0}, hyper_parameters={"lr": 3e-3})
-    write(tmp_path / "runs", "qbe", "mini", {"mtwv": 40.0})
+    write(tmp_path / "runs", "qbe", "mini", {"mtwv": 40.0}, hyper_parameters={"lr": 0.0})
     section = lines_of(report([tmp_path / "runs"], tmp_path), "demo corpus, 0.5 h, seed 0")
     at = section.index("| learning rate | ks |")
     assert section[at + 2] == "| mini | 0.003 |"
