@@ -161,7 +161,8 @@ def _load(folder: Path, kind: type[_Student]) -> _Student:
         if kind is StudentForDistillation and config.heads is None:
             raise UserError(f"{folder} has no prediction heads: they were left out when it was saved.")
         student, info = kind.from_pretrained(folder, config=config, dtype=torch.float32, output_loading_info=True)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+    # TypeError and the like: a config.json of another form than ours.
+    except (OSError, ValueError, RuntimeError, SafetensorError, TypeError, KeyError, AttributeError) as error:
         raise UserError(f"{folder} cannot be loaded: {reason(error)}") from error
     finally:
         transformers_logging.set_verbosity(verbosity)

@@ -16,7 +16,6 @@ def num_params(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-@torch.no_grad()
 def macs_per_second(forward: Callable[[torch.Tensor], Any], seconds: float = 10.0) -> int:
     """Multiply-accumulates for each second of audio, in an utterance of so many seconds.
 
@@ -28,7 +27,8 @@ def macs_per_second(forward: Callable[[torch.Tensor], Any], seconds: float = 10.
         seconds: length of the utterance.
     """
     waveforms = torch.zeros(1, round(seconds * SAMPLE_RATE_HZ))
-    # Attention's fused kernel for CPUs is unknown to torch's counter; the plain one is two matrix products.
-    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+    # Attention's fused kernel for CPUs is unknown to torch's counter; the plain one is two matrix products. With
+    # gradients on, the first convolution is one, too; without, it is folded with its norm, which takes other products.
+    with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         forward(waveforms)
     return round(counter.get_total_flops() / 2 / seconds)

@@ -36,7 +36,8 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropo
 
 def attention_map(query: Tensor, key: Tensor, mask: Tensor | None) -> Tensor:
     """Make the map itself, (B, H, T, T): softmax(q k^T / sqrt(d)); arguments as in `attend`."""
-    scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
+    # One copy of the keys as they are: the product would make a slower one, of the keys turned over.
+    scores = (query * query.shape[-1] ** -0.5) @ key.contiguous().transpose(-1, -2)
     if mask is not None:
         scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask
     return scores.softmax(-1)

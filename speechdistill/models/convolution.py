@@ -8,30 +8,28 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from speechdistill.models.convolution_gradient import convolve_image
 
-def convolve(features: Tensor, conv: nn.Conv1d, channels_first: bool = False) -> Tensor:
+
+def convolve(features: Tensor, conv: nn.Conv1d) -> Tensor:
     """Do what `conv(features)` does, faster.
 
     Args:
         features: (B, C, T).
         conv: of any kernel, stride, padding and groups; dilation is not used by any speech encoder.
-        channels_first: how the result lies in memory, where that is free to choose: with one input channel.
 
     Returns:
         (B, C', T').
     """
-    if _plain_is_better(features):
+    if plain_is_better(features):
         return conv(features)
     stride, padding, weight = conv.stride[0], int(conv.padding[0]), conv.weight
     if conv.in_channels == 1 and padding == 0:
         # Few values make each frame: a product of matrices is faster than a convolution.
         frames = features[:, 0].unfold(-1, weight.shape[-1], stride)  # (B, T', kernel)
-        if not channels_first:
-            return F.linear(frames, weight[:, 0], conv.bias).transpose(1, 2)
-        factors = weight[:, 0].expand(len(frames), -1, -1), frames.transpose(1, 2)
-        return torch.bmm(*factors) if conv.bias is None else torch.baddbmm(conv.bias[:, None], *factors)
+        return F.linear(frames, weight[:, 0], conv.bias).transpose(1, 2)
     image = features[:, :, None].contiguous(memory_format=torch.channels_last)  # (B, C, 1, T)
-    return F.conv2d(image, weight[:, :, None], conv.bias, (1, stride), (0, padding), groups=conv.groups).squeeze(2)
+    return convolve_image(image, weight[:, :, None], conv.bias, stride, padding, conv.groups).squeeze(2)
 
 
 def normalize(features: Tensor, norm: nn.Module | None) -> Tensor:
@@ -45,6 +43,21 @@ def normalize(features: Tensor, norm: nn.Module | None) -> Tensor:
     return features if norm is None else norm(features)
 
 
+def plain_is_better(features: Tensor) -> bool:
+    """Whether to take torch's own ways: in graphs for export, and in float32 training on a CPU."""
+    # A graph for export is to hold the operation that everybody knows.
+    if torch.compiler.is_exporting() or torch.jit.is_tracing():
+        return True
+    # In float32 the way back through channels last is the slower one on a CPU.
+    return features.device.type == "cpu" and computed_dtype(features) == torch.float32 and torch.is_grad_enabled()
+
+
+def computed_dtype(features: Tensor) -> torch.dtype:
+    """In which precision a product with these features is computed, here and now."""
+    device = features.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else features.dtype
+
+
 def _mean(features: Tensor, part: int = 64) -> Tensor:
     """Mean over time, (B, C, 1), of parts and then of all.
 
@@ -54,13 +67,3 @@ def _mean(features: Tensor, part: int = 64) -> Tensor:
     whole = size // part * part
     total = features[..., :whole].unflatten(-1, (size // part, part)).sum(-1).sum(-1) + features[..., whole:].sum(-1)
     return total[..., None] / size
-
-
-def _plain_is_better(features: Tensor) -> bool:
-    # A graph for export is to hold the operation that everybody knows.
-    if torch.compiler.is_exporting() or torch.jit.is_tracing():
-        return True
-    device = features.device.type
-    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else features.dtype
-    # In float32 the way back through channels last is the slower one on a CPU.
-    return device == "cpu" and dtype == torch.float32 and torch.is_grad_enabled()

@@ -8,6 +8,7 @@ from transformers.masking_utils import sdpa_mask
 
 from speechdistill.models.attend import attend
 from speechdistill.models.convolution import convolve, normalize
+from speechdistill.models.folded_norm import convolve_and_normalize, folds
 
 
 class FeatureExtractor(nn.Module):
@@ -26,8 +27,11 @@ class FeatureExtractor(nn.Module):
         features = waveforms[:, None]
         for layer in self.conv_layers:
             norm = getattr(layer, "layer_norm", None)
-            features = convolve(features, layer.conv, channels_first=isinstance(norm, nn.GroupNorm))
-            features = layer.activation(normalize(features, norm))
+            if isinstance(norm, nn.GroupNorm) and folds(features, layer.conv, norm):
+                features = convolve_and_normalize(features, layer.conv, norm)
+            else:
+                features = normalize(convolve(features, layer.conv), norm)
+            features = layer.activation(features)
         return features
 
 

@@ -94,7 +94,7 @@ class OnceForAllModule(ContextualModule):
         self._validated_stage = self.stage(self.trainer.global_step)
 
     def loss(self, batch: WaveBatch, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor], Tensor]:
-        """Mean over the subnets of the step, or of validation, of their L1."""
+        """Mean over the subnets of the step, or of validation, of their L1; in training the largest may weigh more."""
         if (step < self.stage_1_steps) if self.training else self._validated_stage == 1:
             return super().loss(batch, step, generator)
         target, masked, counted = self.prepared(batch, generator)
@@ -108,7 +108,9 @@ class OnceForAllModule(ContextualModule):
                 target = prediction.detach().float()  # of those that follow
         # A random subnet alone is the loss itself.
         parts = {name: loss.detach() for name, loss in losses.items()} if len(losses) > 1 else {}
-        return torch.stack(list(losses.values())).mean(), parts, counted.sum()
+        weights = [self.plan.largest_weight if name == "largest" and self.training else 1.0 for name in losses]
+        total = torch.stack([weight * loss for weight, loss in zip(weights, losses.values(), strict=True)]).sum()
+        return total / sum(weights), parts, counted.sum()
 
     def subnets(self, step: int) -> dict[str, Subnet]:
         """Those that a step trains, or those that are validated."""

@@ -14,11 +14,12 @@ from speechdistill.models.search_space import SearchSpace, Subnet
 from speechdistill.models.student import StudentForDistillation
 from speechdistill.models.supernet import Supernet
 from speechdistill.objectives.contextual import contextual_target, formula
+from speechdistill.training.beginnings import initialise, prepare_teacher
 from speechdistill.training.contextual import ContextualModule
 from speechdistill.training.once_for_all import OnceForAllModule
 from speechdistill.training.plots import layer_similarity, plot_similarity
 from speechdistill.training.report import model_card, supernet_card
-from speechdistill.training.runs import Job, initialise, prepare_teacher
+from speechdistill.training.runs import Job
 from speechdistill.training.subnet_plan import SubnetPlan
 
 

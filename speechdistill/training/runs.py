@@ -1,7 +1,6 @@
 """From a resolved configuration to a finished run folder."""
 
 import os
-import re
 import signal
 import sys
 import time
@@ -12,36 +11,22 @@ from typing import Any
 
 import torch
 from lightning.pytorch.utilities import rank_zero_only
-from torch import nn
 
 from speechdistill.audio.corpora import load_corpus
 from speechdistill.audio.datamodule import SpeechData
-from speechdistill.audio.demo import PHONES, phone_frames
 from speechdistill.audio.table import Table
-from speechdistill.checkpoints.student_dir import load_network, save_student
-from speechdistill.errors import UserError
-from speechdistill.evaluation.cost import macs_per_second, num_params
-from speechdistill.frames import num_frames
-from speechdistill.models.derive import copy_from_teacher, derive_config, student_depth
-from speechdistill.models.student import StudentForDistillation
-from speechdistill.objectives.objective import build_objective
 from speechdistill.provenance import git_commit, write_json
-from speechdistill.teachers.load import Teacher, load_teacher
 from speechdistill.training.cache_filling import FillingStoppedError
 from speechdistill.training.checkpointing import check_batches_per_step, done_steps, newest_checkpoint
-from speechdistill.training.distillation import DistillationModule
 from speechdistill.training.distributed import end_with_leader
 from speechdistill.training.engine import Outcome, choose_precision, disk_full_is_an_answer, fit
 from speechdistill.training.estimate import disk_line, memory_line, start_line
-from speechdistill.training.masked_units import MaskedUnitsModule
 from speechdistill.training.module import TrainingModule
-from speechdistill.training.plots import layer_similarity, plot_losses, plot_similarity
+from speechdistill.training.plots import plot_losses
 from speechdistill.training.ranks import Launch, choose_devices, choose_num_nodes, find_launch
-from speechdistill.training.report import model_card, summarize
+from speechdistill.training.report import summarize
 from speechdistill.training.run_folder import open_run_folder, recordings, write_config
 from speechdistill.training.teacher_cache import teacher_cache
-
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -189,168 +174,6 @@ def _dry_run(
         print(line)
     print("nothing is trained and nothing written: dry_run=true")
     return 0
-
-
-def distillation(config: dict[str, Any], data: SpeechData) -> Job:
-    """Teacher, student and objective of a distillation."""
-    teacher, provenance = prepare_teacher(config)
-    described = teacher.describe()
-    architecture = config["architecture"]
-    depth, heads = student_depth(architecture, teacher.num_layers), architecture.get("heads", "joint")
-    objective = build_objective(config["objective"], depth, teacher.num_layers, heads, config["seed"])
-    matches = sorted(objective.matches, key=lambda match: match.teacher_layer)
-    student_config = derive_config(
-        architecture,
-        teacher.config,
-        [match.teacher_layer for match in matches],
-        provenance,
-        [match.student_layer for match in matches],
-    )
-    student = StudentForDistillation(student_config)
-    started = initialise(student, teacher, config["student"]["init_from"], architecture["copied_parts"])
-    about: dict[str, Any] = {
-        "teacher": provenance,
-        "student": {
-            "params": num_params(student.student),
-            "params_with_heads": num_params(student),
-            "macs_per_second": macs_per_second(lambda waveforms: student.student.eval()(waveforms)),
-        },
-    }
-    lines = [
-        f"teacher  {described}",
-        f"student  {student_config.num_hidden_layers} layers of {student_config.hidden_size}, "
-        f"{num_params(student.student) / 1e6:.2f} M parameters ({num_params(student) / 1e6:.2f} M with heads), "
-        f"{about['student']['macs_per_second'] / 1e9:.2f} G multiply-adds per second of audio; {started}",
-        f"loss     {objective.formula()}",
-    ]
-    module = DistillationModule(
-        student.train(),
-        teacher,
-        objective,
-        config["optim"],
-        config["trainer"]["max_steps"],
-        config["seed"],
-        epoch_of=lambda step: step * data.batches_per_step // data.train_plan.per_epoch,
-    )
-
-    def save(out_dir: Path, summary: Mapping[str, Any]) -> None:
-        save_student(out_dir / "student", student, model_card(summary, objective.formula()))
-
-    def draw(out_dir: Path) -> None:
-        if data.val_plan is not None:
-            similarity, names = layer_similarity(student.eval().cpu(), teacher.float().cpu(), data.val_dataloader())
-            plot_similarity(similarity, names, out_dir / "plots" / "layer_similarity.png")
-
-    return Job(module, about, lines, save, draw)
-
-
-def masked_units(config: dict[str, Any], data: SpeechData) -> Job:
-    """A HuBERT from scratch, units = the synthesiser's frame-aligned phones."""
-    from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
-
-    if any(phones is None for phones in data.table.labels.get("phones", [None])):
-        raise UserError(f"recipe={config['recipe']} needs frame-aligned phones, which only data=demo has.")
-    encoder_config = HubertConfig(
-        **config["architecture"],
-        layerdrop=0.0,
-        final_dropout=0.0,
-        apply_spec_augment=False,
-        vocab_size=len(PHONES),
-    )
-    encoder = HubertModel(encoder_config)
-
-    def units(table: Table) -> list[Any]:
-        return [
-            phone_frames(phones, num_frames(int(samples)))
-            for phones, samples in zip(table.labels["phones"], table.num_samples, strict=True)
-        ]
-
-    module = MaskedUnitsModule(
-        encoder,
-        {"train": units(data.train_table), "val": units(data.val_table)},
-        len(PHONES),
-        config["objective"],
-        config["optim"],
-        config["trainer"]["max_steps"],
-        config["seed"],
-    )
-
-    def save(out_dir: Path, summary: Mapping[str, Any]) -> None:
-        # Half precision halves the file; load_teacher computes in whatever precision it is asked for.
-        saved = HubertModel(encoder_config)
-        saved.load_state_dict(encoder.state_dict())
-        saved.half().save_pretrained(out_dir / "teacher")
-        Wav2Vec2FeatureExtractor(do_normalize=False, return_attention_mask=True).save_pretrained(out_dir / "teacher")
-
-    about = {
-        "teacher": None,
-        "student": {
-            "params": num_params(encoder),
-            "macs_per_second": macs_per_second(lambda waveforms: encoder.eval()(waveforms)),
-        },
-    }
-    encoder.train()
-    lines = [f"encoder  {num_params(encoder) / 1e6:.2f} M parameters, {len(PHONES)} units: the synthesiser's phones"]
-    return Job(module, about, lines, save)
-
-
-def prepare_teacher(config: dict[str, Any]) -> tuple[Teacher, dict[str, Any]]:
-    """Load a run's teacher.
-
-    Args:
-        config: of the run; the teacher's revision is filled in.
-
-    Returns:
-        The teacher; what summary.json and the student's config.json say of it.
-    """
-    teacher = load_teacher(
-        config["teacher"]["name"], config["teacher"]["revision"], _teacher_dtype(config["teacher"], config["trainer"])
-    )
-    if teacher.source.revision:
-        # A resumed run takes the same commit, wherever the branch has gone by then.
-        config["teacher"] |= {"name": teacher.source.name.partition("@")[0], "revision": teacher.source.revision}
-    provenance = {
-        "name": teacher.source.name,
-        "revision": teacher.source.revision,
-        "sha256": teacher.source.sha256,
-        "params": teacher.num_params,
-    }
-    return teacher, provenance
-
-
-def initialise(student: StudentForDistillation, teacher: Teacher, init_from: str | None, parts: list[str]) -> str:
-    """Give the student its first weights; says from where."""
-    if init_from in (None, "random"):
-        return "starts from random weights"
-    if init_from == "teacher":
-        copied, left = copy_from_teacher(student.student, teacher.model.state_dict(), parts)
-        higher = re.compile(
-            rf"encoder\.layers\.({'|'.join(str(n) for n in range(len(student.student.encoder.layers)))})\."
-        )
-        own = [name for name in left if not name.startswith("encoder.layers.") or higher.match(name)]
-        without_place = f"; no place for {', '.join(own)}" if own else ""
-        return f"{len(copied)} weights start from the teacher{without_place}"
-    earlier = load_network(str(init_from))
-    if earlier.config.to_dict().get("heads") != student.config.to_dict().get("heads"):
-        raise UserError(f"student.init_from={init_from}: its heads are {earlier.config.heads}, not this run's.")
-    _load_strictly(student, earlier, str(init_from))
-    return f"starts from {init_from}"
-
-
-def _load_strictly(student: nn.Module, earlier: nn.Module, source: str) -> None:
-    try:
-        student.load_state_dict(earlier.state_dict())
-    except RuntimeError as error:
-        raise UserError(f"student.init_from={source}: {str(error).strip().splitlines()[1].strip()}") from error
-
-
-def _teacher_dtype(teacher: Mapping[str, Any], settings: Mapping[str, Any]) -> torch.dtype:
-    name = teacher["dtype"]
-    if name == "auto":
-        return torch.bfloat16 if settings["precision"] == "bf16-mixed" else torch.float32
-    if name not in _DTYPES:
-        raise UserError(f"teacher.dtype={name}: allowed are auto, {', '.join(_DTYPES)}.")
-    return _DTYPES[name]
 
 
 def speech_data(config: Mapping[str, Any], table: Table) -> SpeechData:

@@ -1,5 +1,6 @@
 """Which subnets a step of once-for-all training takes: a pure function of the seed and the step."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +24,9 @@ class SubnetPlan:
         space: what can be chosen.
         steps: of once-for-all training.
         sandwich: the largest and the smallest subnet are in each step as well.
-        random: how many are drawn in each step; with the sandwich rule beside the two. Yu and Huang take 2.
+        published: the published subnet is in each step as well.
+        random: how many are drawn in each step, beside those that are in it anyway. Yu and Huang take 2.
+        largest_weight: how much more the largest's loss counts than each other one's, where the largest is in the step.
         in_place: with the sandwich rule, the others learn from the largest's prediction, in place of the teacher's.
         shrink: sizes that open one after another, others stay at their largest; empty = all are open from the start.
         shrink_share: part of the steps after which all are open.
@@ -35,7 +38,9 @@ class SubnetPlan:
     space: SearchSpace
     steps: int
     sandwich: bool = False
+    published: bool = False
     random: int = 1
+    largest_weight: float = 1.0
     in_place: bool = False
     shrink: tuple[str, ...] = ()
     shrink_share: float = 0.5
@@ -47,6 +52,10 @@ class SubnetPlan:
             )
         if type(self.random) is not int or self.random < 1:
             raise UserError(f"once_for_all.random={self.random}: give how many subnets a step draws, 1 or more.")
+        if not 0 < self.largest_weight < math.inf:
+            raise UserError(
+                f"once_for_all.largest_weight={self.largest_weight}: give a number above 0; 1 = as the others."
+            )
         if self.shrink and sorted(self.shrink) != sorted(SIZES):
             raise UserError(
                 f"once_for_all.shrink={list(self.shrink)}: give all of {', '.join(SIZES)}, in the order in which they "
@@ -60,7 +69,10 @@ class SubnetPlan:
         """Read the keys of `once_for_all`."""
         if not isinstance(config["shrink"], list | tuple):
             raise UserError(f"once_for_all.shrink={config['shrink']}: give a list of sizes, or [] for no shrinking.")
-        plain = {name: config[name] for name in ("sandwich", "random", "in_place", "shrink_share")}
+        plain = {
+            name: config[name]
+            for name in ("sandwich", "published", "random", "largest_weight", "in_place", "shrink_share")
+        }
         return cls(space, steps, shrink=tuple(config["shrink"]), **plain)
 
     def open_space(self, step: int) -> SearchSpace:
@@ -86,6 +98,8 @@ class SubnetPlan:
         drawn = {"random": space.draw(numbered_generator(seed, step))}
         for number in range(2, self.random + 1):
             drawn[f"random_{number}"] = space.draw(numbered_generator(seed, step, number))
-        if not self.sandwich:
-            return drawn
-        return {"largest": space.largest(), "smallest": space.smallest(), **drawn}
+        if self.published:
+            drawn = {"published": space.named("published"), **drawn}
+        if self.sandwich:
+            drawn = {"largest": space.largest(), "smallest": space.smallest(), **drawn}
+        return drawn

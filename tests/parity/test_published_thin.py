@@ -163,7 +163,8 @@ def test_transformers_agrees_in_a_padded_batch(name, checkpoint):
     mask = (torch.arange(waveforms.shape[1]) < num_samples[:, None]).long()
     expected = theirs(waveforms, attention_mask=mask, output_hidden_states=True).hidden_states
     got = student(waveforms, attention_mask=mask, output_hidden_states=True).hidden_states
-    assert max(largest_difference(a, b, num_samples) for a, b in zip(got, expected, strict=True)) <= TOLERANCE
+    for ours, states in zip(got, expected, strict=True):
+        assert largest_difference(ours, states, num_samples) <= TOLERANCE * max(1.0, states.abs().max().item())
 
 
 @torch.no_grad()

@@ -10,6 +10,8 @@ from safetensors import safe_open
 from transformers import AutoModel
 from transformers.utils import logging
 
+from speechdistill.checkpoints.student_dir import load_student
+from speechdistill.errors import UserError
 from speechdistill.models.config import StudentConfig, uniform_layers
 from speechdistill.models.student import StudentForDistillation, StudentModel
 
@@ -106,3 +108,24 @@ def test_weights_stay_float32_and_other_types_can_be_asked_for(whole, tmp_path):
     whole.save_pretrained(tmp_path)
     assert {p.dtype for p in AutoModel.from_pretrained(tmp_path).parameters()} == {torch.float32}
     assert AutoModel.from_pretrained(tmp_path, dtype=torch.bfloat16).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda config: [config],
+        lambda config: "text",
+        lambda config: 3,
+        lambda config: {**config, "layers": "six"},
+        lambda config: {**config, "layers": [3]},
+        lambda config: {**config, "conv_layers": {"a": 1}},
+        lambda config: {**config, "heads": {"kind": "joint"}},
+        lambda config: {**config, "positional_convolution": 3},
+    ],
+)
+def test_a_config_of_another_form_is_one_message(whole, tmp_path, change):
+    whole.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(change(config)))
+    with pytest.raises(UserError, match=f"{tmp_path} cannot be loaded"):
+        load_student(tmp_path, heads=True)

@@ -140,6 +140,17 @@ def test_the_sandwich_is_the_mean_of_three(in_place):
     torch.testing.assert_close(whole, gradients(training)["network.heads.projection.weight"], atol=1e-6, rtol=1e-4)
 
 
+def test_the_largest_may_count_more():
+    training = module(sandwich=True, largest_weight=3.0)
+    loss, parts, _ = run(training, 12)
+    expected = (3 * parts["largest"] + parts["smallest"] + parts["random"]) / 5
+    assert loss.item() == pytest.approx(expected.item(), abs=1e-6)
+    training.eval()
+    training._validated_stage = 2
+    loss, parts, _ = run(training, 12)
+    assert loss.item() == pytest.approx(sum(part.item() for part in parts.values()) / 3, abs=1e-6)
+
+
 @torch.no_grad()
 def test_validation_is_of_fixed_subnets_without_masks():
     training = module().eval()

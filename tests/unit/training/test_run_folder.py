@@ -12,9 +12,9 @@ from speechdistill.audio.datamodule import SpeechData
 from speechdistill.audio.table import Skipped, Table
 from speechdistill.errors import UserError
 from speechdistill.provenance import write_json
+from speechdistill.training.masked_units_job import masked_units
 from speechdistill.training.ranks import LEADER_VARIABLE, OUT_DIR_VARIABLE, Launch
 from speechdistill.training.run_folder import open_run_folder, recordings
-from speechdistill.training.runs import masked_units
 
 
 def test_paths_of_the_corpus_do_not_depend_on_the_working_directory(tmp_path, monkeypatch):

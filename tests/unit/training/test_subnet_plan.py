@@ -38,6 +38,14 @@ def test_more_random_subnets_stand_behind_the_first():
     assert list(SubnetPlan(TINY_SPACE, 100, random=2).subnets(0, 0)) == ["random", "random_2"]
 
 
+def test_the_published_subnet_may_be_in_each_step():
+    drawn = SubnetPlan(TINY_SPACE, 100, sandwich=True, published=True).subnets(0, 3)
+    assert list(drawn) == ["largest", "smallest", "published", "random"]
+    assert drawn["published"] == TINY_SPACE.named("published")
+    assert drawn["random"] == SubnetPlan(TINY_SPACE, 100).subnets(0, 3)["random"]
+    assert list(SubnetPlan(TINY_SPACE, 100, published=True).subnets(0, 3)) == ["published", "random"]
+
+
 def test_shrinking_opens_one_size_after_another():
     plan = SubnetPlan(TINY_SPACE, 60, shrink=SIZES, shrink_share=0.5)  # all are open from step 30 on
     for step in range(60):
@@ -56,6 +64,7 @@ def test_shrinking_opens_one_size_after_another():
     ("options", "message"),
     [
         ({"random": 0}, r"once_for_all\.random=0: give how many"),
+        ({"largest_weight": 0.0}, r"once_for_all\.largest_weight=0\.0: give a number above 0"),
         ({"in_place": True}, r"once_for_all\.in_place=true needs .*once_for_all\.sandwich=true"),
         ({"shrink": ("depth", "width")}, r"once_for_all\.shrink=\['depth', 'width'\]: give all of"),
         ({"shrink_share": 2}, r"once_for_all\.shrink_share=2: give a share"),

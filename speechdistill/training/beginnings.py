@@ -1,0 +1,75 @@
+"""What a distillation begins with: its teacher, and the student's first weights."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from speechdistill.checkpoints.student_dir import load_network
+from speechdistill.errors import UserError
+from speechdistill.models.derive import copy_from_teacher
+from speechdistill.models.student import StudentForDistillation
+from speechdistill.teachers.load import Teacher, load_teacher
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def prepare_teacher(config: dict[str, Any]) -> tuple[Teacher, dict[str, Any]]:
+    """Load a run's teacher.
+
+    Args:
+        config: of the run; the teacher's revision is filled in.
+
+    Returns:
+        The teacher; what summary.json and the student's config.json say of it.
+    """
+    teacher = load_teacher(
+        config["teacher"]["name"], config["teacher"]["revision"], _teacher_dtype(config["teacher"], config["trainer"])
+    )
+    if teacher.source.revision:
+        # A resumed run takes the same commit, wherever the branch has gone by then.
+        config["teacher"] |= {"name": teacher.source.name.partition("@")[0], "revision": teacher.source.revision}
+    provenance = {
+        "name": teacher.source.name,
+        "revision": teacher.source.revision,
+        "sha256": teacher.source.sha256,
+        "params": teacher.num_params,
+    }
+    return teacher, provenance
+
+
+def initialise(student: StudentForDistillation, teacher: Teacher, init_from: str | None, parts: list[str]) -> str:
+    """Give the student its first weights; says from where."""
+    if init_from in (None, "random"):
+        return "starts from random weights"
+    if init_from == "teacher":
+        copied, left = copy_from_teacher(student.student, teacher.model.state_dict(), parts)
+        higher = re.compile(
+            rf"encoder\.layers\.({'|'.join(str(n) for n in range(len(student.student.encoder.layers)))})\."
+        )
+        own = [name for name in left if not name.startswith("encoder.layers.") or higher.match(name)]
+        without_place = f"; no place for {', '.join(own)}" if own else ""
+        return f"{len(copied)} weights start from the teacher{without_place}"
+    earlier = load_network(str(init_from))
+    if earlier.config.to_dict().get("heads") != student.config.to_dict().get("heads"):
+        raise UserError(f"student.init_from={init_from}: its heads are {earlier.config.heads}, not this run's.")
+    _load_strictly(student, earlier, str(init_from))
+    return f"starts from {init_from}"
+
+
+def _load_strictly(student: nn.Module, earlier: nn.Module, source: str) -> None:
+    try:
+        student.load_state_dict(earlier.state_dict())
+    except RuntimeError as error:
+        raise UserError(f"student.init_from={source}: {str(error).strip().splitlines()[1].strip()}") from error
+
+
+def _teacher_dtype(teacher: Mapping[str, Any], settings: Mapping[str, Any]) -> torch.dtype:
+    name = teacher["dtype"]
+    if name == "auto":
+        return torch.bfloat16 if settings["precision"] == "bf16-mixed" else torch.float32
+    if name not in _DTYPES:
+        raise UserError(f"teacher.dtype={name}: allowed are auto, {', '.join(_DTYPES)}.")
+    return _DTYPES[name]
