@@ -1,6 +1,5 @@
 """The command line: verbs, KEY=VALUE words, and one message for everything that a person got wrong."""
 
-import difflib
 import importlib
 import io
 import os
@@ -9,7 +8,9 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from speechdistill.errors import UserError
+from speechdistill.errors import UserError, did_you_mean
+
+__all__ = ["did_you_mean", "main", "read_words", "run"]
 
 VERBS = (
     *("train", "search", "finetune", "transcribe", "probe", "extract", "superb"),
@@ -80,12 +81,6 @@ def read_words(argv: Sequence[str], keys: Sequence[str]) -> tuple[list[str], dic
         else:
             values[key] = value
     return positional, values
-
-
-def did_you_mean(word: str, known: Sequence[str]) -> str:
-    """ ", did you mean 'x'?" for the known word that is nearest, or nothing."""
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return f", did you mean {near[0]!r}?" if near else ""
 
 
 if __name__ == "__main__":

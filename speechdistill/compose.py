@@ -33,7 +33,12 @@ RESUMABLE_KEYS = (
 )
 
 SEARCH_RESUMABLE_KEYS = ("evaluations", "winners")
-_RESUMABLE = {"search": SEARCH_RESUMABLE_KEYS}
+SUPERB_RESUMABLE_KEYS = ("data.num_workers", "device", "features.cache")
+_RESUMABLE = {"search": SEARCH_RESUMABLE_KEYS, "superb": SUPERB_RESUMABLE_KEYS}
+# A key of config.yaml that tells whose it is; without any of them it is a training's.
+_MARKS = {"search": "evaluations", "superb": "superb_task"}
+# SUPERB's tasks and data are other than fine-tuning's, and have their own groups behind the same words.
+_SUPERB_GROUPS = {"task": "superb_task", "data": "superb_data"}
 
 # The least that a number may be; keys of whole numbers, and those that may also be absent (null).
 _MINIMUMS = {
@@ -67,7 +72,10 @@ _PATH_KEYS = (
     *("data.root", "data.manifest", "data.val_manifest", "out_dir"),
     *("student.init_from", "teacher.cache", "teacher.name"),
     *("student", "supernet", "task.vocabulary", "task.lm"),
+    *("upstream", "features.cache", "data.train", "data.valid", "data.test"),
 )
+# Numbers in whose place a list of numbers may stand.
+_LIST_KEYS = ("lr",)
 
 
 def configure(name: str, words: Sequence[str]) -> dict[str, Any]:
@@ -85,11 +93,13 @@ def configure(name: str, words: Sequence[str]) -> dict[str, Any]:
         UserError: an unknown key or choice, a value that must be given, or a key that a resumed run cannot change.
     """
     words, own = _without_config_dir(words)
+    if name == "superb":
+        words = [_with_superb_group(word) for word in words]
     words = [_verbatim(word) for word in words]
     resumed = [word.partition("=")[2] for word in words if word.startswith("resume=")]
     if resumed and resumed[-1] not in ("", "null"):
         rest = [word for word in words if not word.startswith("resume=")]
-        return _earlier(Path(resumed[-1]).expanduser(), rest, _RESUMABLE.get(name, RESUMABLE_KEYS))
+        return _earlier(Path(resumed[-1]).expanduser(), rest, name)
     return _composed(name, words, own)
 
 
@@ -111,6 +121,11 @@ def _without_config_dir(words: Sequence[str]) -> tuple[list[str], list[str]]:
             )
         own = [f"hydra.searchpath=[{_quoted(f'file://{folder}')}]"]
     return rest, own
+
+
+def _with_superb_group(word: str) -> str:
+    key, equals, value = word.partition("=")
+    return f"{_SUPERB_GROUPS.get(key, key)}{equals}{value}"
 
 
 def _verbatim(word: str) -> str:
@@ -171,8 +186,9 @@ def _check_kinds(config: Any, defaults: Any, words: Sequence[str]) -> None:
         )
         if kind is None or (value is None and key in _NULLABLE_KEYS):
             continue
-        fits = isinstance(value, bool) if isinstance(default, bool) else type(value) in (int, float)
-        if not fits:
+        values = list(value) if key in _LIST_KEYS and OmegaConf.is_list(value) and len(value) else [value]
+        allowed = (bool,) if isinstance(default, bool) else (int, float)
+        if not all(type(one) in allowed for one in values):
             raise UserError(f"{key}={'null' if value is None else value}: give {kind}.")
     _check_ranges(config)
 
@@ -181,7 +197,8 @@ def _check_ranges(config: Any) -> None:
     for key, least in _MINIMUMS.items():
         value = OmegaConf.select(config, key, throw_on_missing=False)
         group = key.rpartition(".")[0]
-        if group and OmegaConf.select(config, group, throw_on_missing=False) is None:
+        holder = OmegaConf.select(config, group, throw_on_missing=False) if group else config
+        if holder is None or (_is_superb(config) and key.rpartition(".")[2] not in holder):
             continue  # another verb's
         if value is None and key in _NULLABLE_KEYS:
             continue
@@ -189,6 +206,10 @@ def _check_ranges(config: Any) -> None:
         if type(value) not in ((int,) if whole else (int, float)) or value < least:
             kind = "a whole number" if whole else "a number"
             raise UserError(f"{key}={'null' if value is None else value}: give {kind} from {least} up.")
+
+
+def _is_superb(config: Any) -> bool:
+    return _MARKS["superb"] in config
 
 
 def _resolved(config: Any) -> dict[str, Any]:
@@ -202,7 +223,8 @@ def _resolved(config: Any) -> dict[str, Any]:
     return {str(key): value for key, value in container.items()}
 
 
-def _earlier(folder: Path, words: Sequence[str], resumable: Sequence[str]) -> dict[str, Any]:
+def _earlier(folder: Path, words: Sequence[str], name: str) -> dict[str, Any]:
+    resumable = _RESUMABLE.get(name, RESUMABLE_KEYS)
     path = folder / "config.yaml"
     if not path.is_file():
         raise UserError(
@@ -212,9 +234,10 @@ def _earlier(folder: Path, words: Sequence[str], resumable: Sequence[str]) -> di
         config = OmegaConf.load(path)
     except (OSError, ValueError, YAMLError) as error:
         raise UserError(f"resume={folder}: config.yaml cannot be read ({type(error).__name__}).") from error
-    if ("evaluations" in config) != (resumable is SEARCH_RESUMABLE_KEYS):
+    if [verb for verb, mark in _MARKS.items() if mark in config] != [name][: name in _MARKS]:
         raise UserError(
-            f"resume={folder}: a search goes on with speechdistill.search, a training with its own command."
+            f"resume={folder}: a search goes on with speechdistill.search, SUPERB with speechdistill.superb, "
+            "a training with its own command."
         )
     for override in _parsed(words):
         key = override.key_or_group
@@ -276,5 +299,6 @@ def _unknown_key(words: Sequence[str], known: Sequence[str] | None, error: Excep
 
 def _unknown_choice(error: MissingConfigException) -> str:
     group, _, choice = (error.missing_cfg_file or "").rpartition("/")
+    group = group.removeprefix("superb_")
     options = sorted(error.options or [])
     return f"{group}={choice} does not exist{did_you_mean(choice, options)}; {group} is one of {', '.join(options)}."

@@ -1,30 +1,107 @@
-"""SUPERB through s3prl: `python -m speechdistill.superb s3prl run_downstream|main ...`.
+"""SUPERB (arXiv:2105.01051): `python -m speechdistill.superb task=T upstream=DIR data=demo|manifest|official ...`.
 
-s3prl run_downstream ...    s3prl's own command line, with students as upstreams: -u speechdistill -k DIR
-s3prl main ...              likewise: --build_upstream.name speechdistill --build_upstream.path_or_url DIR
+task=T upstream=U                one of pr asr ks qbe sid asv sd ic sf er; tasks=all or tasks=[ks,sid] are several
+upstream=DIR                     a student's folder or its run's, "mini", a teacher (folder, hub id), or fbank (log-mel)
+upstream=DIR untrained=true      the same architecture with random weights
+data=demo                        made from the demo corpus, small heads, about a minute for each task
+data=manifest data.train=A.csv data.valid=B.csv data.test=C.csv       one's own recordings
+data=official data.root=DIR      the corpora of the leaderboard, full-size heads
+lr=1e-3, lr=[1e-5,1e-4,1e-3]     learning rate; several: the best by validation is tested, all are reported
+steps=N                          updates
+features.cache=true|DIR          encode each recording once for all steps, tasks and learning rates
+out_dir=DIR                      a fresh folder; resume=DIR goes on in that of an earlier start
+report RUNS... [out=DIR]         gather superb.json files into a table, a CSV and a plot
+s3prl run_downstream ...         s3prl's own command line, with students as upstreams: -u speechdistill -k DIR
+s3prl main ...                   likewise: --build_upstream.name speechdistill --build_upstream.path_or_url DIR
 """
 
+import io
 import sys
+from contextlib import redirect_stderr
+from pathlib import Path
+from typing import Any
 
 from speechdistill import cli
+from speechdistill.compose import configure
 from speechdistill.errors import UserError
+from speechdistill.evaluation.superb.tasks import TASKS, task_named
 
 PROGRAMS = ("run_downstream", "main")
 
 
-def main(words: list[str]) -> None:
-    """Hand the words over to s3prl.
+def main(words: list[str]) -> int:
+    """Run tasks, gather their results, or hand the words over to s3prl.
 
     Raises:
         UserError: what a person can put right.
     """
     if not words or words in (["-h"], ["--help"]):
         print(__doc__)
-        return
-    program, rest = read_program(words)
-    from speechdistill.upstream.register import hand_over
+        return 0
+    if words[0] == "s3prl":
+        program, rest = read_program(words)
+        from speechdistill.upstream.register import hand_over
 
-    hand_over(program, rest)
+        hand_over(program, rest)
+        return 0
+    if words[0] == "report":
+        return _report(words[1:])
+    return _run(words)
+
+
+def _run(words: list[str]) -> int:
+    # Words are checked before the libraries that take seconds to load.
+    configs, resumed = read_configs(words)
+    from speechdistill.evaluation.superb.run_folder import open_folders, write_config
+
+    with redirect_stderr(io.StringIO()):  # what s3prl does not find, and nobody asked for
+        from speechdistill.evaluation.superb.running import finished, refuse_without_rates, run_task
+
+    for config in configs:
+        refuse_without_rates(config)
+    folder = resumed or open_folders(configs)
+    try:
+        for config in configs:
+            if finished(Path(config["out_dir"])):
+                print(f"{config['superb_task']}: done before")
+                continue
+            write_config(config)
+            run_task(config)
+    except KeyboardInterrupt:
+        print(f"go on with: python -m speechdistill.superb resume={folder}", file=sys.stderr)
+        raise
+    print(f"done: {folder}")
+    return 0
+
+
+def read_configs(words: list[str]) -> tuple[list[dict[str, Any]], Path | None]:
+    """A configuration for each task; and the folder of the earlier start that is to go on.
+
+    Raises:
+        UserError: what `configure` says, or no task, or an unknown one.
+    """
+    rest = [word for word in words if word.partition("=")[0] not in ("task", "tasks", "resume")]
+    given = {key: word.partition("=")[2] for word in words for key in (word.partition("=")[0],)}
+    if given.get("resume") not in (None, "", "null"):
+        from speechdistill.evaluation.superb.run_folder import tasks_in
+
+        folder = Path(given["resume"]).expanduser().resolve()
+        return [configure("superb", [*rest, f"resume={folder / name}"]) for name in tasks_in(folder)], folder
+    names = given.get("tasks", given.get("task", "")).strip("[]")
+    if not names:
+        raise UserError(f"which task? Give task=NAME, tasks=[NAME,NAME] or tasks=all; tasks are {', '.join(TASKS)}.")
+    chosen = list(TASKS) if names == "all" else [task_named(name.strip()).name for name in names.split(",")]
+    return [configure("superb", [*rest, f"task={name}"]) for name in dict.fromkeys(chosen)], None
+
+
+def _report(words: list[str]) -> int:
+    folders, values = cli.read_words(words, ("out",))
+    if not folders:
+        raise UserError("report of what? Give folders with superb.json files below them: report runs/...")
+    from speechdistill.evaluation.superb.report import report
+
+    print(report([Path(folder).expanduser() for folder in folders], Path(values.get("out", ".")).expanduser()))
+    return 0
 
 
 def read_program(words: list[str]) -> tuple[str, list[str]]:
@@ -33,11 +110,6 @@ def read_program(words: list[str]) -> tuple[str, list[str]]:
     Raises:
         UserError: something else is asked for.
     """
-    if words[0] != "s3prl":
-        raise UserError(
-            f"{words[0]}: task= and the like are not there yet; what is, is s3prl's own command line: "
-            "`python -m speechdistill.superb s3prl run_downstream|main ...`."
-        )
     program, *rest = words[1:] or ["(nothing)"]
     if program not in PROGRAMS:
         near = cli.did_you_mean(program, PROGRAMS)

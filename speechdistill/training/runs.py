@@ -15,6 +15,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from speechdistill.audio.corpora import load_corpus
 from speechdistill.audio.datamodule import SpeechData
 from speechdistill.audio.table import Table
+from speechdistill.provenance import git_commit, write_json
 from speechdistill.training.cache_filling import FillingStoppedError
 from speechdistill.training.checkpointing import check_batches_per_step, done_steps, newest_checkpoint
 from speechdistill.training.distributed import end_with_leader
@@ -23,7 +24,7 @@ from speechdistill.training.estimate import disk_line, memory_line, start_line
 from speechdistill.training.module import TrainingModule
 from speechdistill.training.plots import plot_losses
 from speechdistill.training.ranks import Launch, choose_devices, choose_num_nodes, find_launch
-from speechdistill.training.report import git_commit, summarize, write_json
+from speechdistill.training.report import summarize
 from speechdistill.training.run_folder import open_run_folder, recordings, write_config
 from speechdistill.training.teacher_cache import teacher_cache
 

@@ -116,7 +116,7 @@ class TeacherEncoder(nn.Module):
 
 
 def open_encoder(
-    ckpt: str, heads: bool, subnet: str | Mapping[str, Any] | None = None
+    ckpt: str, heads: bool, subnet: str | Mapping[str, Any] | None = None, untrained: int | None = None
 ) -> StudentEncoder | TeacherEncoder:
     """Open what a person named: a student folder, a run's folder, a teacher, a supernet, or an exported model.pt.
 
@@ -124,10 +124,21 @@ def open_encoder(
         ckpt: path, hub id or "mini".
         heads: with prediction heads.
         subnet: which student of a supernet: its name, or its sizes.
+        untrained: seed of random weights in place of a student's own; None = its own.
 
     Raises:
-        UserError: nothing of the kind there.
+        UserError: nothing of the kind there, or a teacher is to be untrained.
     """
+    encoder = _open(ckpt, heads, subnet)
+    if untrained is None:
+        return encoder
+    if isinstance(encoder, TeacherEncoder):
+        raise UserError(f"untrained=true goes with a student; {ckpt} is a teacher.")
+    torch.manual_seed(untrained)
+    return StudentEncoder(type(encoder.model)(encoder.model.config).eval())
+
+
+def _open(ckpt: str, heads: bool, subnet: str | Mapping[str, Any] | None) -> StudentEncoder | TeacherEncoder:
     if subnet is not None:
         sizes = subnet if isinstance(subnet, str) else Subnet.from_dict(subnet)
         of_supernet = load_student(ckpt, heads=True, subnet=sizes) if heads else load_student(ckpt, subnet=sizes)

@@ -16,7 +16,7 @@ from speechdistill.upstream.encoders import States, open_encoder
 from speechdistill.upstream.random_state import unchanged_random_state
 
 STATES = ("hidden", "predicted", "both")
-DEFAULTS: dict[str, Any] = {"layers": "all", "states": "hidden", "upsample": True, "subnet": None}
+DEFAULTS: dict[str, Any] = {"layers": "all", "states": "hidden", "upsample": True, "subnet": None, "untrained": None}
 
 
 class UpstreamExpert(nn.Module):
@@ -41,6 +41,7 @@ class UpstreamExpert(nn.Module):
             `upsample`: False = a time-reduced student's own rate (40 ms); others ignore it.
             `subnet`: of a supernet: "smallest", "published", "largest", or {hidden_size, num_attention_heads,
             ffn_ratio, depth}.
+            `untrained`: a seed = the student's shape with random weights, the row that a distilled one is to beat.
 
     Raises:
         UserError: no such encoder, or an option or a value that does not exist.
@@ -56,7 +57,8 @@ class UpstreamExpert(nn.Module):
             raise UserError("what to load? Name a student's folder: path_or_url=DIR, or -k DIR on a command line.")
         self.states: str = chosen["states"]
         with unchanged_random_state():
-            self.encoder = open_encoder(str(ckpt), heads=self.states != "hidden", subnet=chosen["subnet"])
+            heads = self.states != "hidden"
+            self.encoder = open_encoder(str(ckpt), heads, chosen["subnet"], chosen["untrained"])
         # Frames at 20 ms that make one of ours.
         self.group = 1 if chosen["upsample"] else self.encoder.reduction
         if self.states == "both" and self.encoder.hidden_size != self.encoder.predicted_size:
@@ -144,6 +146,8 @@ def _check(options: Mapping[str, Any]) -> None:
         raise UserError(f"states={options['states']}: allowed are {', '.join(STATES)}.")
     if not isinstance(options["subnet"], str | Mapping | None):
         raise UserError(f"subnet={options['subnet']}: give a name, or the sizes by name.")
+    if options["untrained"] is not None and type(options["untrained"]) is not int:
+        raise UserError(f"untrained={options['untrained']}: give a seed, or null.")
     if not isinstance(options["upsample"], bool):
         raise UserError(f"upsample={options['upsample']}: allowed are true and false.")
 

@@ -21,6 +21,8 @@ def test_the_groups_hold_as_many_files_as_are_tested():
     assert len(choices("data")) == 7
     assert len(choices("teacher")) == 10
     assert len(choices("task")) == 5
+    assert len(choices("superb_task")) == 10
+    assert len(choices("superb_data")) == 3
 
 
 @pytest.mark.parametrize("recipe", choices("recipe"))
@@ -464,3 +466,32 @@ def test_a_search_and_a_training_do_not_resume_each_other(run, tmp_path):
     assert configure("search", [f"resume={tmp_path}", "evaluations=300"])["evaluations"] == 300
     with pytest.raises(UserError, match="a search goes on with"):
         configure("train", [f"resume={tmp_path}"])
+
+
+@pytest.mark.parametrize("task", choices("superb_task"))
+@pytest.mark.parametrize("data", ["demo", "manifest data.test=/x y=1.csv", "official data.root=/x"])
+def test_every_task_of_superb_composes_with_all_data(task, data):
+    kind, *words = data.split(" ", 1)
+    config = configure("superb", [f"task={task}", "upstream=mini", f"data={kind}", *words])
+    assert config["superb_task"] == config["task"]["name"] == task
+    assert config["data"]["kind"] == kind
+    assert config["lr"] == config["task"]["lr"]
+    assert config["steps"] == config["task"]["steps"]
+
+
+def test_learning_rates_may_be_a_list_of_numbers():
+    assert configure("superb", ["task=ks", "upstream=mini", "lr=[1e-5,1e-4]"])["lr"] == [1e-5, 1e-4]
+    for wrong in ("lr=[1e-5,x]", "lr=[]", "steps=[1,2]"):
+        with pytest.raises(UserError, match="give a number"):
+            configure("superb", ["task=ks", "upstream=mini", wrong])
+
+
+def test_a_run_of_superb_goes_on_with_its_own_verb(tmp_path):
+    config = configure("superb", ["task=ks", "upstream=mini"])
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    assert configure("superb", [f"resume={tmp_path}", "device=cpu"])["device"] == "cpu"
+    with pytest.raises(UserError, match="lr cannot change"):
+        configure("superb", [f"resume={tmp_path}", "lr=1"])
+    for verb in ("train", "search"):
+        with pytest.raises(UserError, match=r"SUPERB with speechdistill\.superb"):
+            configure(verb, [f"resume={tmp_path}"])

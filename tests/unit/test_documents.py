@@ -62,8 +62,11 @@ def test_command_is_understood(verb: str, words: str, tmp_path: Path, monkeypatc
         assert describe.read_student(given) or configure("train", given)["method"]
         return
     if verb == "superb":
-        program, rest = superb.read_program(given)
-        assert set(words_of_options(rest)) <= S3PRL_OPTIONS[program]
+        if given[0] == "s3prl":
+            program, rest = superb.read_program(given)
+            assert set(words_of_options(rest)) <= S3PRL_OPTIONS[program]
+        elif given[0] != "report" and not any(word.startswith("resume=") for word in given):
+            assert superb.read_configs(given)[0]
         return
     if verb == "convert":
         assert convert.read_settings(given)

@@ -11,9 +11,9 @@ from speechdistill import cli
 from speechdistill.audio.datamodule import SpeechData
 from speechdistill.audio.table import Skipped, Table
 from speechdistill.errors import UserError
+from speechdistill.provenance import write_json
 from speechdistill.training.masked_units_job import masked_units
 from speechdistill.training.ranks import LEADER_VARIABLE, OUT_DIR_VARIABLE, Launch
-from speechdistill.training.report import write_json
 from speechdistill.training.run_folder import open_run_folder, recordings
 
 
