@@ -5,7 +5,7 @@
 SPEECH_DIR holds digits.csv (path, digit, speaker, split) and wakewords.csv (path, keyword, split). Writes
 OUT_DIR/{ks,sid}/{train,valid,test}.csv with absolute paths:
 
-ks    thirteen classes, the ten digits and the wake words. No speaker of the digits is in two parts: the last two by name
+ks    thirteen classes, the ten digits and the wake words. No speaker of digits is in two parts: the last two by name
       are tested, the one before validates.
 sid   the digits' speakers. Of each speaker and digit the recordings of the set's own test split are tested, and every
       tenth of the others validates.
