@@ -10,7 +10,6 @@ import numpy as np
 
 from speechdistill.audio.reading import JoinedRecording, Piece
 from speechdistill.audio.table import Table
-from speechdistill.errors import UserError
 from speechdistill.frames import SAMPLE_RATE_HZ
 
 
@@ -49,12 +48,7 @@ def join(table: Table, seconds: float, seed: int) -> Table:
         table: with the label `text`.
         seconds: of the longest; 0 = leave everything as it is.
         seed: of order and lengths.
-
-    Raises:
-        UserError: seconds is negative.
     """
-    if seconds < 0:
-        raise UserError(f"data.join_seconds={seconds:g} must be 0 (nothing is joined) or more.")
     if not seconds:
         return table
     random = np.random.default_rng(seed)
@@ -64,7 +58,8 @@ def join(table: Table, seconds: float, seed: int) -> Table:
         of_speaker[speaker(row)].append(row)
     groups: list[tuple[int, ...]] = []
     for rows in of_speaker.values():
-        group, room = [], 0.0
+        group: list[int] = []
+        room = 0.0
         for row in random.permutation(rows).tolist():
             samples = int(table.num_samples[row])
             if group and samples > room:

@@ -32,7 +32,7 @@ class CTCConfig(PretrainedConfig):
         final_dropout: in front of the linear head, or behind each layer of LSTM.
         vocab_size: units of text, with the blank.
         pad_token_id: the blank's number; 0 as in all of transformers' CTC models.
-        trained_seconds: the longest recording that it was trained on, which is how long ones are divided; None = unknown.
+        trained_seconds: the longest recording of the training, by which long ones are divided; None = unknown.
 
     Raises:
         ValueError: a value is not allowed.
@@ -133,7 +133,7 @@ class StudentForCTC(PreTrainedModel):
             mask: hides parts of the features: of the convolutions' (or the log-mel bands), or of what a frozen
                 encoder gives.
             encoder_learns: False = no gradient for the encoder in this step.
-            of: what `encoder.measure` says of the recording that the waveforms are a part of; None = they are all of it.
+            of: what `encoder.measure` says of the recording that the waveforms are part of; None = they are all of it.
 
         Returns:
             (B, T, V) logits; (B,) real frames in each row.

@@ -55,6 +55,12 @@ class _Encoder(nn.Module):
     sees_padding: bool
     feature_encoder: Any
 
+    @property
+    def first_convolution(self) -> Any:
+        """The layer that a group norm is part of."""
+        encoder: Any = self.feature_encoder
+        return encoder.conv_layers[0]
+
     def measure(self, blocks: Iterable[np.ndarray], device: Any) -> RecordingStatistics | None:
         """What the norms over time have to know of a recording; None = there are none.
 
@@ -66,7 +72,7 @@ class _Encoder(nn.Module):
         if self.normalizes:
             waveform = moments(blocks, 1, 1, lambda samples: samples[:, None], device)
         if self.sees_padding:
-            conv = self.feature_encoder.conv_layers[0].conv
+            conv = self.first_convolution.conv
 
             def convolved(samples: Tensor) -> Tensor:
                 return conv((samples if waveform is None else normalized(samples, waveform))[:, None])
@@ -104,7 +110,7 @@ class StudentStates(_Encoder):
         if of is None:
             features = self.model.convolve(waveforms, num_samples)
         else:
-            with fixed_norm(self.feature_encoder.conv_layers[0], of.channels):
+            with fixed_norm(self.first_convolution, of.channels):
                 features = self.feature_encoder(_normalized(waveforms, of.waveform))
         real = _real_frames(waveforms, num_samples, self.conv_stack)
         if mask is not None:
@@ -157,7 +163,7 @@ class TransformersStates(_Encoder):
 
             hooks.append(self.model.feature_extractor.register_forward_hook(hide))
         try:
-            with fixed_norm(self.feature_encoder.conv_layers[0], None if of is None else of.channels):
+            with fixed_norm(self.first_convolution, None if of is None else of.channels):
                 output = self.model(waveforms, attention_mask=attention_mask, output_hidden_states=all_layers)
         finally:
             for hook in hooks:

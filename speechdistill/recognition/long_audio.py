@@ -24,7 +24,7 @@ class Chunks:
     last, so that each but the first has full context on its left. Neighbours overlap by twice the context at least; the
     border between them is that frame in the middle half of the overlap where both are surest of the blank. Each frame
     of the recording is given exactly once. What norms over time need is measured over the whole recording beforehand,
-    so that a chunk's conv features are those of the recording. A recording that fits into one chunk is computed at once.
+    so that a chunk's conv features are those of the recording. What fits into one chunk is computed at once.
 
     Args:
         model: in evaluation mode.
@@ -88,14 +88,13 @@ class Chunks:
     def _chunks(self, blocks: Iterable[np.ndarray], starts: list[int]) -> Iterator[tuple[int, np.ndarray]]:
         """The first frame and the samples of each chunk."""
         length = samples_for(self.size, self.conv_stack)
-        audio, first, waiting = np.zeros(0, np.float32), 0, iter(starts)
-        start = next(waiting)
+        audio, first, waiting = np.zeros(0, np.float32), 0, list(starts)
         for block in blocks:
             audio = np.concatenate([audio, block])
-            while start is not None and first + len(audio) >= start * self.hop + length:
+            while waiting and first + len(audio) >= waiting[0] * self.hop + length:
+                start = waiting.pop(0)
                 audio, first = audio[start * self.hop - first :], start * self.hop
                 yield start, audio[:length]
-                start = next(waiting, None)
 
     @property
     def _device(self) -> Any:

@@ -88,9 +88,7 @@ class Recognizer:
         """
         blocks = [audio] if isinstance(audio, np.ndarray) else audio
         emitted = self._greedy(blocks) if self.search is None else self._searched(blocks)
-        return Transcript(
-            self.vocabulary.decode(one.unit for one in emitted), word_times(emitted, self.vocabulary)
-        )
+        return Transcript(self.vocabulary.decode(one.unit for one in emitted), word_times(emitted, self.vocabulary))
 
     def _greedy(self, blocks: Iterable[np.ndarray]) -> list[Emission]:
         # Only the best units are kept: 100 kB for an hour.

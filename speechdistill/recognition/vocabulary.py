@@ -90,7 +90,8 @@ class Vocabulary:
         try:
             library.SentencePieceTrainer.train(
                 sentence_iterator=iter(texts), model_writer=model, vocab_size=size, character_coverage=1.0,
-                hard_vocab_limit=False, normalization_rule_name="identity", num_threads=1, minloglevel=2, bos_id=-1, eos_id=-1,
+                hard_vocab_limit=False, normalization_rule_name="identity",
+                num_threads=1, minloglevel=2, bos_id=-1, eos_id=-1,
             )  # fmt: skip
         except RuntimeError as error:
             raise UserError(f"task.num_units={size}: sentencepiece says: {str(error).splitlines()[0]}") from error

@@ -212,8 +212,8 @@ def _lines(
         lines.append(f"         left out: {left_out}")
     if too_short := about["text"]["fewer_frames_than_units"]:
         lines.append(
-            f"         {len(too_short)} recordings have fewer frames than their text has units: nothing is learned from "
-            f"them: {', '.join(too_short[:5])}"
+            f"         {len(too_short)} recordings have fewer frames than their text has units: nothing is learned "
+            f"from them: {', '.join(too_short[:5])}"
         )
     if unknown := about["text"]["unknown_characters"]:
         shown = ", ".join(f"{character!r} {count} times" for character, count in list(unknown.items())[:20])

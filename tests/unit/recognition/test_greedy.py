@@ -31,7 +31,10 @@ def test_times_are_those_of_transformers(tmp_path):
         path = [unit for unit in path if unit != 1]
         theirs = tokenizer.decode(path, output_word_offsets=True).word_offsets
         expected = [(w["word"], w["start_offset"], w["end_offset"]) for w in theirs]
-        ours = [(w.text, round(w.start_seconds * 50), round(w.end_seconds * 50)) for w in word_times(emissions(path), VOCABULARY)]
+        ours = [
+            (w.text, round(w.start_seconds * 50), round(w.end_seconds * 50))
+            for w in word_times(emissions(path), VOCABULARY)
+        ]
         assert ours == expected
 
 

@@ -12,8 +12,8 @@ from speechdistill.errors import UserError
 from speechdistill.frames import num_frames
 from speechdistill.models.ctc import CTCConfig, StudentForCTC
 from speechdistill.models.ctc_encoders import LogMel
-from speechdistill.recognition.long_audio import Chunks
 from speechdistill.recognition.beam import BeamSearch, BeamSettings
+from speechdistill.recognition.long_audio import Chunks
 from speechdistill.recognition.recognizer import Recognizer, segments
 from speechdistill.recognition.vocabulary import Vocabulary
 from tests.unit.models.test_ctc import SIZES, student, teacher
@@ -65,7 +65,9 @@ def test_nothing_gives_nothing(model):
     assert list(Chunks(model)([])) == []
 
 
-@pytest.mark.parametrize("seconds", [(2.0, 1.0), (2.0, -1.0), (math.nan, 1.0), (math.inf, 1.0), (9.0, math.nan), (-3.0, 0.0)])
+@pytest.mark.parametrize(
+    "seconds", [(2.0, 1.0), (2.0, -1.0), (math.nan, 1.0), (math.inf, 1.0), (9.0, math.nan), (-3.0, 0.0)]
+)
 def test_chunks_have_room_between_their_contexts(model, seconds):
     with pytest.raises(UserError, match=f"chunk_seconds={seconds[0]:g} must be a finite number"):
         Chunks(model, *seconds)
@@ -155,7 +157,7 @@ def test_segments_meet_in_pauses_and_lose_no_frame():
 
 
 def test_speech_without_pauses_is_divided_in_a_space_or_anywhere():
-    found = list(segments((scores([3, 4] * 500) for _ in range(40))))
+    found = list(segments(scores([3, 4] * 500) for _ in range(40)))
     assert sum(map(len, found)) == 40_000
     assert max(map(len, found)) <= 3000
     spoken = [3, 4] * 1000 + [2] + [4, 3] * 1000
