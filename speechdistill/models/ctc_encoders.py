@@ -8,6 +8,7 @@ import numpy as np
 import torch
 import torchaudio
 from torch import Tensor, nn
+from torch.nn import functional as F
 from transformers import AutoConfig, AutoModel
 
 from speechdistill.frames import (
@@ -75,7 +76,10 @@ class _Encoder(nn.Module):
             conv = self.first_convolution.conv
 
             def convolved(samples: Tensor) -> Tensor:
-                return conv((samples if waveform is None else normalized(samples, waveform))[:, None])
+                samples = samples if waveform is None else normalized(samples, waveform)
+                bias = None if conv.bias is None else conv.bias.double()
+                # In float32 the variance would lose digits where a channel's weights cancel each other.
+                return F.conv1d(samples[:, None].double(), conv.weight.double(), bias, conv.stride)
 
             channels = moments(blocks, conv.kernel_size[0], conv.stride[0], convolved, device)
         return RecordingStatistics(waveform, channels) if self.normalizes or self.sees_padding else None
