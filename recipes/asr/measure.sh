@@ -57,15 +57,15 @@ if [[ " $only " =~ " digits " ]]; then
     demo=("student.init_from=$out/distilhubert" data.max_utterances=10 data.max_seconds=4 data.batch_seconds=24
         optim.lr=1.0e-3 trainer.max_steps=300 trainer.validate_every_steps=100 data.num_workers=1
         architecture.hidden_dropout=0 architecture.attention_dropout=0 architecture.activation_dropout=0)
-    blstm=(trainer.max_steps=800 task.head_size=128 optim.lr=2e-3 'optim.phases=[0.1,0.4,0.5]' task.masks.time_length=10)
-    full=(trainer.max_steps=500 optim.lr=1e-3 task.masks.time_probability=0.3 task.masks.channel_probability=0.1
+    blstm=(trainer.max_steps=2000 task.head_size=128 optim.lr=2e-3 'optim.phases=[0.1,0.4,0.5]' task.masks.time_length=10)
+    full=(trainer.max_steps=1000 optim.lr=1e-3 task.masks.time_probability=0.3 task.masks.channel_probability=0.1
         task.activation_dropout=0 task.final_dropout=0.1 trainer.accumulate=1 trainer.gradient_clip=5)
     for left_out in ${SPEAKERS:-$(cd "$out/connected" && printf '%s\n' *.text.csv | sed 's/\..*//')}; do
         train train "$out/digits/$left_out/distilhubert" recipe=distilhubert data=manifest \
             "data.manifest=$out/connected/$left_out.audio.csv" "${demo[@]}"
         rows "$out/digits/$left_out/rows" "$out/digits/$left_out/distilhubert" data=manifest \
             "data.manifest=$out/connected/$left_out.text.csv" data.batch_seconds=26 data.max_seconds=16 \
-            data.num_workers=1 trainer.checkpoint_every_steps=1000 trainer.validate_every_steps=50
+            data.num_workers=1 trainer.checkpoint_every_steps=1000 trainer.validate_every_steps=100
     done
     for row in fbank untrained distilled teacher; do
         python "$here/table.py" "$out"/digits/*/rows/"$row" --together "$row"

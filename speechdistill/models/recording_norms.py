@@ -13,6 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+# Values of many channels in float64 are large: 2 s of the first convolution of HuBERT Base take 26 MB.
+_PART_SAMPLES = 32_000
+
 
 class Moments(NamedTuple):
     """Mean and variance over the time of a recording.
@@ -53,8 +56,8 @@ def moments(
     """
     count, total, squares = 0, torch.zeros(()), torch.zeros(())
     audio = np.zeros(0, np.float32)
-    for block in blocks:
-        audio = np.concatenate([audio, block])
+    for part in (block[at : at + _PART_SAMPLES] for block in blocks for at in range(0, len(block), _PART_SAMPLES)):
+        audio = np.concatenate([audio, part])
         frames = (len(audio) - window) // stride + 1
         if frames < 1:
             continue
