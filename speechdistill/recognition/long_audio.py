@@ -60,8 +60,9 @@ class Chunks:
 
         Args:
             blocks: (S,) float32 each, consecutive parts of a recording at 16 kHz; of a long one they are gone through
-                two or three times.
+                two or three times, so an iterator is held in memory.
         """
+        blocks = list(blocks) if isinstance(blocks, Iterator) else blocks
         samples = sum(map(len, blocks))
         frames = num_frames(samples, self.conv_stack)
         if frames <= self.size:

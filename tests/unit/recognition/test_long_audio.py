@@ -61,6 +61,12 @@ def test_what_fits_into_a_chunk_is_computed_at_once(model):
         assert torch.equal(alone, model.logits(torch.from_numpy(audio)[None])[0][0].log_softmax(-1))
 
 
+def test_parts_that_can_be_gone_through_once_are_as_good(model):
+    audio = speech_like(64_000)
+    chunks = Chunks(model, 2.0, 0.5)
+    assert torch.equal(torch.cat(list(chunks(iter([audio[:9000], audio[9000:]])))), torch.cat(list(chunks([audio]))))
+
+
 def test_nothing_gives_nothing(model):
     assert list(Chunks(model)([])) == []
 
