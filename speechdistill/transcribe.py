@@ -4,7 +4,8 @@ model=DIR                          what `speechdistill finetune task=asr` leaves
 [format=text | json | srt]         json and srt have the times of words
 [out=DIR]                          a file for each recording; without it everything is printed
 [lm=FILE.arpa] [beam=N] [lm_weight=0.5] [word_bonus=1]   beam search in place of the best unit of each frame
-[chunk_seconds=30] [context_seconds=5]   how long recordings are divided
+[chunk_seconds=S] [context_seconds=S]   how long recordings are divided; without them: as long as the longest that the
+                                   model was trained on (10 to 60 s), and a sixth of it as context on each side
 """
 
 import os
@@ -18,7 +19,7 @@ from speechdistill.errors import UserError
 
 FORMATS = {"text": ".txt", "json": ".json", "srt": ".srt"}
 # Keys of numbers, with what they are if nobody says anything.
-_NUMBERS = {"beam": 0, "lm_weight": 0.5, "word_bonus": 1.0, "chunk_seconds": 30.0, "context_seconds": 5.0}
+_NUMBERS = {"beam": 0, "lm_weight": 0.5, "word_bonus": 1.0, "chunk_seconds": None, "context_seconds": None}
 _KEYS = ("model", "format", "out", "lm", *_NUMBERS)
 
 
@@ -35,7 +36,7 @@ def main(words: list[str]) -> int:
     # Words are checked before the libraries that take seconds to load.
     import torch
 
-    from speechdistill.audio.reading import UnreadableAudioError, read_blocks
+    from speechdistill.audio.reading import AudioBlocks, UnreadableAudioError
     from speechdistill.recognition.asr_dir import load_recognizer
     from speechdistill.recognition.decoders import make_search
     from speechdistill.recognition.long_audio import Chunks
@@ -50,7 +51,7 @@ def main(words: list[str]) -> int:
     failed = 0
     for file in files:
         try:
-            transcript = recognizer(read_blocks(Path(file).expanduser()))
+            transcript = recognizer(AudioBlocks(Path(file).expanduser()))
         except UnreadableAudioError as error:
             print(f"speechdistill: {file} cannot be read: {error}", file=sys.stderr)
             failed += 1
@@ -81,7 +82,8 @@ def read_settings(words: list[str]) -> tuple[list[str], dict[str, Any]]:
     settings: dict[str, Any] = {"format": "text", "out": None, "lm": None, **_NUMBERS, **given}
     for key, default in _NUMBERS.items():
         try:
-            settings[key] = type(default)(settings[key])
+            if settings[key] is not None:
+                settings[key] = (int if isinstance(default, int) else float)(settings[key])
         except ValueError as error:
             kind = "a whole number" if isinstance(default, int) else "a number"
             raise UserError(f"{key}={settings[key]}: give {kind}.") from error

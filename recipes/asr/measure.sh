@@ -16,28 +16,38 @@ train() { # VERB OUT_DIR KEY=VALUE ...
     [ -e "$2/summary.json" ] || python -m "speechdistill.$1" "out_dir=$2" trainer.tensorboard=false "${@:3}"
 }
 
-# Four rows: log-mel features, the student's shape with random weights, the distilled student, its teacher; under each the
-# same BLSTM, and of each the weights that are best on the validation set.
+# Four rows: log-mel features under a BLSTM from scratch; the student's shape with random weights, the distilled student and
+# its teacher, each fine-tuned under a linear head. Of each the weights that are best on the validation set.
 rows() { # OUT_DIR STUDENT KEY=VALUE ...
     local dir=$1 student=$2
     shift 2
-    train finetune "$dir/fbank" task=asr_frozen student=fbank "$@"
-    train finetune "$dir/untrained" task=asr_frozen "student=$student" task.random_weights=true "$@"
-    train finetune "$dir/distilled" task=asr_frozen "student=$student" "$@"
-    train finetune "$dir/teacher" task=asr_frozen student=mini "$@"
+    train finetune "$dir/fbank" task=asr_frozen student=fbank "${blstm[@]}" "$@"
+    train finetune "$dir/untrained" task=asr "student=$student" task.random_weights=true "${full[@]}" "$@"
+    train finetune "$dir/distilled" task=asr "student=$student" "${full[@]}" "$@"
+    train finetune "$dir/teacher" task=asr student=mini "${full[@]}" "$@"
     python "$here/table.py" "$dir"/{fbank,untrained,distilled,teacher} | tee "$dir.md"
 }
+full=(optim.lr=2e-3 task.masks.time_probability=0.15 task.masks.channel_probability=0.05 trainer.max_steps=1000)
+blstm=(trainer.max_steps=1000)
 
 if [[ " $only " =~ " demo " || " $only " =~ " tree " || " $only " =~ " long " ]]; then
     train train "$out/distilhubert" recipe=distilhubert
 fi
 if [[ " $only " =~ " demo " || " $only " =~ " long " ]]; then
     SECONDS=0
-    rows "$out/demo" "$out/distilhubert"
+    rows "$out/demo" "$out/distilhubert" trainer.validate_every_steps=250
     echo "demo: $SECONDS s" | tee "$out/demo.seconds"
 fi
 
-# Of the digits and the tree: small heads, little text.
+# The demo's distilled student once more, trained on joined utterances.
+if [[ " $only " =~ " long " ]]; then
+    train finetune "$out/demo_joined" task=asr "student=$out/distilhubert" "${full[@]}" trainer.validate_every_steps=250 \
+        data.max_seconds=30 data.join_seconds=30
+    python "$here/../../benchmarks/long_audio.py" "$out/demo/distilled" | tee "$out/long.md"
+    python "$here/../../benchmarks/long_audio.py" "$out/demo_joined" | tee "$out/long_joined.md"
+fi
+
+# Of the tree: a small head, little text.
 small=(task.head_size=128 data.batch_seconds=26 data.max_seconds=16 optim.lr=2e-3 'optim.phases=[0.1,0.4,0.5]'
     data.num_workers=1 task.masks.time_length=10 trainer.checkpoint_every_steps=1000)
 
@@ -51,22 +61,21 @@ fi
 
 if [[ " $only " =~ " digits " ]]; then
     [ -e "$out/connected" ] || python "$here/connected_digits.py" "$speech" "$out/connected"
-    # The sizes of DistilHuBERT's demo, on real speech.
-    demo=(data.max_utterances=10 data.max_seconds=4 data.batch_seconds=24 optim.lr=2.0e-3 trainer.max_steps=1100
-        trainer.validate_every_steps=220 data.num_workers=1
+    # On from the demo's student, on real speech without the speaker who is left out.
+    demo=("student.init_from=$out/distilhubert" data.max_utterances=10 data.max_seconds=4 data.batch_seconds=24
+        optim.lr=1.0e-3 trainer.max_steps=300 trainer.validate_every_steps=100 data.num_workers=1
         architecture.hidden_dropout=0 architecture.attention_dropout=0 architecture.activation_dropout=0)
+    blstm=(trainer.max_steps=2000 task.head_size=128 optim.lr=2e-3 'optim.phases=[0.1,0.4,0.5]' task.masks.time_length=10)
+    full=(trainer.max_steps=1000 optim.lr=1e-3 task.masks.time_probability=0.3 task.masks.channel_probability=0.1
+        task.activation_dropout=0 task.final_dropout=0.1 trainer.accumulate=1 trainer.gradient_clip=5)
     for left_out in ${SPEAKERS:-$(cd "$out/connected" && printf '%s\n' *.text.csv | sed 's/\..*//')}; do
         train train "$out/digits/$left_out/distilhubert" recipe=distilhubert data=manifest \
             "data.manifest=$out/connected/$left_out.audio.csv" "${demo[@]}"
         rows "$out/digits/$left_out/rows" "$out/digits/$left_out/distilhubert" data=manifest \
-            "data.manifest=$out/connected/$left_out.text.csv" "${small[@]}" \
-            trainer.max_steps=800 trainer.validate_every_steps=50
+            "data.manifest=$out/connected/$left_out.text.csv" data.batch_seconds=26 data.max_seconds=16 \
+            data.num_workers=1 trainer.checkpoint_every_steps=1000 trainer.validate_every_steps=100
     done
     for row in fbank untrained distilled teacher; do
         python "$here/table.py" "$out"/digits/*/rows/"$row" --together "$row"
     done | tee "$out/digits.md"
-fi
-
-if [[ " $only " =~ " long " ]]; then
-    python "$here/../../benchmarks/long_audio.py" "$out/demo/distilled" | tee "$out/long.md"
 fi

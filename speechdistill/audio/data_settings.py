@@ -48,6 +48,7 @@ _KEYS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "val_manifest": (lambda value: value is None or _is_path(value), "a .csv, .jsonl or .jsonl.gz file, or null"),
     "hours": (lambda value: value is None or (_is_number(value) and value > 0), "hours above 0, or null for all"),
     "min_seconds": (lambda value: _is_number(value) and value >= 0, "seconds from 0 up"),
+    "join_seconds": (lambda value: _is_number(value) and value >= 0, "seconds from 0 (nothing is joined) up"),
     "max_skipped_share": (lambda value: _is_number(value) and value >= 0, "a share from 0 to 1"),
     "parts": (_is_names, "a list, like [train-clean-100,dev-clean]"),
     "download": (lambda value: isinstance(value, bool), "true or false"),

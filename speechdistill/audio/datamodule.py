@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from speechdistill.audio.batch_plan import BatchPlan, MicroBatch, PlanSampler, Segment
+from speechdistill.audio.joining import join
 from speechdistill.audio.reading import UnreadableAudioError, read_waveform
 from speechdistill.audio.stored_targets import StoredTargets
 from speechdistill.audio.table import Table
@@ -112,6 +113,7 @@ class SpeechData(LightningDataModule):
         accumulate: micro-batches that each rank takes for one optimizer step.
         num_ranks: processes that train together.
         num_workers: processes that read, for each rank.
+        join_seconds: recordings of a speaker are joined for training, up to this; 0 = they are not. See `join`.
 
     Raises:
         UserError: no recording is for training, or a setting is out of range.
@@ -128,10 +130,13 @@ class SpeechData(LightningDataModule):
         accumulate: int = 1,
         num_ranks: int = 1,
         num_workers: int = 0,
+        join_seconds: float = 0,
     ) -> None:
         super().__init__()
+        if join_seconds > max_seconds:
+            raise UserError(f"data.join_seconds={join_seconds:g} must be at most data.max_seconds={max_seconds:g}.")
         self.table = table
-        self.train_table = table.select("train").repeated()
+        self.train_table = join(table.select("train").repeated(), join_seconds, seed)
         self.val_table = table.select("val")
         if not len(self.train_table):
             raise UserError("the corpus has no recordings for training.")

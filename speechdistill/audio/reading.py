@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import soundfile
@@ -26,6 +27,20 @@ _MARGIN_SAMPLES = 1600
 
 
 NO_SUCH_FILE = "no such file"
+
+
+class Piece(NamedTuple):
+    """A part of a file, counted at 16 kHz."""
+
+    path: Path | TarMember
+    first_sample: int
+    num_samples: int
+
+
+class JoinedRecording(NamedTuple):
+    """Pieces that are read as one recording, one behind the other."""
+
+    pieces: tuple[Piece, ...]
 
 
 class UnreadableAudioError(Exception):
@@ -76,11 +91,13 @@ def length_by_header(path: Path | TarMember) -> int:
         raise UnreadableAudioError(_reason(error, path)) from error
 
 
-def read_waveform(path: Path | TarMember, first_sample: int = 0, num_samples: int | None = None) -> np.ndarray:
+def read_waveform(
+    path: Path | TarMember | JoinedRecording, first_sample: int = 0, num_samples: int | None = None
+) -> np.ndarray:
     """Read a piece of a recording, mixed down to mono and resampled to 16 kHz.
 
     Args:
-        path: the file, or a member of a tar shard.
+        path: the file, a member of a tar shard, or several pieces of such.
         first_sample: where the piece begins, counted at 16 kHz.
         num_samples: its length at 16 kHz; None reads to the end.
 
@@ -90,6 +107,9 @@ def read_waveform(path: Path | TarMember, first_sample: int = 0, num_samples: in
     Raises:
         UnreadableAudioError: it cannot be decoded, or the piece lies beyond its end.
     """
+    if isinstance(path, JoinedRecording):
+        joined = np.concatenate([read_waveform(*piece) for piece in path.pieces])
+        return joined[first_sample:] if num_samples is None else joined[first_sample : first_sample + num_samples]
     try:
         with _opened(path) as file:
             native_hz = file.samplerate
@@ -119,15 +139,28 @@ def read_waveform(path: Path | TarMember, first_sample: int = 0, num_samples: in
     return np.ascontiguousarray(waveform, dtype=np.float32)
 
 
-def read_blocks(path: Path) -> Iterator[np.ndarray]:
-    """Read a recording from end to end in parts of some seconds: memory does not depend on its length.
+class AudioBlocks:
+    """A recording in parts of some seconds, (S,) float32 at 16 kHz, mixed down to mono.
 
-    Yields:
-        (S,) float32 at 16 kHz, mixed down to mono.
+    Memory does not depend on its length. Each pass over the parts decodes the file anew.
 
-    Raises:
-        UnreadableAudioError: it cannot be decoded.
+    Args:
+        path: the file.
     """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """Read from the beginning.
+
+        Raises:
+            UnreadableAudioError: it cannot be decoded.
+        """
+        return _read_blocks(self.path)
+
+
+def _read_blocks(path: Path) -> Iterator[np.ndarray]:
     try:
         with _opened(path) as file:
             native_hz = file.samplerate

@@ -10,7 +10,9 @@ from transformers import AutoConfig, AutoModelForCTC, PretrainedConfig, PreTrain
 from transformers.modeling_outputs import CausalLMOutput
 
 from speechdistill.frames import FRAME_STRIDE_SAMPLES
-from speechdistill.models.ctc_encoders import ENCODERS, LinearHead, Mask, RecurrentHead, States
+from speechdistill.models.ctc_encoders import ENCODERS, Mask, States
+from speechdistill.models.ctc_heads import LinearHead, RecurrentHead
+from speechdistill.models.recording_norms import RecordingStatistics
 
 HEADS = ("linear", "blstm")
 LAYERS = ("last", "weighted")
@@ -30,6 +32,7 @@ class CTCConfig(PretrainedConfig):
         final_dropout: in front of the linear head, or behind each layer of LSTM.
         vocab_size: units of text, with the blank.
         pad_token_id: the blank's number; 0 as in all of transformers' CTC models.
+        trained_seconds: the longest recording of the training, by which long ones are divided; None = unknown.
 
     Raises:
         ValueError: a value is not allowed.
@@ -46,6 +49,7 @@ class CTCConfig(PretrainedConfig):
     final_dropout: float = 0.0
     vocab_size: int = 32
     pad_token_id: int = 0
+    trained_seconds: float | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
         """Refuse what cannot be built."""
@@ -119,6 +123,7 @@ class StudentForCTC(PreTrainedModel):
         num_samples: Tensor | None = None,
         mask: Mask | None = None,
         encoder_learns: bool = True,
+        of: RecordingStatistics | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Score the units in each frame; the entry for everything inside this package.
 
@@ -128,6 +133,7 @@ class StudentForCTC(PreTrainedModel):
             mask: hides parts of the features: of the convolutions' (or the log-mel bands), or of what a frozen
                 encoder gives.
             encoder_learns: False = no gradient for the encoder in this step.
+            of: what `encoder.measure` says of the recording that the waveforms are part of; None = they are all of it.
 
         Returns:
             (B, T, V) logits; (B,) real frames in each row.
@@ -136,7 +142,7 @@ class StudentForCTC(PreTrainedModel):
         learns = encoder_learns and not self.config.freeze_encoder and torch.is_grad_enabled()
         with torch.set_grad_enabled(learns):
             states: States = self.encoder(
-                waveforms, num_samples, self.layer_weights is not None, None if frozen else mask
+                waveforms, num_samples, self.layer_weights is not None, None if frozen else mask, of
             )
         hidden = states.hidden[0]
         if self.layer_weights is not None:

@@ -1,12 +1,14 @@
 """What a recogniser can stand on: a student, any Hugging Face encoder, or plain log-mel features."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 import torchaudio
 from torch import Tensor, nn
+from torch.nn import functional as F
 from transformers import AutoConfig, AutoModel
 
 from speechdistill.frames import (
@@ -19,6 +21,7 @@ from speechdistill.frames import (
 )
 from speechdistill.models.config import StudentConfig
 from speechdistill.models.feature_encoder import normalize_waveforms
+from speechdistill.models.recording_norms import Moments, RecordingStatistics, fixed_norm, moments, normalized
 from speechdistill.models.student import StudentModel
 
 # From features (B, T, C) and real frames (B,) to features of which parts are hidden.
@@ -41,7 +44,48 @@ class States(NamedTuple):
     num_frames: Tensor
 
 
-class StudentStates(nn.Module):
+class _Encoder(nn.Module):
+    """What the encoders share: how the norms of a long recording are measured.
+
+    Attributes:
+        normalizes: whether waveforms are normalised.
+        sees_padding: whether a group norm runs over time, behind the first convolution.
+    """
+
+    normalizes: bool
+    sees_padding: bool
+    feature_encoder: Any
+
+    @property
+    def first_convolution(self) -> Any:
+        """The layer that a group norm is part of."""
+        encoder: Any = self.feature_encoder
+        return encoder.conv_layers[0]
+
+    def measure(self, blocks: Iterable[np.ndarray], device: Any) -> RecordingStatistics | None:
+        """What the norms over time have to know of a recording; None = there are none.
+
+        Args:
+            blocks: (S,) float32 each, consecutive parts of it; gone through once for each of the two norms.
+            device: that of the encoder.
+        """
+        waveform = channels = None
+        if self.normalizes:
+            waveform = moments(blocks, 1, 1, lambda samples: samples[:, None], device)
+        if self.sees_padding:
+            conv = self.first_convolution.conv
+
+            def convolved(samples: Tensor) -> Tensor:
+                samples = samples if waveform is None else normalized(samples, waveform)
+                bias = None if conv.bias is None else conv.bias.double()
+                # In float32 the variance would lose digits where a channel's weights cancel each other.
+                return F.conv1d(samples[:, None].double(), conv.weight.double(), bias, conv.stride)
+
+            channels = moments(blocks, conv.kernel_size[0], conv.stride[0], convolved, device)
+        return RecordingStatistics(waveform, channels) if self.normalizes or self.sees_padding else None
+
+
+class StudentStates(_Encoder):
     """A student. Masks hide conv features, in front of the projection, so that it needs no mask embedding."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
@@ -51,15 +95,27 @@ class StudentStates(nn.Module):
         self.num_states = self.model.config.num_hidden_layers + 1
         self.hidden_size: int = self.model.config.hidden_size
         self.sees_padding = self.model.config.feature_norm == "group"
+        self.normalizes = self.model.config.normalize_waveforms
 
     @property
     def feature_encoder(self) -> nn.Module:
         """The convolutions."""
         return self.model.feature_encoder
 
-    def forward(self, waveforms: Tensor, num_samples: Tensor | None, all_layers: bool, mask: Mask | None) -> States:
-        """Encode (B, S) waveforms with (B,) lengths, None = no row is padded."""
-        features = self.model.convolve(waveforms, num_samples)
+    def forward(
+        self,
+        waveforms: Tensor,
+        num_samples: Tensor | None,
+        all_layers: bool,
+        mask: Mask | None,
+        of: RecordingStatistics | None = None,
+    ) -> States:
+        """Encode (B, S) waveforms with (B,) lengths, None = no row is padded; `of` is what `measure` gave."""
+        if of is None:
+            features = self.model.convolve(waveforms, num_samples)
+        else:
+            with fixed_norm(self.first_convolution, of.channels):
+                features = self.feature_encoder(_normalized(waveforms, of.waveform))
         real = _real_frames(waveforms, num_samples, self.conv_stack)
         if mask is not None:
             features = mask(features, real)
@@ -68,7 +124,7 @@ class StudentStates(nn.Module):
         return States(list(encoded.hidden_states.values()) if all_layers else [encoded.last_hidden_state], real)
 
 
-class TransformersStates(nn.Module):
+class TransformersStates(_Encoder):
     """An encoder of transformers', made trainable; without layer-drop and without its own masks."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
@@ -81,16 +137,26 @@ class TransformersStates(nn.Module):
         self.hidden_size: int = own.hidden_size
         # data2vec-audio names no norm: it has layer norms.
         self.sees_padding = getattr(own, "feat_extract_norm", "layer") == "group"
+        self.normalizes = not self.sees_padding  # layer-norm front ends were pre-trained on normalised waveforms
 
     @property
     def feature_encoder(self) -> nn.Module:
         """The convolutions."""
         return self.model.feature_extractor
 
-    def forward(self, waveforms: Tensor, num_samples: Tensor | None, all_layers: bool, mask: Mask | None) -> States:
-        """Encode (B, S) waveforms with (B,) lengths, None = no row is padded."""
+    def forward(
+        self,
+        waveforms: Tensor,
+        num_samples: Tensor | None,
+        all_layers: bool,
+        mask: Mask | None,
+        of: RecordingStatistics | None = None,
+    ) -> States:
+        """Encode (B, S) waveforms with (B,) lengths, None = no row is padded; `of` is what `measure` gave."""
         real = _real_frames(waveforms, num_samples, self.conv_stack)
-        if not self.sees_padding:  # layer-norm front ends were pre-trained on normalised waveforms
+        if of is not None:
+            waveforms = _normalized(waveforms, of.waveform)
+        elif self.normalizes:
             waveforms = normalize_waveforms(waveforms, num_samples)
         attention_mask = None if num_samples is None else (~padding_mask(num_samples, waveforms.shape[1])).long()
         hooks = []
@@ -101,7 +167,8 @@ class TransformersStates(nn.Module):
 
             hooks.append(self.model.feature_extractor.register_forward_hook(hide))
         try:
-            output = self.model(waveforms, attention_mask=attention_mask, output_hidden_states=all_layers)
+            with fixed_norm(self.first_convolution, None if of is None else of.channels):
+                output = self.model(waveforms, attention_mask=attention_mask, output_hidden_states=all_layers)
         finally:
             for hook in hooks:
                 hook.remove()
@@ -124,22 +191,46 @@ class LogMel(nn.Module):
         """Nothing that could be frozen."""
         return nn.Identity()
 
-    def forward(self, waveforms: Tensor, num_samples: Tensor | None, all_layers: bool, mask: Mask | None) -> States:
-        """Encode (B, S) waveforms with (B,) lengths, None = no row is padded."""
-        with torch.autocast(waveforms.device.type, enabled=False):
-            window = torch.hann_window(FRAME_WINDOW_SAMPLES, device=waveforms.device)
-            spectrum = torch.stft(
-                waveforms.float(), FRAME_WINDOW_SAMPLES, FRAME_STRIDE_SAMPLES, window=window, center=False,
-                return_complex=True,
-            )  # fmt: skip
-            mels = torch.einsum("bft,fm->btm", spectrum.abs().square(), _mel_bands(waveforms.device))
-            features = (mels + _FLOOR).log()
+    def measure(self, blocks: Iterable[np.ndarray], device: Any) -> RecordingStatistics:
+        """Mean and variance of each band over a recording, given in consecutive parts (S,)."""
+
+        def bands(samples: Tensor) -> Tensor:
+            return _log_mels(samples).transpose(1, 2)
+
+        return RecordingStatistics(channels=moments(blocks, FRAME_WINDOW_SAMPLES, FRAME_STRIDE_SAMPLES, bands, device))
+
+    def forward(
+        self,
+        waveforms: Tensor,
+        num_samples: Tensor | None,
+        all_layers: bool,
+        mask: Mask | None,
+        of: RecordingStatistics | None = None,
+    ) -> States:
+        """Encode (B, S) waveforms with (B,) lengths, None = no row is padded; `of` is what `measure` gave."""
+        features = _log_mels(waveforms)
         real = _real_frames(waveforms, num_samples, self.conv_stack)
         visible = ~padding_mask(real, features.shape[1])[..., None]
-        count = real[:, None, None]
-        features = (features - (features * visible).sum(1, keepdim=True) / count) * visible
-        features = features / ((features.square().sum(1, keepdim=True) / count).sqrt() + 1e-5)
+        if of is not None and of.channels is not None:
+            mean, deviation = of.channels.mean, of.channels.variance.sqrt()
+        else:
+            count = real[:, None, None]
+            mean = (features * visible).sum(1, keepdim=True) / count
+            deviation = (((features - mean) * visible).square().sum(1, keepdim=True) / count).sqrt()
+        features = (features - mean) * visible / (deviation + 1e-5)
         return States([features if mask is None else mask(features, real)], real)
+
+
+def _log_mels(waveforms: Tensor) -> Tensor:
+    """(B, S) waveforms to (B, T, 80)."""
+    with torch.autocast(waveforms.device.type, enabled=False):
+        window = torch.hann_window(FRAME_WINDOW_SAMPLES, device=waveforms.device)
+        spectrum = torch.stft(
+            waveforms.float(), FRAME_WINDOW_SAMPLES, FRAME_STRIDE_SAMPLES, window=window, center=False,
+            return_complex=True,
+        )  # fmt: skip
+        mels = torch.einsum("bft,fm->btm", spectrum.abs().square(), _mel_bands(waveforms.device))
+        return (mels + _FLOOR).log()
 
 
 @lru_cache(maxsize=8)
@@ -148,6 +239,10 @@ def _mel_bands(device: torch.device) -> Tensor:
     with torch.inference_mode(False), torch.device("cpu"):
         bands = torchaudio.functional.melscale_fbanks(bins, 20.0, SAMPLE_RATE_HZ / 2, _NUM_MELS, SAMPLE_RATE_HZ)
     return bands.to(device)
+
+
+def _normalized(waveforms: Tensor, of: Moments | None) -> Tensor:
+    return waveforms if of is None else normalized(waveforms, of)
 
 
 def _real_frames(waveforms: Tensor, num_samples: Tensor | None, conv_stack: Any) -> Tensor:
@@ -161,59 +256,3 @@ ENCODERS: dict[str, Callable[[Mapping[str, Any]], Any]] = {
     "transformers": TransformersStates,
     "fbank": lambda config: LogMel(),
 }
-
-
-class LinearHead(nn.Module):
-    """Dropout and a linear map, as wav2vec 2.0 is fine-tuned."""
-
-    def __init__(self, input_size: int, vocab_size: int, dropout: float) -> None:
-        super().__init__()
-        self.dropout = nn.Dropout(dropout)
-        self.output = nn.Linear(input_size, vocab_size)
-
-    def forward(self, hidden: Tensor, num_frames: Tensor) -> Tensor:
-        """Map (B, T, D) to (B, T, V) logits."""
-        return self.output(self.dropout(hidden))
-
-
-class RecurrentHead(nn.Module):
-    """Linear map, layers of bidirectional LSTM with dropout behind each, linear map: SUPERB's recogniser.
-
-    SUPERB (arXiv:2105.01051) has two layers of 1024 and a dropout of 0.2. Computes in float32 whatever surrounds it.
-
-    Args:
-        input_size: width of the frames.
-        vocab_size: units, with the blank.
-        size: width of the projection, and of the LSTM in each direction.
-        num_layers: of LSTM.
-        dropout: behind each of them.
-    """
-
-    def __init__(self, input_size: int, vocab_size: int, size: int, num_layers: int, dropout: float) -> None:
-        super().__init__()
-        self.projection = nn.Linear(input_size, size)
-        widths = [size] + [2 * size] * (num_layers - 1)
-        # Two LSTMs for each layer, in place of a bidirectional one: that would need packed sequences to begin at each
-        # row's own last frame, which take six times as long on a CPU.
-        self.ahead = nn.ModuleList(nn.LSTM(width, size, batch_first=True) for width in widths)
-        self.back = nn.ModuleList(nn.LSTM(width, size, batch_first=True) for width in widths)
-        self.dropout = nn.Dropout(dropout)
-        self.output = nn.Linear(2 * size, vocab_size)
-
-    def forward(self, hidden: Tensor, num_frames: Tensor) -> Tensor:
-        """Map (B, T, D) to (B, T, V) logits; what stands behind a row's last frame has no say in them."""
-        order = _backwards(num_frames, hidden.shape[1])[..., None]
-        with torch.autocast(hidden.device.type, enabled=False):
-            hidden = self.projection(hidden.float())
-            for ahead, back in zip(self.ahead, self.back, strict=True):
-                turned, _ = back(hidden.gather(1, order.expand_as(hidden)))
-                straight, _ = ahead(hidden)
-                hidden = self.dropout(torch.cat([straight, turned.gather(1, order.expand_as(turned))], dim=-1))
-            return self.output(hidden)
-
-
-def _backwards(num_frames: Tensor, size: int) -> Tensor:
-    """(B, T) places of frames when each row's real ones are read backwards; padding stays where it is."""
-    places = torch.arange(size, device=num_frames.device)[None]
-    last = num_frames[:, None] - 1
-    return torch.where(places <= last, last - places, places)

@@ -69,6 +69,7 @@ class BeamSearch:
         self.vocabulary = vocabulary
         self.settings = settings
         self.model = model
+        self._space = vocabulary.units.index(" ") if " " in vocabulary.units else -1
 
     def __call__(self, log_probs: Any) -> list[int]:
         """The units of the best text.
@@ -105,6 +106,8 @@ class BeamSearch:
             for unit, score in scores.items():
                 if unit == 0:
                     add(prefix, total + score, _NONE)
+                elif unit == prefix.unit == self._space:
+                    add(prefix, _NONE, total + score)  # a space behind a space is the same text
                 elif unit == prefix.unit:
                     # The same unit again is a repetition, unless a blank stands between.
                     add(prefix, _NONE, in_unit + score)

@@ -1,6 +1,6 @@
 """The best unit of each frame, made into text; and when each word was said."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
@@ -25,38 +25,57 @@ def collapse(path: Sequence[int]) -> list[int]:
     return [unit for unit, _ in groupby(path) if unit]
 
 
-def word_times(path: Sequence[int], vocabulary: Vocabulary) -> list[Word]:
-    """Words of a path of frames with their times.
+class Emission(NamedTuple):
+    """A unit and the frames that say it, first and behind the last."""
+
+    unit: int
+    first_frame: int
+    end_frame: int
+
+
+def emissions(path: Sequence[int], first_frame: int = 0) -> list[Emission]:
+    """Units of a path of frames with their places; see `collapse`.
+
+    Args:
+        path: unit of each frame, 0 = the blank.
+        first_frame: where the path begins in its recording.
+    """
+    found, frame = [], first_frame
+    for unit, run in groupby(path):
+        length = sum(1 for _ in run)
+        if unit:
+            found.append(Emission(unit, frame, frame + length))
+        frame += length
+    return found
+
+
+def word_times(emitted: Iterable[Emission], vocabulary: Vocabulary) -> list[Word]:
+    """Words of units with their times.
 
     A word lasts from the first frame of its first unit to the last frame of its last one. CTC puts units where it is
     sure of them, not where they begin: expect errors of some frames (20 ms each).
 
     Args:
-        path: unit of each frame, 0 = the blank.
+        emitted: the units of a recording.
         vocabulary: of the units.
     """
     words: list[Word] = []
-    text, first, last, frame = "", 0, 0, 0
+    text, first, end = "", 0, 0
 
-    def end() -> None:
+    def finish() -> None:
         if text:
-            words.append(Word(text, round(first / FRAME_RATE_HZ, 3), round((last + 1) / FRAME_RATE_HZ, 3)))
+            words.append(Word(text, round(first / FRAME_RATE_HZ, 3), round(end / FRAME_RATE_HZ, 3)))
 
-    for unit, run in groupby(path):
-        length = sum(1 for _ in run)
-        if unit:
-            before, boundary, after = vocabulary.units[unit].rpartition(" ")
-            if boundary:
-                end()
+    for unit, begins, ends in emitted:
+        # A unit may end one word, be some, and begin another.
+        for place, part in enumerate(vocabulary.units[unit].split(" ")):
+            if place:
+                finish()
                 text = ""
-            for word in before.split():  # a unit that ends one word and begins another
-                words.append(Word(word, frame / FRAME_RATE_HZ, (frame + length) / FRAME_RATE_HZ))
-            if after and not text:
-                first = frame
-            if after:
-                text, last = text + after, frame + length - 1
-        frame += length
-    end()
+            if part:
+                first = first if text else begins
+                text, end = text + part, ends
+    finish()
     return words
 
 

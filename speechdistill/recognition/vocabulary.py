@@ -1,6 +1,7 @@
 """Units of text: characters and the word boundary, or sentencepiece's; unit 0 is the blank of CTC."""
 
 import json
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -14,13 +15,15 @@ CASES = ("upper", "lower", "keep")
 
 
 def normalize_text(text: str, case: str) -> str:
-    """Bring text to the form that is learned and counted: one case, single spaces. Nothing is left out.
+    """Bring text to the form that is learned and counted: NFC, one case, single spaces. Nothing is left out.
+
+    NFC writes a letter with its accent as one character, however a file wrote it.
 
     Args:
         text: a transcript.
         case: "upper", "lower" or "keep".
     """
-    text = " ".join(text.split())
+    text = " ".join(unicodedata.normalize("NFC", text).split())
     return text.upper() if case == "upper" else text.lower() if case == "lower" else text
 
 
@@ -69,23 +72,26 @@ class Vocabulary:
     def of_characters(cls, texts: Iterable[str]) -> "Vocabulary":
         """The characters of the training text, in the order of Unicode, the word boundary first."""
         characters = set().union(*map(set, texts)) - {" "}
-        if BOUNDARY in characters:
-            raise UserError(
-                f"the training text holds {BOUNDARY!r}, which marks word boundaries in vocab.json: remove it."
-            )
+        _check_boundary(characters)
         return cls([" ", *sorted(characters)])
 
     @classmethod
     def of_sentencepiece(cls, texts: Iterable[str], size: int) -> "Vocabulary":
-        """Unigram units of sentencepiece's, learned from the training text; fewer where the text has not so many."""
+        """Unigram units of sentencepiece's, learned from the training text; fewer where the text has not so many.
+
+        Its own normalisation (NFKC and more) is off: units cover the text as it is learned and counted.
+        """
         import io
 
         library = _sentencepiece_library()
+        texts = list(texts)
+        _check_boundary(set().union(*map(set, texts)))
         model = io.BytesIO()
         try:
             library.SentencePieceTrainer.train(
                 sentence_iterator=iter(texts), model_writer=model, vocab_size=size, character_coverage=1.0,
-                hard_vocab_limit=False, num_threads=1, minloglevel=2, bos_id=-1, eos_id=-1,
+                hard_vocab_limit=False, normalization_rule_name="identity",
+                num_threads=1, minloglevel=2, bos_id=-1, eos_id=-1,
             )  # fmt: skip
         except RuntimeError as error:
             raise UserError(f"task.num_units={size}: sentencepiece says: {str(error).splitlines()[0]}") from error
@@ -98,7 +104,7 @@ class Vocabulary:
         """Read a vocab.json, or a text file with a unit on each line (`|` or nothing else than a space = the space).
 
         Raises:
-            UserError: it cannot be read, or its numbers are not 0, 1, 2, ...
+            UserError: it cannot be read, has no units, units twice, or no word boundary.
         """
         path = Path(path).expanduser()
         try:
@@ -114,8 +120,18 @@ class Vocabulary:
         units = [" " if unit == BOUNDARY else unit for unit in units if unit not in special]
         if not units or len(set(units)) != len(units):
             raise UserError(f"{path} has {'units twice' if units else 'no units'}.")
+        if not any(" " in unit for unit in units):
+            raise UserError(
+                f"{path} has no word boundary: all text would be one word. Give {BOUNDARY!r} (the space) a line or a "
+                "number of its own."
+            )
         processor = path.with_name("sentencepiece.model")
         return cls(units, processor.read_bytes() if processor.is_file() else None)
+
+
+def _check_boundary(characters: set[str]) -> None:
+    if BOUNDARY in characters:
+        raise UserError(f"the training text holds {BOUNDARY!r}, which marks word boundaries in vocab.json: remove it.")
 
 
 def _sentencepiece_library() -> Any:

@@ -39,14 +39,20 @@ class Errors:
         """Character errors for each character of the references."""
         return float(self.character_errors.sum() / self.characters.sum())
 
-    def wer_interval(self, seed: int = 0) -> tuple[float, float]:
-        """95 % interval of the word error rate by bootstrap over utterances (1,000 samples with replacement).
+    def wer_interval(self, seed: int = 0, speakers: Sequence[str] | None = None) -> tuple[float, float]:
+        """95 % interval of the word error rate by bootstrap (1,000 samples with replacement).
 
-        Utterances of one speaker are not independent: over speakers the true interval is wider.
+        Args:
+            seed: of the samples.
+            speakers: (utterances,) who said each: speakers are drawn, each with all of its utterances. None =
+                utterances are drawn; those of one speaker are not independent, so over speakers the true interval is
+                wider.
         """
+        units = np.arange(len(self.words)) if speakers is None else np.unique(speakers, return_inverse=True)[1]
+        words, errors = np.bincount(units, self.words), np.bincount(units, self.word_errors)
         random = np.random.default_rng(seed)
-        picks = random.integers(len(self.words), size=(_SAMPLES, len(self.words)))
-        rates = self.word_errors[picks].sum(1) / self.words[picks].sum(1)
+        picks = random.integers(len(words), size=(_SAMPLES, len(words)))
+        rates = errors[picks].sum(1) / words[picks].sum(1)
         low, high = np.percentile(rates, [2.5, 97.5])
         return float(low), float(high)
 

@@ -26,12 +26,7 @@ from speechdistill.training.checkpointing import BEST
 from speechdistill.training.ctc import CTCModule
 from speechdistill.training.runs import Job
 
-_LEFT_OUT = (
-    "no transcript",
-    "empty transcript",
-    "longer than data.max_seconds",
-    "fewer frames than its text has units",
-)
+_LEFT_OUT = ("no transcript", "empty transcript", "longer than data.max_seconds")
 
 
 def asr_table(config: dict[str, Any], table: Table) -> Table:
@@ -55,19 +50,15 @@ def asr_table(config: dict[str, Any], table: Table) -> Table:
         _LEFT_OUT[2]: learned & (table.num_samples > max_samples),
     }
     reasons = np.select(list(left_out.values()), list(left_out), default="").astype(object)
-    training = np.flatnonzero((reasons == "") & (table.splits == "train"))
-    vocabulary = find_vocabulary(task, [texts[int(row)] for row in training])
-    for row in np.flatnonzero((reasons == "") & learned).tolist():
-        units = vocabulary.encode(texts[row])
-        if _least_frames(units) > num_frames(int(table.num_samples[row])):
-            reasons[row] = _LEFT_OUT[3]
     kept = np.flatnonzero(reasons == "")
     skipped = [Skipped(path, str(reason)) for path, reason in zip(table.paths, reasons, strict=True) if reason]
     if not (table.splits[kept] == "train").any():
         raise UserError(f"no recording is left for training: {_counts(reasons.tolist()) or 'the corpus has none'}.")
+    usable = table.take(kept)
+    speakers = {name: list(column) for name, column in usable.labels.items() if name == "speaker"}
     return replace(
-        table.take(kept),
-        labels={"text": [texts[int(row)] for row in kept]},
+        usable,
+        labels={"text": [texts[int(row)] for row in kept], **speakers},
         skipped=(*table.skipped, *skipped),
         too_short=table.too_short,
     )
@@ -83,9 +74,27 @@ def _check(config: Mapping[str, Any]) -> None:
         raise UserError("data.batching=crop: a part of a recording has no transcript; recognition needs pad.")
 
 
-def _least_frames(units: Sequence[int]) -> int:
-    """Frames that CTC needs: one for each unit, and a blank between two that are equal."""
-    return len(units) + sum(first == second for first, second in pairwise(units))
+def infeasible(vocabulary: Vocabulary, table: Table, conv_stack: Sequence[tuple[int, int]]) -> list[str]:
+    """Recordings with fewer frames than CTC needs: one for each unit, and a blank between two that are equal.
+
+    Their loss is infinite; it counts as zero. What a time reduction shortens comes back to the frames of the
+    convolutions, by repetition, so these are what counts.
+
+    Args:
+        vocabulary: of the units.
+        table: with the label `text`.
+        conv_stack: (kernel, stride) of the encoder's convolutions.
+
+    Returns:
+        Their paths.
+    """
+    found = []
+    for row, text in enumerate(table.labels["text"]):
+        units = vocabulary.encode(text)
+        least = len(units) + sum(first == second for first, second in pairwise(units))
+        if least > num_frames(int(table.num_samples[row]), conv_stack):
+            found.append(str(table.paths[row]))
+    return found
 
 
 def _counts(reasons: Sequence[str]) -> str:
@@ -112,7 +121,13 @@ def asr(config: dict[str, Any], data: SpeechData) -> Job:
     module = CTCModule(
         model.train(), vocabulary, texts, task, config["optim"], config["trainer"]["max_steps"], config["seed"]
     )
+    model.config.trained_seconds = round(float(data.train_table.num_samples.max()) / SAMPLE_RATE_HZ, 2)
     unknown = vocabulary.unknown_in(data.table.labels["text"])
+    too_short = [
+        path
+        for table in (data.train_table, data.val_table)
+        for path in infeasible(vocabulary, table, model.encoder.conv_stack)
+    ]
     about = {
         "teacher": None,
         "student": {
@@ -121,7 +136,11 @@ def asr(config: dict[str, Any], data: SpeechData) -> Job:
             "params_trained": sum(weight.numel() for weight in model.parameters() if weight.requires_grad),
             "macs_per_second": _macs_per_second(model),
         },
-        "text": {"units": len(vocabulary), "unknown_characters": dict(unknown)},
+        "text": {
+            "units": len(vocabulary),
+            "unknown_characters": dict(unknown),
+            "fewer_frames_than_units": too_short,
+        },
     }
     model.train()
 
@@ -135,9 +154,9 @@ def asr(config: dict[str, Any], data: SpeechData) -> Job:
         if not len(test):
             print("the corpus has neither test nor val recordings: no error rate")
             return {}
-        # Lightning has taken the model off the device. No utterance of the test is divided, as none is in training.
+        # Lightning has taken the model off the device. No utterance of a minute is divided, as none is in training.
         model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
-        whole = Chunks(model, max(30.0, config["data"]["max_seconds"] + 1))
+        whole = Chunks(model, max(60.0, config["data"]["max_seconds"]) + 1)
         result = scoring.score(Recognizer(model, vocabulary, search, whole), test)
         model.cpu()
         scoring.write_hypotheses(out_dir / f"hypotheses_{split}.tsv", result)
@@ -149,7 +168,7 @@ def asr(config: dict[str, Any], data: SpeechData) -> Job:
         )
         return {"asr": rates}
 
-    return Job(module, about, _lines(config, data, vocabulary, about, unknown), save, evaluate=evaluate)
+    return Job(module, about, _lines(config, data, vocabulary, about), save, evaluate=evaluate)
 
 
 def _macs_per_second(model: StudentForCTC) -> float:
@@ -178,7 +197,6 @@ def _lines(
     data: SpeechData,
     vocabulary: Vocabulary,
     about: Mapping[str, Any],
-    unknown: Mapping[str, int],
 ) -> list[str]:
     """What is printed before the start."""
     task, student = config["task"], about["student"]
@@ -192,7 +210,17 @@ def _lines(
     ]
     if left_out := _counts([item.reason for item in data.table.skipped]):
         lines.append(f"         left out: {left_out}")
-    if unknown:
+    if too_short := about["text"]["fewer_frames_than_units"]:
+        lines.append(
+            f"         {len(too_short)} recordings have fewer frames than their text has units: nothing is learned "
+            f"from them: {', '.join(too_short[:5])}"
+        )
+    if unknown := about["text"]["unknown_characters"]:
         shown = ", ".join(f"{character!r} {count} times" for character, count in list(unknown.items())[:20])
         lines.append(f"         characters that no unit covers, learned as <unk>: {shown}")
+    if 0 < config["trainer"]["max_steps"] <= task["freeze_encoder_steps"]:
+        lines.append(
+            f"warning: task.freeze_encoder_steps={task['freeze_encoder_steps']} is no less than trainer.max_steps="
+            f"{config['trainer']['max_steps']}: the encoder never learns."
+        )
     return lines

@@ -125,7 +125,7 @@ class CTCModule(TrainingModule):
 
 
 def ctc_nats(logits: Tensor, num_frames: Tensor, units: Sequence[Sequence[int]]) -> Tensor:
-    """-log P(units | audio), summed over a batch.
+    """-log P(units | audio), summed over a batch; 0 where there are too few frames to say the units.
 
     Args:
         logits: (B, T, V).
@@ -135,7 +135,7 @@ def ctc_nats(logits: Tensor, num_frames: Tensor, units: Sequence[Sequence[int]])
     lengths = torch.tensor([len(row) for row in units])
     targets = torch.tensor([unit for row in units for unit in row], dtype=torch.int64, device=logits.device)
     log_probs = logits.float().log_softmax(-1).transpose(0, 1)
-    return F.ctc_loss(log_probs, targets, num_frames.cpu(), lengths, blank=0, reduction="sum")
+    return F.ctc_loss(log_probs, targets, num_frames.cpu(), lengths, blank=0, reduction="sum", zero_infinity=True)
 
 
 def span_masks(masks: Mapping[str, Any], generator: torch.Generator) -> Mask:

@@ -189,6 +189,7 @@ def speech_data(config: Mapping[str, Any], table: Table) -> SpeechData:
         accumulate=settings["accumulate"],
         num_ranks=settings["devices"] * settings["num_nodes"],
         num_workers=data["num_workers"],
+        join_seconds=data.get("join_seconds", 0),
     )
 
 

@@ -21,8 +21,10 @@ from speechdistill.audio.corpora import librispeech_corpus
 from speechdistill.audio.demo import demo_corpus
 from speechdistill.audio.reading import read_waveform
 from speechdistill.models.config import uniform_layers
+from speechdistill.models.ctc import CTCConfig, StudentForCTC
 from speechdistill.recognition.asr_dir import load_recognizer, save_recognizer
 from speechdistill.recognition.recognizer import Recognizer
+from speechdistill.recognition.vocabulary import Vocabulary
 from tests.end_to_end.conftest import TEACHER
 from tests.end_to_end.runs import losses, start
 
@@ -112,6 +114,36 @@ def test_the_pipeline_of_transformers_writes_the_same_text(finished: Path, stude
     assert processor.tokenizer.decode(vocabulary.encode("A CAT")) == "A CAT"
 
 
+@pytest.mark.parametrize("kind", ["layer norm", "sentencepiece"])
+def test_the_pipeline_writes_the_same_text_of_other_encoders_and_units(kind: str, tmp_path: Path) -> None:
+    texts = ["TURN THE LIGHT ON", "NO LIGHT IS ON", "THE TURN IS NO TURN"] * 10
+    by_pieces = kind == "sentencepiece"
+    vocabulary = Vocabulary.of_sentencepiece(texts, 24) if by_pieces else Vocabulary.of_characters(texts)
+    encoder = {"kind": "transformers", **HubertConfig(**TEACHER, feat_extract_norm="layer", conv_bias=True).to_dict()}
+    torch.manual_seed(0)
+    model = StudentForCTC(CTCConfig(encoder=encoder, vocab_size=len(vocabulary))).eval()
+    with torch.no_grad():  # fresh weights say the same unit all the time
+        model.head.output.weight.mul_(60)
+        model.head.output.weight.sub_(model.head.output.weight.mean(0))
+    save_recognizer(tmp_path / "model", model, vocabulary, "a card")
+    recognizer = Recognizer(*load_recognizer(tmp_path / "model"))
+    pipeline = transformers.pipeline("automatic-speech-recognition", model=str(tmp_path / "model"))
+    table = demo_corpus(0.02)
+    heard = [recognizer(read_waveform(table.path(row))).text for row in range(5)]
+    assert [pipeline(read_waveform(table.path(row)))["text"] for row in range(5)] == heard
+    assert len(set(heard)) > 1
+    assert any(" " in text for text in heard)
+
+
+def test_training_on_joined_recordings_is_one_setting(student_folder: Path, tmp_path: Path, run: Command) -> None:
+    words = ["task=asr", f"student={student_folder}", *RUN, "data.max_seconds=12", "data.join_seconds=12"]
+    words += ["data.batch_seconds=24", "trainer.max_steps=3", f"out_dir={tmp_path / 'run'}"]
+    assert run(finetune.main, *words) == 0
+    model, _ = load_recognizer(tmp_path / "run")
+    longest = float(demo_corpus(0.02).num_samples.max()) / 16_000
+    assert longest + 0.5 < model.config.trained_seconds <= 12
+
+
 def test_files_are_transcribed_as_text_json_and_subtitles(
     finished: Path, tmp_path: Path, run: Command, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -145,6 +177,7 @@ def test_a_damaged_file_is_named_and_the_others_are_transcribed(
     [
         (["a.wav"], "model= is missing"),
         (["model=x"], "the recordings are missing"),
+        (["model=x", "a.wav", "chunk_seconds=long"], "chunk_seconds=long: give a number"),
         (["model=x", "a.wav", "format=pdf"], "format=pdf does not exist"),
         (["model=x", "a.wav", "beam=many"], "beam=many: give a whole number"),
         (["model=x", "a.wav", "b/a.flac", "out=y"], "several recordings are called a"),
@@ -237,18 +270,22 @@ def test_what_cannot_be_learned_is_counted_by_its_reason(
     file.write_text("\n".join(lines) + "\n")
     dev = speech / "dev-clean" / "1" / "2" / "1-2.trans.txt"
     dev.write_text("1-2-0000 Hellö\n1-2-0001 hello\n")
-    assert run(finetune.main, *words_of(speech, tmp_path / "run"), "data.max_seconds=2.5") == 0
-    printed = capsys.readouterr().out
     assert (
-        "left out: 1 with no transcript, 1 with empty transcript, 2 with longer than data.max_seconds, 1 with fewer "
-        "frames than its text has units" in printed
+        run(finetune.main, *words_of(speech, tmp_path / "run"), "data.max_seconds=2.5", "task.freeze_encoder_steps=1")
+        == 0
     )
+    printed = capsys.readouterr().out
+    assert "left out: 1 with no transcript, 1 with empty transcript, 2 with longer than data.max_seconds\n" in printed
+    short = "train-clean-100/1/2/1-2-0000.flac"
+    assert "1 recordings have fewer frames than their text has units: nothing is learned from them: " + short in printed
+    assert "warning: task.freeze_encoder_steps=1 is no less than trainer.max_steps=1" in printed
     assert "characters that no unit covers, learned as <unk>: 'Ö' 1 times" in printed
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     reasons = {item["path"]: item["reason"] for item in summary["data"]["skipped"]}
     assert reasons["train-clean-100/1/2/1-2-0007.flac"] == "no transcript"
     assert reasons["train-clean-100/1/2/1-2-0001.flac"] == "empty transcript"
     assert summary["text"]["unknown_characters"] == {"Ö": 1}
+    assert summary["text"]["fewer_frames_than_units"] == [short]
     assert summary["asr"]["split"] == "val"
 
 
@@ -269,6 +306,8 @@ def test_librispeech_finds_its_texts_beside_the_audio(speech: Path) -> None:
         ("task.units=words", "task.units=words: allowed are characters and sentencepiece"),
         ("task.encoder=half", "task.encoder=half: allowed are full and frozen"),
         ("task.head=big", "head is 'big'; allowed: linear, blstm"),
+        ("task.vocabulary=UNITS", "units.txt has no word boundary"),
+        ("data.join_seconds=37", "data.join_seconds=37 must be at most data.max_seconds=36"),
         ("task.vocabulary=/nowhere.json", "/nowhere.json is no vocabulary"),
         ("task.lm=/nowhere.arpa", "lm=/nowhere.arpa cannot be read"),
         ("student=/nowhere", "student=/nowhere: no such folder"),
@@ -283,6 +322,9 @@ def test_finetune_says_what_is_wrong(
         words = [word for word in words if not word.startswith(("data=", "data.parts="))]
         for file in speech.rglob("*.trans.txt"):
             file.unlink()
+    if change.endswith("UNITS"):
+        (tmp_path / "units.txt").write_text("H\nE\nL\nO\n")
+        change = f"task.vocabulary={tmp_path / 'units.txt'}"
     if change.startswith("student"):
         words.remove("student=fbank")
     assert run(finetune.main, *words, change) == 2

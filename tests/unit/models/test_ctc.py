@@ -7,7 +7,7 @@ from transformers import HubertConfig, HubertForCTC, WavLMConfig, WavLMForCTC
 
 from speechdistill.models.config import StudentConfig, uniform_layers
 from speechdistill.models.ctc import CTCConfig, StudentForCTC
-from speechdistill.models.ctc_encoders import RecurrentHead
+from speechdistill.models.ctc_heads import RecurrentHead
 
 SIZES = {
     "hidden_size": 32,

@@ -5,7 +5,7 @@ import json
 import torch
 from transformers import Wav2Vec2CTCTokenizer
 
-from speechdistill.recognition.greedy import Word, align, collapse, word_times
+from speechdistill.recognition.greedy import Word, align, collapse, emissions, word_times
 from speechdistill.recognition.vocabulary import Vocabulary
 
 VOCABULARY = Vocabulary([" ", "A", "B", "C"])
@@ -19,7 +19,7 @@ def test_repetitions_and_blanks_are_taken_out():
 
 def test_a_word_lasts_from_its_first_to_its_last_unit():
     path = [0, A, A, 0, B, 0, SPACE, SPACE, 0, C, C, 0]
-    assert word_times(path, VOCABULARY) == [Word("AB", 0.02, 0.10), Word("C", 0.18, 0.22)]
+    assert word_times(emissions(path), VOCABULARY) == [Word("AB", 0.02, 0.10), Word("C", 0.18, 0.22)]
 
 
 def test_times_are_those_of_transformers(tmp_path):
@@ -31,13 +31,16 @@ def test_times_are_those_of_transformers(tmp_path):
         path = [unit for unit in path if unit != 1]
         theirs = tokenizer.decode(path, output_word_offsets=True).word_offsets
         expected = [(w["word"], w["start_offset"], w["end_offset"]) for w in theirs]
-        ours = [(w.text, round(w.start_seconds * 50), round(w.end_seconds * 50)) for w in word_times(path, VOCABULARY)]
+        ours = [
+            (w.text, round(w.start_seconds * 50), round(w.end_seconds * 50))
+            for w in word_times(emissions(path), VOCABULARY)
+        ]
         assert ours == expected
 
 
 def test_units_that_begin_words_divide_them():
     vocabulary = Vocabulary([" TH", "E", " A"])
-    assert [word.text for word in word_times([2, 3, 0, 4, 0, 2, 3, 3], vocabulary)] == ["THE", "A", "THE"]
+    assert [word.text for word in word_times(emissions([2, 3, 0, 4, 0, 2, 3, 3]), vocabulary)] == ["THE", "A", "THE"]
 
 
 def test_alignment_says_the_units_on_the_likeliest_path():

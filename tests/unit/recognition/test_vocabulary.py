@@ -48,9 +48,10 @@ def test_files_hold_the_same_units_for_us_and_for_transformers(vocabulary, tmp_p
     assert tokenizer.decode(frames) == vocabulary.decode(collapse(frames))
 
 
-def test_a_space_that_no_unit_covers_is_counted(tmp_path):
+def test_a_given_vocabulary_without_a_word_boundary_is_refused(tmp_path):
     (tmp_path / "units.txt").write_text("A\nB\n")
-    assert Vocabulary.from_file(tmp_path / "units.txt").unknown_in(["A B", "B A B"]) == Counter({" ": 3})
+    with pytest.raises(UserError, match=r"units.txt has no word boundary"):
+        Vocabulary.from_file(tmp_path / "units.txt")
 
 
 def test_a_list_of_units_is_a_vocabulary(tmp_path):
@@ -68,6 +69,19 @@ def test_a_file_that_is_no_vocabulary_is_named(tmp_path, content):
 def test_the_mark_of_word_boundaries_cannot_be_a_character():
     with pytest.raises(UserError, match=r"'\|'"):
         Vocabulary.of_characters(["A|B"])
+    with pytest.raises(UserError, match=r"'\|'"):
+        Vocabulary.of_sentencepiece([*TEXTS, "A|B"], 30)
+
+
+def test_sentencepiece_normalises_nothing_itself():
+    # NFKC would make "fi" of the ligature, and 2 of the power.
+    vocabulary = Vocabulary.of_sentencepiece(["ﬁ X²", "X ﬁ"] * 20, 12)
+    assert not vocabulary.unknown_in(["ﬁ X²"])
+    assert vocabulary.decode(vocabulary.encode("X² ﬁ")) == "X² ﬁ"
+
+
+def test_a_letter_with_its_accent_is_one_character():
+    assert normalize_text("Cafe\u0301", "keep") == "Caf\u00e9"
 
 
 @pytest.mark.parametrize(("case", "expected"), [("upper", "AB É"), ("lower", "ab é"), ("keep", "aB é")])

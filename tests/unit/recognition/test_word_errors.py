@@ -66,3 +66,12 @@ def test_what_is_heard_in_silence_was_put_in():
     errors = count_errors(["A", " "], ["A", "B C"])
     assert errors.word_errors.tolist() == [0, 2]
     assert errors.wer == 2
+
+
+def test_speakers_are_drawn_with_all_of_their_utterances():
+    # One of two speakers is never understood: over utterances that is nearly certain, over speakers it may be anything.
+    errors = count_errors(["A B"] * 100, ["A B"] * 50 + ["C D"] * 50)
+    low, high = errors.wer_interval()
+    assert 0.3 < low < 0.5 < high < 0.7
+    assert errors.wer_interval(speakers=["ann"] * 50 + ["bob"] * 50) == (0.0, 1.0)
+    assert errors.wer_interval(speakers=[str(number) for number in range(100)]) == pytest.approx((low, high), abs=0.03)

@@ -1,16 +1,20 @@
 """The CTC training: loss, masks, schedule, and the head that learns alone."""
 
 import itertools
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from speechdistill.audio.table import Table
 from speechdistill.batch import WaveBatch
 from speechdistill.models.ctc import CTCConfig, StudentForCTC
 from speechdistill.recognition.greedy import collapse
 from speechdistill.recognition.vocabulary import Vocabulary
+from speechdistill.training.asr_job import infeasible
 from speechdistill.training.ctc import CTCModule, ctc_nats, span_masks, three_phases
-from tests.unit.models.test_ctc import student, waveforms
+from tests.unit.models.test_ctc import recognizer, student, waveforms
 
 OPTIM = {"lr": 1e-3, "betas": [0.9, 0.98], "eps": 1e-8, "weight_decay": 0.1, "phases": [0.1, 0.4, 0.5],
          "first_lr_share": 0.01, "last_lr_share": 0.05}  # fmt: skip
@@ -46,6 +50,29 @@ def test_the_loss_is_the_probability_of_all_paths():
         ]
         expected -= torch.stack(nats).logsumexp(0).item()
     assert ctc_nats(logits, frames, units).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_text_longer_than_its_frames_teaches_nothing():
+    logits = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    # Two equal units need a blank between them: five frames.
+    nats = ctc_nats(logits, torch.tensor([3, 3]), [[1, 1, 1], [2]])
+    assert nats.item() == pytest.approx(ctc_nats(logits[1:], torch.tensor([3]), [[2]]).item())
+    nats.backward()
+    assert logits.grad.isfinite().all()
+    assert not logits.grad[0].any()
+
+
+def test_the_loss_of_a_padded_batch_is_that_of_each_alone_where_norms_run_over_channels():
+    trained = module(feature_norm="layer")
+    trained.model = recognizer(student(feature_norm="layer", normalize_waveforms=True), head="blstm")
+    padded = batch()
+    units = trained.units["train"]
+    logits, frames = trained.recognizer.logits(padded.waveforms, padded.num_samples)
+    alone = 0.0
+    for row, samples in enumerate(padded.num_samples.tolist()):
+        one, length = trained.recognizer.logits(padded.waveforms[row : row + 1, :samples])
+        alone += ctc_nats(one, length, [units[row]]).item()
+    assert ctc_nats(logits, frames, units).item() == pytest.approx(alone, rel=1e-5)
 
 
 def test_validation_takes_utterances_one_at_a_time():
@@ -142,3 +169,16 @@ def test_a_small_batch_is_learned_by_heart():
     logits, _ = trained.recognizer.logits(batch().waveforms, batch().num_samples)
     heard = [VOCABULARY.decode(collapse(row[:n].argmax(-1).tolist())) for row, n in zip(logits, (37, 21), strict=True)]
     assert heard == ["AB A", "B"]
+
+
+def test_frames_are_counted_by_the_encoders_own_convolutions():
+    table = Table(
+        Path(),
+        ["a", "b", "c"],
+        np.array([720, 719, 2000]),
+        np.array(["train"] * 3),
+        labels={"text": ["AB", "AB", "AA B"]},
+    )
+    stack = ((400, 320),)
+    assert infeasible(VOCABULARY, table, stack) == ["b"]
+    assert infeasible(VOCABULARY, table, ((800, 320),)) == ["a", "b", "c"]
