@@ -6,13 +6,16 @@ PYTHON ?= $(shell for python in python3.12 python3.11 python3 python; do \
 	$$python -c 'import sys, venv; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null \
 	&& { echo $$python; break; }; done)
 
+# Processes that test at the same time, a core and 2 GB of memory each.
+TEST_PROCESSES ?= 2
+
 .PHONY: demo test lint format clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m speechdistill.train recipe=distilhubert
 
 test: lint
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
