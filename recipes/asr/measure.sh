@@ -17,17 +17,18 @@ train() { # VERB OUT_DIR KEY=VALUE ...
 }
 
 # Four rows: log-mel features under a BLSTM from scratch; the student's shape with random weights, the distilled student and
-# its teacher, each fine-tuned under a linear head. Of each the weights that are best on the validation set.
+# its teacher, each as `encoder` says. Of each the weights that are best on the validation set.
 rows() { # OUT_DIR STUDENT KEY=VALUE ...
     local dir=$1 student=$2
     shift 2
     train finetune "$dir/fbank" task=asr_frozen student=fbank "${blstm[@]}" "$@"
-    train finetune "$dir/untrained" task=asr "student=$student" task.random_weights=true "${full[@]}" "$@"
-    train finetune "$dir/distilled" task=asr "student=$student" "${full[@]}" "$@"
-    train finetune "$dir/teacher" task=asr student=mini "${full[@]}" "$@"
+    train finetune "$dir/untrained" "${encoder[@]}" "student=$student" task.random_weights=true "$@"
+    train finetune "$dir/distilled" "${encoder[@]}" "student=$student" "$@"
+    train finetune "$dir/teacher" "${encoder[@]}" student=mini "$@"
     python "$here/table.py" "$dir"/{fbank,untrained,distilled,teacher} | tee "$dir.md"
 }
 full=(optim.lr=2e-3 task.masks.time_probability=0.15 task.masks.channel_probability=0.05 trainer.max_steps=1000)
+encoder=(task=asr "${full[@]}") # fine-tuned under a linear head
 blstm=(trainer.max_steps=1000)
 
 if [[ " $only " =~ " demo " || " $only " =~ " tree " || " $only " =~ " long " ]]; then
@@ -66,8 +67,7 @@ if [[ " $only " =~ " digits " ]]; then
         optim.lr=1.0e-3 trainer.max_steps=300 trainer.validate_every_steps=100 data.num_workers=1
         architecture.hidden_dropout=0 architecture.attention_dropout=0 architecture.activation_dropout=0)
     blstm=(trainer.max_steps=2000 task.head_size=128 optim.lr=2e-3 'optim.phases=[0.1,0.4,0.5]' task.masks.time_length=10)
-    full=(trainer.max_steps=1000 optim.lr=1e-3 task.masks.time_probability=0.3 task.masks.channel_probability=0.1
-        task.activation_dropout=0 task.final_dropout=0.1 trainer.accumulate=1 trainer.gradient_clip=5)
+    encoder=(task=asr_frozen "${blstm[@]}") # five minutes of labels are few: frozen, under the same BLSTM
     for left_out in ${SPEAKERS:-$(cd "$out/connected" && printf '%s\n' *.text.csv | sed 's/\..*//')}; do
         train train "$out/digits/$left_out/distilhubert" recipe=distilhubert data=manifest \
             "data.manifest=$out/connected/$left_out.audio.csv" "${demo[@]}"
