@@ -28,6 +28,7 @@ from speechdistill.models.search_space import SearchSpace, Subnet
 from speechdistill.models.student import StudentForDistillation
 from speechdistill.objectives.contextual import contextual_target
 from speechdistill.training.contextual import ContextualModule
+from speechdistill.training.run_folder import RECORDINGS
 
 # What is not the paper's, switched off.
 PLAIN = ["sandwich=false", "published=false", "random=1", "largest_weight=1", "in_place=false", "shrink=[]"]
@@ -68,7 +69,7 @@ def flow(subnet: Subnet) -> str:
 def validation_losses(folder: Path, students: dict[str, StudentForDistillation]) -> dict[str, float]:
     """Compute each student's L1 on a run's validation recordings, weighted by frames."""
     config: dict[str, Any] = yaml.safe_load((folder / "config.yaml").read_text())
-    table = load_table(folder / "recordings.npz")
+    table = load_table(folder / RECORDINGS)
     sizes = {name: config["data"][name] for name in ("batch_seconds", "max_utterances", "max_seconds", "batching")}
     data = SpeechData(table, seed=config["seed"], accumulate=1, num_ranks=1, num_workers=0, **sizes)
     teacher = speechdistill.load_teacher(config["teacher"]["name"], config["teacher"]["revision"])
