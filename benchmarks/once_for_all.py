@@ -8,8 +8,7 @@ KEY=VALUE go to every training; what is there already is not trained again. Prin
 recordings: unmasked, all frames, float32.
 
 Variants: demo (the demo's settings; the default), random (one random subnet a step, the paper's), sandwich, four
-(sandwich with two random ones), in_place (the demo's with in-place distillation), shrink (sandwich with progressive
-shrinking).
+(sandwich with two random ones), in_place and shrink (the demo's with in-place distillation, with progressive shrinking).
 """
 
 import json
@@ -38,7 +37,7 @@ VARIANTS: dict[str, list[str]] = {
     "sandwich": [*PLAIN, "sandwich=true"],
     "four": [*PLAIN, "sandwich=true", "random=2"],
     "in_place": ["in_place=true"],
-    "shrink": [*PLAIN, "sandwich=true", "shrink=[depth,ffn_ratio,num_attention_heads,hidden_size]"],
+    "shrink": ["shrink=[depth,ffn_ratio,num_attention_heads,hidden_size]"],
 }
 DRAWN = 2
 
