@@ -8,7 +8,7 @@ KEY=VALUE go to every training; what is there already is not trained again. Prin
 recordings: unmasked, all frames, float32.
 
 Variants: demo (the demo's settings; the default), random (one random subnet a step, the paper's), sandwich, four
-(sandwich with two random ones), in_place and shrink (the demo's with in-place distillation, with progressive shrinking).
+(sandwich with two random ones), in_place (the demo's with in-place distillation), shrink (with progressive shrinking).
 """
 
 import json
