@@ -24,7 +24,7 @@ def main(words: list[str]) -> None:
     """Measure and print."""
     _, given = cli.read_words(words, ("upstream", "task", "steps", "hours"))
     task = given.get("task", "sf")
-    from speechdistill.evaluation.superb.run_folder import open_folders
+    from speechdistill.evaluation.superb.run_folder import chosen_folder, open_folders
     from speechdistill.evaluation.superb.running import run_task
 
     lines = ["| states | processor s | wall s | ratio | metrics |", "| --- | --- | --- | --- | --- |"]
@@ -36,7 +36,7 @@ def main(words: list[str]) -> None:
             run += [f"steps={given['steps']}"] if "steps" in given else []
             run += [f"data.hours={given['hours']}"] if "hours" in given else []
             configs, _ = read_configs(run)
-            open_folders(configs)
+            open_folders(chosen_folder(configs[0]), configs)
             begun = time.process_time()
             result = run_task(configs[0])
             processor = time.process_time() - begun

@@ -9,7 +9,7 @@ data=official data.root=DIR      the corpora of the leaderboard, full-size heads
 lr=1e-3, lr=[1e-5,1e-4,1e-3]     learning rate; several: the best by validation is tested, all are reported
 steps=N                          updates
 features.cache=true|DIR          encode each recording once for all steps, tasks and learning rates
-out_dir=DIR                      a fresh folder; resume=DIR goes on in that of an earlier start
+out_dir=DIR                      a fresh folder; resume=DIR goes on in that of an earlier start (task=T: with that one)
 report RUNS... [out=DIR]         gather superb.json files into a table, a CSV and a plot
 s3prl run_downstream ...         s3prl's own command line, with students as upstreams: -u speechdistill -k DIR
 s3prl main ...                   likewise: --build_upstream.name speechdistill --build_upstream.path_or_url DIR
@@ -52,24 +52,28 @@ def main(words: list[str]) -> int:
 def _run(words: list[str]) -> int:
     # Words are checked before the libraries that take seconds to load.
     configs, resumed = read_configs(words)
-    from speechdistill.evaluation.superb.run_folder import open_folders, write_config
+    from speechdistill.evaluation.superb.run_folder import alone_in, chosen_folder, open_folders, write_config
 
     with redirect_stderr(io.StringIO()):  # what s3prl does not find, and nobody asked for
-        from speechdistill.evaluation.superb.running import finished, refuse_without_rates, run_task
+        from speechdistill.evaluation.superb.running import finished, refuse_device, refuse_without_rates, run_task
 
     for config in configs:
         refuse_without_rates(config)
-    folder = resumed or open_folders(configs)
-    try:
-        for config in configs:
-            if finished(Path(config["out_dir"])):
-                print(f"{config['superb_task']}: done before")
-                continue
-            write_config(config)
-            run_task(config)
-    except KeyboardInterrupt:
-        print(f"go on with: python -m speechdistill.superb resume={folder}", file=sys.stderr)
-        raise
+        refuse_device(config)
+    folder = resumed or chosen_folder(configs[0])
+    with alone_in(folder):
+        if not resumed:
+            open_folders(folder, configs)
+        try:
+            for config in configs:
+                if finished(Path(config["out_dir"])):
+                    print(f"{config['superb_task']}: done before")
+                    continue
+                write_config(config)
+                run_task(config)
+        except KeyboardInterrupt:
+            print(f"go on with: python -m speechdistill.superb resume={folder}", file=sys.stderr)
+            raise
     print(f"done: {folder}")
     return 0
 
@@ -78,20 +82,32 @@ def read_configs(words: list[str]) -> tuple[list[dict[str, Any]], Path | None]:
     """A configuration for each task; and the folder of the earlier start that is to go on.
 
     Raises:
-        UserError: what `configure` says, or no task, or an unknown one.
+        UserError: what `configure` says, or no task, or an unknown one, or one that the earlier start has not.
     """
     rest = [word for word in words if word.partition("=")[0] not in ("task", "tasks", "resume")]
     given = {key: word.partition("=")[2] for word in words for key in (word.partition("=")[0],)}
+    names = given.get("tasks", given.get("task", "")).strip("[]")
     if given.get("resume") not in (None, "", "null"):
         from speechdistill.evaluation.superb.run_folder import tasks_in
 
         folder = Path(given["resume"]).expanduser().resolve()
-        return [configure("superb", [*rest, f"resume={folder / name}"]) for name in tasks_in(folder)], folder
-    names = given.get("tasks", given.get("task", "")).strip("[]")
+        there = tasks_in(folder)
+        wanted = there if names in ("", "all") else _chosen(names)
+        if missing := [name for name in wanted if name not in there]:
+            raise UserError(
+                f"resume={folder}: no task {missing[0]} there. Tasks of that run are {', '.join(there)}; another one "
+                "takes a fresh out_dir."
+            )
+        return [configure("superb", [*rest, f"resume={folder / name}"]) for name in wanted], folder
     if not names:
         raise UserError(f"which task? Give task=NAME, tasks=[NAME,NAME] or tasks=all; tasks are {', '.join(TASKS)}.")
-    chosen = list(TASKS) if names == "all" else [task_named(name.strip()).name for name in names.split(",")]
-    return [configure("superb", [*rest, f"task={name}"]) for name in dict.fromkeys(chosen)], None
+    return [configure("superb", [*rest, f"task={name}"]) for name in _chosen(names)], None
+
+
+def _chosen(names: str) -> list[str]:
+    """Of what stands behind task= or tasks=, without its brackets; each once."""
+    chosen = TASKS if names == "all" else [task_named(name.strip()).name for name in names.split(",")]
+    return list(dict.fromkeys(chosen))
 
 
 def _report(words: list[str]) -> int:

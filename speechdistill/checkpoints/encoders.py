@@ -30,10 +30,10 @@ def load_encoder(
         UserError: it is neither, or it has no heads.
     """
     folder = Path(name).expanduser()
-    if is_legacy(name):
+    if name == MINI or is_legacy(name):
         return _teacher(name, key, heads)
     if not folder.is_dir():
-        if name != MINI and (name.startswith((".", "/", "~")) or name.count("/") > 1):
+        if name.startswith((".", "/", "~")) or name.count("/") > 1:
             raise UserError(f"{key}={name}: no such folder.")
         return _teacher(name, key, heads)
     if (folder / "student" / "config.json").is_file() and not (folder / "config.json").is_file():

@@ -56,6 +56,15 @@ class TeacherSource:
     left_out: tuple[str, ...] = ()
 
 
+def config_sha256(config: transformers.PretrainedConfig) -> str:
+    """SHA-256 of what a config says about the computation: the same weights make other states with another one.
+
+    Only what differs from the defaults counts, so that a field that a later transformers adds changes nothing.
+    """
+    about = {name: value for name, value in config.to_diff_dict().items() if name not in _NAMES_IN_CONFIG}
+    return hashlib.sha256(json.dumps(about, sort_keys=True, default=str).encode()).hexdigest()
+
+
 class Teacher(nn.Module):
     """A frozen encoder that yields taps; always in evaluation mode, whoever calls `train()` on it or around it.
 
@@ -92,12 +101,8 @@ class Teacher(nn.Module):
 
     @property
     def config_sha256(self) -> str:
-        """SHA-256 of what the config says about the computation: the same weights make other targets with another one.
-
-        Only what differs from the defaults counts, so that a field that a later transformers adds changes nothing.
-        """
-        about = {name: value for name, value in self.config.to_diff_dict().items() if name not in _NAMES_IN_CONFIG}
-        return hashlib.sha256(json.dumps(about, sort_keys=True, default=str).encode()).hexdigest()
+        """SHA-256 of what the config says about the computation: see `config_sha256`."""
+        return config_sha256(self.config)
 
     def train(self, mode: bool = True) -> "Teacher":
         """Stay in evaluation mode: targets made with dropout or layer-drop are noise."""

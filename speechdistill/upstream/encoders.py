@@ -17,7 +17,7 @@ from speechdistill.models.config import StudentConfig
 from speechdistill.models.search_space import Subnet
 from speechdistill.models.student import StudentForDistillation, StudentModel
 from speechdistill.safe_pickle import UnsafePickleError, fields, load_pickle
-from speechdistill.teachers.load import Teacher
+from speechdistill.teachers.load import Teacher, config_sha256
 
 
 class States(NamedTuple):
@@ -47,12 +47,14 @@ class StudentEncoder(nn.Module):
         window_samples: the shortest recording that can be encoded.
         hidden_layers, hidden_size: hidden states, and their width.
         predicted_layers, predicted_size: teacher layers that heads predict, ascending, and their width.
+        config_sha256: of what the config says about the computation.
     """
 
     def __init__(self, model: StudentModel | StudentForDistillation) -> None:
         super().__init__()
         self.model = model
         config = model.config
+        self.config_sha256 = config_sha256(config)
         self.reduction = config.time_reduction_factor
         self.hop_samples = math.prod(stride for _, stride in config.conv_stack)
         self.window_samples = samples_for(1, config.conv_stack)
@@ -87,6 +89,7 @@ class TeacherEncoder(nn.Module):
         teacher.model.requires_grad_(True)
         teacher.config.layerdrop = 0.0
         teacher.config.apply_spec_augment = False
+        self.config_sha256 = teacher.config_sha256
         self.final_norm_is_apart = bool(getattr(teacher.config, "do_stable_layer_norm", False))
         self.hop_samples = math.prod(stride for _, stride in teacher.conv_stack)
         self.reduction = 1

@@ -96,13 +96,13 @@ class _Killed(BaseException):
     """As sudden as a signal."""
 
 
-@pytest.mark.parametrize("task", ["ks", "asr", "sid"])
-def test_a_run_that_was_killed_goes_on_as_if_nothing_had_been(task, lists, student, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("task", "save_steps"), [("ks", 2), ("asr", 2), ("sid", 2), ("ks", 3)])
+def test_a_run_that_was_killed_goes_on_as_if_nothing_had_been(task, save_steps, lists, student, tmp_path, monkeypatch):
     from speechdistill.evaluation.superb.progress import Progress
 
-    # asr draws dropout and masks; sid crops; five steps of four do not end with an epoch of twelve.
+    # asr draws dropout and masks; sid crops. An epoch has three batches: of the checkpoints, step_3 alone is at an end.
     crop = ["task.audio.train.max_secs=0.5"] if task == "sid" else []
-    often = ["task.save_every_steps=2", *crop]
+    often = [f"task.save_every_steps={save_steps}", *crop]
     run(lists, task, student, tmp_path / "whole", *often, steps=6)
     batch = Progress.batch
 
@@ -116,7 +116,8 @@ def test_a_run_that_was_killed_goes_on_as_if_nothing_had_been(task, lists, stude
         with pytest.raises(_Killed):
             run(lists, task, student, tmp_path / "killed", *often, steps=6)
     train_dir = next((tmp_path / "killed" / task).glob("lr_*/train"))
-    assert sorted(path.name for path in train_dir.glob("step_*")) == ["step_2", "step_4"]
+    saved = [f"step_{step}" for step in range(save_steps, 6, save_steps)]
+    assert sorted(path.name for path in train_dir.glob("step_*")) == saved
     # Killed while it wrote: what is not whole does not count.
     (train_dir / "step_5").mkdir()
     assert superb.main([f"resume={tmp_path / 'killed'}"]) == 0

@@ -32,13 +32,18 @@ class Position:
         self.sampler = sampler
         self.crops = _crop_generator(dataset)
         self.num_seen = 0
+        # Of the checkpoint to go on from, until the first batch behind it.
         self._saved: dict[str, Any] | None = None
+        self._epoch_goes_on = False
 
     def set_epoch(self, epoch: int) -> None:
         """Begin an epoch; s3prl calls it."""
         if hasattr(self.sampler, "set_epoch"):
             self.sampler.set_epoch(epoch)
+        if self._saved and not self._epoch_goes_on:  # the checkpoint stood at an epoch's end: a new one begins
+            self._restore()
         self.num_seen = self._saved["num_seen"] if self._saved else 0
+        self._epoch_goes_on = False
 
     def __iter__(self) -> Iterator[list[int]]:
         return iter(list(self.sampler)[self.num_seen :])
@@ -46,8 +51,7 @@ class Position:
     def before_batch(self) -> None:
         """Called in front of each training batch; the first one after a resume gets the states of then."""
         if self._saved is not None:
-            _set_states(self._saved)
-            self._saved = None
+            self._restore()
 
     def after_batch(self) -> None:
         """Called behind each training batch."""
@@ -66,8 +70,14 @@ class Position:
                 self._saved = torch.load(checkpoint / POSITION, weights_only=True)
                 if self.crops is not None:
                     self.crops.setstate(_as_tuples(self._saved["crops"]))
+                self._epoch_goes_on = True
                 return
             shutil.rmtree(checkpoint)
+
+    def _restore(self) -> None:
+        assert self._saved is not None
+        _set_states(self._saved)
+        self._saved = None
 
 
 def _states() -> dict[str, Any]:

@@ -6,6 +6,7 @@ is found again and one that has changed is not.
 
 import hashlib
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -34,15 +35,18 @@ class FeatureCache:
         self.num_read = self.num_made = 0
 
     def find(self, samples: Tensor) -> Tensor | None:
-        """The states (L, T, D) of (S,) samples, if they are there."""
+        """The states (L, T, D) of (S,) samples, if they are there; on the device of these."""
+        path = self._path(samples)
         try:
-            states = np.load(self._path(samples), mmap_mode="c")
+            states = np.load(path, mmap_mode="c")
         except FileNotFoundError:
             return None
-        except (OSError, ValueError):  # damaged: made anew
+        except (OSError, ValueError, EOFError):  # damaged: out of the way of what is made anew
+            with suppress(OSError):
+                path.unlink()
             return None
         self.num_read += 1
-        return torch.from_numpy(states)
+        return torch.from_numpy(states).to(samples.device)
 
     def keep(self, samples: Tensor, states: Tensor) -> None:
         """Write the states of (S,) samples.

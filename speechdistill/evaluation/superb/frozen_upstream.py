@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from s3prl.nn.upstream import S3PRLUpstream
 
 FBANK = "fbank"
+# Counts up where the same encoder would make other states, or leave them otherwise, than an earlier version of this.
+_FORMAT = 2
 
 
 class FrozenUpstream(nn.Module):
@@ -130,9 +132,16 @@ def upstream_settings(config: Mapping[str, Any], cache: str | None) -> dict[str,
 
 
 def upstream_sha256(encoder: "S3PRLUpstream", settings: Mapping[str, Any]) -> str:
-    """Of weights and options: what the states depend on."""
-    digest = hashlib.sha256(json.dumps(settings["options"], sort_keys=True).encode())
-    digest.update(json.dumps([settings["name"] == FBANK, encoder.hidden_sizes, encoder.downsample_rates]).encode())
+    """Of weights, config and options: what the states depend on."""
+    is_fbank = settings["name"] == FBANK
+    about = [
+        _FORMAT,
+        settings["options"],
+        FBANK if is_fbank else encoder.upstream.encoder.config_sha256,
+        encoder.hidden_sizes,
+        encoder.downsample_rates,
+    ]
+    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
     for name, tensor in sorted(encoder.upstream.state_dict().items()):
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)

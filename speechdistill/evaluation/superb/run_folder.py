@@ -1,8 +1,10 @@
 """The folder of a run: a fresh one, because s3prl goes on with whatever it finds; or that of an earlier start."""
 
+import os
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,32 +20,73 @@ DATA_RECORD = "task_data.json"  # in data/, once that is whole and fits the task
 _UPSTREAM = "upstream.sha256"
 
 
-def open_folders(configs: Sequence[dict[str, Any]]) -> Path:
+def chosen_folder(config: Mapping[str, Any]) -> Path:
+    """Where a run goes that is no other's going on."""
+    name = config["out_dir"] or f"runs/superb/{time.strftime('%Y-%m-%d_%H-%M-%S')}"
+    return Path(name).expanduser().resolve()
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Hold the folder of a run, made if it is not there: two processes in it would destroy each other's files.
+
+    Raises:
+        UserError: another process holds it, or it cannot be made.
+    """
+    import fcntl  # here, because other systems than Unix have no such module, and can yet read this one
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        held = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise _cannot_write(folder, error) from error
+    try:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(
+                f"{folder}: another SUPERB run is at work there. Wait for its end, or choose another out_dir."
+            ) from error
+        except OSError:
+            pass  # a file system without locks
+        yield
+    finally:
+        os.close(held)
+
+
+def open_folders(folder: Path, configs: Sequence[dict[str, Any]]) -> None:
     """Make a folder with one for each task in it, and leave the configurations there.
+
+    Args:
+        folder: of the run, as `chosen_folder` says; better held.
+        configs: one for each task; their paths become absolute, their out_dir the task's folder.
 
     Raises:
         UserError: it is not empty, or cannot be written.
     """
-    name = configs[0]["out_dir"] or f"runs/superb/{time.strftime('%Y-%m-%d_%H-%M-%S')}"
-    folder = Path(name).expanduser().resolve()
     if folder.exists() and not _only_began(folder):
         raise UserError(f"out_dir={folder} is not empty. Choose another, or go on with resume={folder}.")
+    # All of them before anything is made, lest a name become the path of what is made here.
+    for config in configs:
+        config["out_dir"] = str(folder / config["superb_task"])
+        config["upstream"] = _upstream_from_anywhere(config["upstream"])
+        config["data"] = {
+            key: _from_anywhere(value) if key in ("root", "train", "valid", "test") and value else value
+            for key, value in config["data"].items()
+        }
     try:
         if folder.exists():
             for name in TASKS:
                 shutil.rmtree(folder / name, ignore_errors=True)
         for config in configs:
-            config["out_dir"] = str(folder / config["superb_task"])
-            config["upstream"] = _from_anywhere(config["upstream"])
-            config["data"] = {
-                key: _from_anywhere(value) if key in ("root", "train", "valid", "test") and value else value
-                for key, value in config["data"].items()
-            }
             (folder / config["superb_task"]).mkdir(parents=True)
             write_config(config)
     except OSError as error:
-        raise UserError(f"out_dir={folder} cannot be written: {error.strerror}. Choose another folder.") from error
-    return folder
+        raise _cannot_write(folder, error) from error
+
+
+def _cannot_write(folder: Path, error: OSError) -> UserError:
+    return UserError(f"out_dir={folder} cannot be written: {error.strerror}. Choose another folder.")
 
 
 def _only_began(folder: Path) -> bool:
@@ -84,6 +127,14 @@ def check_same_upstream(folder: Path, sha256: str) -> None:
             file.write(sha256 + "\n")
     elif path.read_text(encoding="utf-8").strip() != sha256:
         raise UserError(f"resume={folder.parent}: the upstream is another than at the first start. Begin a new run.")
+
+
+def _upstream_from_anywhere(name: str) -> str:
+    """An upstream's name; "fbank" and "mini" stay themselves where there are folders of these names too."""
+    from speechdistill.evaluation.superb.frozen_upstream import FBANK  # only now: words are checked before
+    from speechdistill.teachers.load import MINI
+
+    return name if name in (FBANK, MINI) else _from_anywhere(name)
 
 
 def _from_anywhere(name: str) -> str:

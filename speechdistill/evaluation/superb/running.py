@@ -155,6 +155,18 @@ def _say_start(
     print(end="", flush=True)
 
 
+def refuse_device(config: Mapping[str, Any]) -> None:
+    """A device that is none, or is not there, before anything begins.
+
+    Raises:
+        UserError: it is so.
+    """
+    if config["device"] not in (None, "cpu", "cuda"):
+        raise UserError(f"device={config['device']}: devices are cpu and cuda; null = cuda where there is one.")
+    if config["device"] == "cuda" and not torch.cuda.is_available():
+        raise UserError("device=cuda: PyTorch finds no GPU here. Give device=cpu, or leave it out.")
+
+
 def refuse_without_rates(config: Mapping[str, Any]) -> None:
     """A rate or steps that cannot be, before anything begins.
 
