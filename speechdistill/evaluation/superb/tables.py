@@ -116,8 +116,8 @@ def _check_rows(task: str, path: Path, rows: Sequence[Row]) -> None:
     names = [row[name] for row in rows for name in ("id", "utt_id") if name in row]
     if names and (twice := Counter(names).most_common(1)[0])[1] > 1:
         raise UserError(f"{path}: the id {twice[0]!r} stands on {twice[1]} lines; ids are unique.")
-    if "label" in rows[0] and "id1" in rows[0] and {row["label"] for row in rows} != {"0", "1"}:
-        raise UserError(f"{path}: the label of a trial is 1 (one speaker) or 0 (two), and both have to occur.")
+    if "id1" in rows[0]:
+        _check_trials(path, rows)
     if task == "sf":
         for row in rows:
             if len(row["iob"].split(" ")) != len(row["transcription"].split(" ")):
@@ -126,6 +126,20 @@ def _check_rows(task: str, path: Path, rows: Sequence[Row]) -> None:
         raise UserError(f"{path}: labels are as many in each row, with ; between them.")
     if task == "sd":
         _check_mixtures(path, rows)
+
+
+def _check_trials(path: Path, rows: Sequence[Row]) -> None:
+    if {row["label"] for row in rows} != {"0", "1"}:
+        raise UserError(f"{path}: the label of a trial is 1 (one speaker) or 0 (two), and both have to occur.")
+    files: dict[str, str] = {}  # s3prl keeps one embedding for each id
+    for number, row in enumerate(rows, start=2):
+        for side in "12":
+            name, file = row[f"id{side}"], row[f"wav_path{side}"]
+            if (known := files.setdefault(name, file)) != file:
+                raise UserError(
+                    f"{path}, line {number}: the id {name!r} is {file}, on an earlier line it is {known}; give each "
+                    "recording an id of its own."
+                )
 
 
 def _check_mixtures(path: Path, rows: Sequence[Row]) -> None:
