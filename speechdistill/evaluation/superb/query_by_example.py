@@ -174,7 +174,7 @@ def _unique_names(root: Path, part: str, paths: Sequence[Path]) -> list[str]:
         if path.stem in files:
             raise UserError(
                 f"data.root={root}: {files[path.stem].relative_to(root)} and {path.relative_to(root)} have one name, "
-                f"{path.stem!r}, among the {part if part == _DOCUMENTS else part + ' queries'}; results are by name, so "
+                f"{path.stem!r}, among the {part if part == _DOCUMENTS else part + ' queries'}; results are by name: "
                 "rename one, or drop one line of scoring/language_key_*.lst."
             )
         files[path.stem] = path

@@ -8,7 +8,7 @@ from typing import Any
 from speechdistill.evaluation.superb.manifests import manifest_data
 from speechdistill.evaluation.superb.official import official_data
 from speechdistill.evaluation.superb.run_folder import DATA_RECORD
-from speechdistill.evaluation.superb.tables import check_tables
+from speechdistill.evaluation.superb.table_checks import check_tables
 from speechdistill.evaluation.superb.task_data import TaskData
 from speechdistill.provenance import write_json
 
@@ -38,7 +38,7 @@ def task_data(task: str, settings: Mapping[str, Any], folder: Path) -> list[Task
         folds = official_data(task, settings, folder)
     for data in folds:
         if data.train is not None:
-            check_tables(task, data, unseen=settings["kind"] == "official")
+            check_tables(task, data, official=settings["kind"] == "official")
     write_json(record, {"folds": [_to_json(data) for data in folds]})
     return folds
 
