@@ -137,9 +137,9 @@ class _Features:
         paths = {queries: dataset.data[: dataset.n_queries], _DOCUMENTS: dataset.data[dataset.n_queries :]}
         names = {part: _unique_names(root, part, found) for part, found in paths.items()}
         say(f"{dataset.n_queries} {queries} queries, {dataset.n_docs} documents")
-        for index, (part, name) in enumerate((part, name) for part in names for name in names[part]):
-            if not self._file(part, name).exists():
-                self._write(self._file(part, name), torch.from_numpy(_recording(dataset, index)))
+        for index, path in enumerate(self._file(part, name) for part, found in names.items() for name in found):
+            if not path.exists():
+                self._write(path, torch.from_numpy(_recording(dataset, index)))
         return names[queries], names[_DOCUMENTS]
 
     def _file(self, part: str, name: str) -> Path:
