@@ -59,6 +59,28 @@ def _labels(task: str, rows: Iterable[Row]) -> Iterable[str]:
             yield from row["iob"].split()
 
 
+def unseen_units(task: str, data: TaskData) -> str | None:
+    """A note where the test has phones or characters that no head can write, having no example in training."""
+    if task not in ("pr", "asr", "sf"):
+        return None
+    assert data.train is not None
+    train, test = (
+        Counter(
+            unit
+            for path in paths
+            for row in read_table(path, COLUMNS[task])
+            for unit in (row["transcription"].split() if task == "pr" else row["transcription"])
+        )
+        for paths in ((data.train,), data.tests)
+    )
+    strange = sorted(set(test) - set(train))
+    if not strange:
+        return None
+    share = 100 * sum(test[unit] for unit in strange) / test.total()
+    named = f"{' '.join(map(repr, strange[:8]))}{' ...' if len(strange) > 8 else ''}"
+    return f"{share:.2g} % of the test's {'phones' if task == 'pr' else 'characters'} never occur in training: {named}."
+
+
 def _durations(path: Path, rows: Sequence[Row]) -> dict[str, float]:
     """Open each recording; about 0.1 ms for one, whatever its length."""
     lines = {

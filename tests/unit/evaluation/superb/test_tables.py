@@ -9,6 +9,7 @@ import soundfile
 
 from speechdistill.errors import UserError
 from speechdistill.evaluation.superb.manifests import manifest_data
+from speechdistill.evaluation.superb.sources import task_data
 from speechdistill.evaluation.superb.table_checks import check_tables
 from speechdistill.evaluation.superb.tables import read_table, write_table
 from speechdistill.evaluation.superb.task_data import TaskData
@@ -106,3 +107,23 @@ def test_a_file_that_is_no_audio_is_named(sounds: list[str], tmp_path: Path) -> 
     soundfile.write(sounds[2], np.zeros(0), 16000)
     with pytest.raises(UserError, match=r"test\.csv, line 4: .*2\.wav holds no sound"):
         check("pr", tmp_path, rows[:2], rows)
+
+
+@pytest.mark.parametrize(
+    ("task", "text", "note"),
+    [
+        ("pr", "HH AY OW HH", "25 % of the test's phones never occur in training: 'OW'."),
+        ("asr", "HHAy", "25 % of the test's characters never occur in training: 'y'."),
+        ("asr", "HAY Y", None),
+    ],
+)
+def test_units_that_training_lacks_are_noted(
+    task: str, text: str, note: str | None, sounds: list[str], tmp_path: Path
+) -> None:
+    rows = [{"wav_path": sounds[0], "transcription": "HH AY"}]
+    train = str(write_table(tmp_path / "train.csv", rows))
+    test = str(write_table(tmp_path / "test.csv", [rows[0] | {"transcription": text}]))
+    settings = {"kind": "manifest", "train": train, "valid": train, "test": test, "root": None}
+    for _ in range(2):  # a second start reads what the first one wrote
+        (data,) = task_data(task, settings, tmp_path / "out")
+        assert data.notes == ((note,) if note else ())
