@@ -101,7 +101,8 @@ def _rows_of_upstream(name: str, results: Sequence[Result]) -> Iterator[Row]:
     tasks: dict[str, list[Result]] = defaultdict(list)
     for result in results:
         tasks[result["task"]].append(result)
-    first, others = Row(name, *size), []
+    first = Row(name, *size)
+    others: list[Row] = []
     for task, runs in tasks.items():
         main, *rest = _variants(runs)
         _add(first, task, main)
