@@ -49,5 +49,7 @@ def _row(row: Row, number: int, columns: tuple[str, ...], root: Path) -> Row:
     if "id1" not in row and "utt_id" not in row:
         chosen = {"id": row.get("id") or f"{number:06d}", **chosen}
     if "label" in columns and "id1" not in row:  # a piece of a recording; empty = all of it
-        chosen |= {name: row[name] or "" for name in ("start_sec", "end_sec") if name in row}
+        times = ("start_sec", "end_sec")
+        if any(name in row for name in times):  # s3prl wants both
+            chosen |= {name: row.get(name) or "" for name in times}
     return chosen

@@ -7,7 +7,7 @@ import contextlib
 import io
 import shutil
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -31,6 +31,7 @@ SETTINGS: dict[str, Any] = {
     "silence_frame": None,
     "dtwrc": {"dist_method": "cosine_exp", "minmax_norm": True, "step_pattern": "asymmetric", "subsequence": True},
 }
+_DOCUMENTS = "documents"
 _RESULT = "benchmark.stdlist.xml"
 
 
@@ -70,11 +71,11 @@ def run_qbe(
     names = {one: features.extract(root, one, say) for one in SETS}
     dev: list[float] = []
     for layer in range(features.num_layers):
-        scores = _search(folder / f"dev_layer_{layer}", features, layer, *names["dev"])
+        scores = _search(folder, features, "dev", layer, *names["dev"])
         dev.append(100 * _mtwv(root, "dev", scores).value)
         say(f"layer {layer} of 0 to {features.num_layers - 1}: MTWV {dev[-1]:.2f} on the dev queries")
     best = int(np.argmax(dev))
-    scores = _search(folder / f"eval_layer_{best}", features, best, *names["eval"])
+    scores = _search(folder, features, "eval", best, *names["eval"])
     value = 100 * _mtwv(root, "eval", scores).value
     say(f"layer {best}: MTWV {value:.2f} on the eval queries (our scorer, not the official one)")
     queries, documents = names["eval"]
@@ -111,7 +112,10 @@ def check_tree(root: Path) -> None:
 
 
 class _Features:
-    """Hidden states of every recording, on disk: (L, T, D) float32 each, so that memory holds one layer at a time."""
+    """Hidden states of every recording, on disk: (L, T, D) float32 each, so that memory holds one layer at a time.
+
+    Files are <set>/<name>.npy: a query may be called what a document, or a query of the other set, is called.
+    """
 
     def __init__(self, folder: Path, upstream: str, options: Mapping[str, Any], device: str) -> None:
         register()
@@ -121,7 +125,6 @@ class _Features:
         self.device = device
         self.model = S3PRLUpstream(upstream, **options).to(device).eval()
         self.num_layers = int(self.model.num_layers)
-        folder.mkdir(parents=True, exist_ok=True)
 
     def extract(self, root: Path, queries: str, say: Callable[[str], None]) -> tuple[list[str], list[str]]:
         """Encode the queries of a set and the documents; returns the names of both."""
@@ -131,32 +134,51 @@ class _Features:
         dataset = QUESST14Dataset(queries, dataset_root=str(root))
         if not dataset.n_queries or not dataset.n_docs:
             raise UserError(f"data.root={root}: no {queries} queries, or no documents, in the language nnenglish.")
-        names = [path.with_suffix("").name for path in dataset.data]
+        paths = {queries: dataset.data[: dataset.n_queries], _DOCUMENTS: dataset.data[dataset.n_queries :]}
+        names = {part: _unique_names(root, part, found) for part, found in paths.items()}
         say(f"{dataset.n_queries} {queries} queries, {dataset.n_docs} documents")
-        for index, name in enumerate(names):
-            if not (self.folder / f"{name}.npy").exists():
-                self._write(name, torch.from_numpy(_recording(dataset, index)))
-        return names[: dataset.n_queries], names[dataset.n_queries :]
+        for index, path in enumerate(self._file(part, name) for part, found in names.items() for name in found):
+            if not path.exists():
+                self._write(path, torch.from_numpy(_recording(dataset, index)))
+        return names[queries], names[_DOCUMENTS]
+
+    def _file(self, part: str, name: str) -> Path:
+        return self.folder / part / f"{name}.npy"
 
     @torch.inference_mode()
-    def _write(self, name: str, waveform: Tensor) -> None:
+    def _write(self, path: Path, waveform: Tensor) -> None:
         # Alone, so that nothing depends on what it would be padded to.
         states, lengths = self.model(waveform[None].to(self.device), torch.tensor([len(waveform)], device=self.device))
         stacked = torch.stack([state[0, : int(length[0])] for state, length in zip(states, lengths, strict=True)])
-        partial = self.folder / f".{name}.npy"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}")
         with partial.open("wb") as file:
             np.save(file, stacked.float().cpu().numpy())
-        partial.replace(self.folder / f"{name}.npy")
+        partial.replace(path)
 
-    def read(self, names: list[str], layer: int) -> Iterator[Tensor]:
-        """(T, D) of each recording."""
+    def read(self, part: str, names: list[str], layer: int) -> Iterator[Tensor]:
+        """(T, D) of each recording of a set."""
         for name in names:
-            states = np.load(self.folder / f"{name}.npy", mmap_mode="r")
+            states = np.load(self._file(part, name), mmap_mode="r")
             yield torch.from_numpy(np.array(states[layer]))
 
     def remove(self) -> None:
         """Free the disk."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _unique_names(root: Path, part: str, paths: Sequence[Path]) -> list[str]:
+    """Names as lists of results and ground truth have them: without folder and ending."""
+    files: dict[str, Path] = {}
+    for path in paths:
+        if path.stem in files:
+            raise UserError(
+                f"data.root={root}: {files[path.stem].relative_to(root)} and {path.relative_to(root)} have one name, "
+                f"{path.stem!r}, among the {part if part == _DOCUMENTS else part + ' queries'}; results are by name: "
+                "rename one, or drop one line of scoring/language_key_*.lst."
+            )
+        files[path.stem] = path
+    return list(files)
 
 
 def _recording(dataset: Any, index: int) -> np.ndarray:
@@ -167,9 +189,10 @@ def _recording(dataset: Any, index: int) -> np.ndarray:
 
 
 def _search(
-    folder: Path, features: _Features, layer: int, queries: list[str], documents: list[str]
+    root: Path, features: _Features, part: str, layer: int, queries: list[str], documents: list[str]
 ) -> dict[str, dict[str, float]]:
-    """Score every query against every document, by s3prl's expert."""
+    """Score every query of a set against every document, by s3prl's expert."""
+    folder = root / f"{part}_layer_{layer}"
     if not (folder / _RESULT).exists():
         from s3prl.downstream.quesst14_dtw.expert import DownstreamExpert
 
@@ -178,8 +201,8 @@ def _search(
         expert = DownstreamExpert(upstream_dim=0, downstream_expert={**SETTINGS, "datarc": {}}, expdir=str(partial))
         expert.test_dataset = SimpleNamespace(n_queries=len(queries), n_docs=len(documents))
         records: dict[str, list[Any]] = defaultdict(list)
-        names = [*queries, *documents]
-        expert("test", list(features.read(names, layer)), names, records)
+        states = [*features.read(part, queries, layer), *features.read(_DOCUMENTS, documents, layer)]
+        expert("test", states, [*queries, *documents], records)
         with contextlib.redirect_stderr(io.StringIO()):  # its own bar, of single pairs
             expert.log_records("test", records=records)
         partial.replace(folder)

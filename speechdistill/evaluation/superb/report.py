@@ -7,59 +7,19 @@ import csv
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from statistics import mean
 from typing import Any
 
 from speechdistill.errors import UserError
 from speechdistill.evaluation.superb.report_plot import plot
-from speechdistill.evaluation.superb.scores import NUMBERS, missing_tasks, overall, profile_of, superb_s
+from speechdistill.evaluation.superb.report_rows import OFFICIAL, Row, group_name, rows_of
+from speechdistill.evaluation.superb.scores import NUMBERS, missing_tasks
 from speechdistill.evaluation.superb.tasks import TASKS
 from speechdistill.whole_file import whole_file
 
 _ABOUT = ["upstream", "params", "macs_per_second"]
 _SCORES = ("superb_s", "overall")
-
-
-@dataclass
-class Row:
-    """An upstream on one kind of data.
-
-    Attributes:
-        name: what tables call it.
-        params: parameters; None = not published.
-        giga_macs: multiply-accumulates, in units that the table's head names; None = not published.
-        results: by task, the runs' metrics.
-        rates: by task, the runs' learning rates of the head.
-        source: of a published row.
-    """
-
-    name: str
-    params: float | None
-    giga_macs: float | None
-    results: dict[str, list[Mapping[str, float]]] = field(default_factory=lambda: defaultdict(list))
-    rates: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
-    source: str = ""
-
-    @property
-    def profile(self) -> dict[str, float]:
-        """The numbers that there are; the mean where a task was run more than once."""
-        return profile_of(
-            {
-                task: {
-                    name: mean(float(run[name]) for run in runs) for name in runs[0] if all(name in run for run in runs)
-                }
-                for task, runs in self.results.items()
-            }
-        )
-
-    @property
-    def scores(self) -> dict[str, float]:
-        """superb_s and overall, of all ten tasks; else none."""
-        profile = self.profile
-        return {} if missing_tasks(profile) else {"superb_s": superb_s(profile), "overall": overall(profile)}
 
 
 def report(folders: Sequence[Path], out: Path) -> str:
@@ -75,37 +35,34 @@ def report(folders: Sequence[Path], out: Path) -> str:
     Raises:
         UserError: no result below the folders, or a file that is none.
     """
-    groups: dict[str, dict[str, Row]] = defaultdict(dict)
+    results: dict[str, list[dict[str, Any]]] = defaultdict(list)
     notes: dict[str, dict[str, list[str]]] = defaultdict(dict)
     for path in _result_files(folders):
         result = _read(path)
-        group = _data_name(result["data"])
-        row = _row_of(result, groups[group])
-        row.results[result["task"]].append(result["metrics"])
-        if rate := result["hyper_parameters"].get("lr"):  # none where nothing is trained
-            row.rates[result["task"]].append(float(rate))
+        group = group_name(result)
+        results[group].append(result)
         notes[group].setdefault(result["task"], result.get("notes", []))
-    order = sorted(groups, key=lambda name: -sum(len(row.results) for row in groups[name].values()))
+    groups = {group: rows_of(members) for group, members in results.items()}
+    order = sorted(groups, key=lambda name: -sum(len(row.results) for row in groups[name]))
     out.mkdir(parents=True, exist_ok=True)
     parts = ["# SUPERB"]
     for number, group in enumerate(order, start=1):
         picture = "superb.png" if number == 1 else f"superb_{number}.png"
-        rows = list(groups[group].values())
+        rows = groups[group]
         plot([(row.name, row.params, row.profile) for row in rows], f"SUPERB, {group}", out / picture)
         parts += [f"## {group}", _table(rows, "G MACs/s"), _missing(rows), _rates(rows)]
         parts.append(_notes(notes[group]))
-        if group != _OFFICIAL and any(row.scores for row in rows):
+        if group != OFFICIAL and any(row.scores for row in rows):
             parts.append(_SCALE_NOTE)
         parts.append(f"![{group}]({picture})")
     parts += ["## Published", _PUBLISHED_NOTE, _table(published_rows(), "G MACs, SUPERB's profile"), _sources()]
     text = "\n\n".join(part for part in parts if part) + "\n"
     with whole_file(out / "superb.md") as file:
         file.write(text)
-    _write_csv(out / "superb.csv", {group: list(groups[group].values()) for group in order})
+    _write_csv(out / "superb.csv", {group: groups[group] for group in order})
     return text
 
 
-_OFFICIAL = "official corpora"
 _SCALE_NOTE = (
     "superb_s lies on the scale of the official corpora (0 is log-mel there): on other data it puts upstreams in an "
     "order, and its value means nothing."
@@ -167,40 +124,6 @@ def _read(path: Path) -> dict[str, Any]:
     except (ValueError, AttributeError) as error:
         raise UserError(f"{path}: not a result of `superb task=...` ({error}); move it away.") from error
     return dict(result)
-
-
-def _data_name(data: Mapping[str, Any]) -> str:
-    kind = data.get("kind")
-    if kind == "demo":
-        return f"demo corpus, {data.get('hours'):g} h, seed {data.get('seed')}"
-    if kind == "official":
-        return _OFFICIAL
-    return f"own data ({data.get('test')})"
-
-
-def _row_of(result: Mapping[str, Any], rows: dict[str, Row]) -> Row:
-    """One row for each upstream: the same weights with the same options."""
-    about = result["upstream"]
-    key = json.dumps([about["name"], about.get("sha256"), about.get("options")], sort_keys=True)
-    if key not in rows:
-        taken = {row.name for row in rows.values()}
-        name = short = _short(str(about["name"]))
-        number = 1
-        while name in taken:
-            number += 1
-            name = f"{short} ({number})"
-        macs = about.get("macs_per_second")
-        rows[key] = Row(name, about.get("params"), None if macs is None else macs / 1e9)
-    return rows[key]
-
-
-def _short(name: str) -> str:
-    """The telling end of a folder's path; other names as they are."""
-    path, comma, rest = name.partition(",")
-    parts = Path(path).parts
-    if len(parts) > 1 and parts[-1] in ("student", "supernet"):
-        parts = parts[:-1]
-    return f"{'/'.join(parts[-2:]) if Path(path).is_absolute() or len(parts) > 2 else path}{comma}{rest}"
 
 
 def _table(rows: Sequence[Row], macs: str) -> str:

@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from speechdistill.evaluation.superb.manifests import manifest_data
 from speechdistill.evaluation.superb.official import official_data
 from speechdistill.evaluation.superb.run_folder import DATA_RECORD
-from speechdistill.evaluation.superb.tables import check_tables
+from speechdistill.evaluation.superb.table_checks import check_tables, unseen_units
 from speechdistill.evaluation.superb.task_data import TaskData
 from speechdistill.provenance import write_json
 
@@ -36,9 +37,11 @@ def task_data(task: str, settings: Mapping[str, Any], folder: Path) -> list[Task
         folds = [manifest_data(task, settings, folder)]
     else:
         folds = official_data(task, settings, folder)
-    for data in folds:
+    for number, data in enumerate(folds):
         if data.train is not None:
-            check_tables(task, data, unseen=settings["kind"] == "official")
+            check_tables(task, data, official=settings["kind"] == "official")
+            if note := unseen_units(task, data):
+                folds[number] = replace(data, notes=(*data.notes, note))
     write_json(record, {"folds": [_to_json(data) for data in folds]})
     return folds
 

@@ -2,10 +2,12 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
 from speechdistill.errors import UserError
-from speechdistill.evaluation.superb.query_by_example import check_tree, run_qbe
+from speechdistill.evaluation.superb.query_by_example import _Features, check_tree, run_qbe
 from speechdistill.evaluation.superb.task_data import TaskData
 
 
@@ -52,3 +54,22 @@ def test_a_tree_that_lacks_something(demo: Callable[[str], TaskData], tmp_path: 
     shutil.rmtree(root / "Audio")
     with pytest.raises(UserError, match=r"\.wav: no such file, but the lists in .*scoring name it"):
         run_qbe("fbank", {}, TaskData(None, None, (root,)), tmp_path / "run")
+
+
+def test_one_name_in_three_sets_is_three_recordings(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    parts = {"dev": "dev_queries", "eval": "eval_queries", "utterances": "Audio"}
+    (tmp_path / "scoring").mkdir()
+    for seconds, (name, folder) in enumerate(parts.items(), start=1):
+        (tmp_path / folder).mkdir()
+        soundfile.write(tmp_path / folder / "q1.wav", 0.1 * rng.standard_normal(1600 * seconds), 16000)
+        (tmp_path / "scoring" / f"language_key_{name}.lst").write_text(f"demo/{folder}/q1.wav nnenglish\n")
+    features = _Features(tmp_path / "features", "fbank", {}, "cpu")
+    assert [features.extract(tmp_path, part, print) for part in ("dev", "eval")] == [(["q1"], ["q1"])] * 2
+    lengths = [len(next(features.read(part, ["q1"], 0))) for part in ("dev", "eval", "documents")]
+    assert lengths == sorted(set(lengths)), "0.1, 0.2 and 0.3 s"
+
+    with (tmp_path / "scoring" / "language_key_dev.lst").open("a") as file:
+        file.write("demo/Audio/q1.wav nnenglish\n")
+    with pytest.raises(UserError, match=r"dev_queries/q1\.wav and Audio/q1\.wav have one name, 'q1', among the dev q"):
+        features.extract(tmp_path, "dev", print)

@@ -1,12 +1,15 @@
 import csv
 import json
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from speechdistill.errors import UserError
 from speechdistill.evaluation.superb.report import published_rows, report
+from speechdistill.evaluation.superb.report_rows import rows_of
 from speechdistill.evaluation.superb.scores import NUMBERS
 from speechdistill.evaluation.superb.tasks import TASKS
 
@@ -20,11 +23,12 @@ def write(root: Path, task: str, name: str, metrics: dict[str, float], **changes
         "data": DEMO,
         "metrics": metrics,
         "hyper_parameters": {"lr": None if task == "qbe" else 1e-3},
+        "seed": 0,
         "notes": ["All speech is synthesised.", f"Only {task} says this."],
     }
     for key, value in changes.items():
         result[key] = {**result[key], **value} if isinstance(result[key], dict) else value
-    folder = root / f"{len(list(root.glob('*')))}"
+    folder = root / f"{len(list(root.glob('*'))):02}"
     folder.mkdir(parents=True)
     (folder / "superb.json").write_text(json.dumps(result))
 
@@ -66,18 +70,63 @@ def test_learning_rates_are_shown(tmp_path: Path) -> None:
     assert section[at + 2] == "| mini | 0.003 |"
 
 
-def test_several_runs_of_a_task_are_a_mean_that_says_so(tmp_path: Path) -> None:
-    write(tmp_path / "runs", "ks", "mini", {"acc": 30.0})
-    write(tmp_path / "runs", "ks", "mini", {"acc": 40.0})
+def test_several_seeds_of_a_task_are_a_mean_that_says_so(tmp_path: Path) -> None:
+    write(tmp_path / "runs", "ks", "mini", {"acc": 30.0}, seed=0, hyper_parameters={"lr": 1e-3})
+    write(tmp_path / "runs", "ks", "mini", {"acc": 40.0}, seed=1, hyper_parameters={"lr": 1e-4})
     assert "35.00 (mean of 2)" in report([tmp_path / "runs"], tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("task", "metric", "other", "title"),
+    [
+        ("ks", "acc", {"hyper_parameters": {"steps": 10}}, "mini, ks steps=10"),
+        ("ks", "acc", {"hyper_parameters": {"steps": 200, "head": {"width": 8}}}, "mini, ks head.width=8"),
+        ("ks", "acc", {"hyper_parameters": {"steps": 200, "lr": 1e-5}}, "mini, ks lr=1e-05"),
+        ("ks", "acc", {"hyper_parameters": {"steps": 200, "features": {"cache": "x"}}}, "mini, ks features.alone=True"),
+        ("er", "acc", {"hyper_parameters": {"steps": 200}, "data": {"fold": 1}}, "mini, er fold=1"),
+    ],
+)
+def test_other_settings_are_another_row(
+    task: str, metric: str, other: dict[str, Any], title: str, tmp_path: Path
+) -> None:
+    write_all(tmp_path / "runs", "mini", hyper_parameters={"steps": 200, "features": {"cache": None}})
+    write(tmp_path / "runs", task, "mini", {metric: 77.0}, **other)
+    results = [json.loads(path.read_text()) for path in sorted(tmp_path.rglob("superb.json"))]
+    first, second = rows_of(results)
+    assert (first.name, second.name) == ("mini", title)
+    assert set(first.profile.values()) == {50.0}
+    assert len(first.profile) == len(NUMBERS)
+    assert second.profile == {task: 77.0}
+
+
+def defaults(task: str) -> dict[str, Any]:
+    text = (resources.files("speechdistill.configs") / "superb_task" / f"{task}.yaml").read_text()
+    return {**yaml.safe_load(text), "lr": 0.5, "save_every_steps": 7}
+
+
 def test_kinds_of_data_are_apart(tmp_path: Path) -> None:
-    write_all(tmp_path / "runs", "mini")
-    write(tmp_path / "runs", "ks", "mini", {"acc": 90.0}, data={"kind": "official", "root": "/corpora"})
-    text = report([tmp_path / "runs"], tmp_path)
-    assert "90.00" not in "\n".join(lines_of(text, "demo corpus, 0.5 h, seed 0"))
-    assert "90.00" in "\n".join(lines_of(text, "official corpora"))
+    runs, official = tmp_path / "runs", {"kind": "official", "root": "/corpora", "fold": None}
+    write_all(runs, "mini")
+    write(runs, "ks", "mini", {"acc": 90.0}, data=official, hyper_parameters=defaults("ks"))
+    write(runs, "ks", "mini", {"acc": 80.0}, data=official, hyper_parameters={**defaults("ks"), "steps": 10})
+    write(runs, "ks", "mini", {"acc": 70.0}, data={**official, "root": "/tiny"}, hyper_parameters=defaults("ks"))
+    lists = {"kind": "manifest", "train": "a.csv", "valid": "b.csv", "test": "c.csv"}
+    write(runs, "ks", "mini", {"acc": 60.0}, data=lists)
+    write(runs, "ks", "mini", {"acc": 65.0}, data={**lists, "train": "d.csv"})
+    text = report([runs], tmp_path)
+    found = {
+        section: [line for line in lines_of(text, section) if line.startswith("| mini")]
+        for section in (
+            *("demo corpus, 0.5 h, seed 0", "official corpora", "official layout at /corpora"),
+            *("own data (a.csv, b.csv, c.csv)", "own data (d.csv, b.csv, c.csv)"),
+        )
+    }
+    values = [
+        [value for value in ("90.00", "80.00", "70.00", "60.00", "65.00") if value in "".join(lines)]
+        for lines in found.values()
+    ]
+    assert values == [[], ["90.00", "70.00"], ["80.00"], ["60.00"], ["65.00"]]
+    assert any(line.startswith("| mini, ks root=/tiny |") for line in found["official corpora"])
     assert (tmp_path / "superb_2.png").exists()
 
 
