@@ -31,14 +31,14 @@ rows "$out/demo" tasks=all data=demo features.cache=true
 python -m speechdistill.superb report "$out/demo" "out=$out/demo"
 
 if [ -n "$speech" ]; then
-    python "$here/real_speech.py" "$speech" "$out/tables"
+    python "$here/real_speech.py" "$speech" "$tree" "$out/tables"
     lists() { echo "data=manifest data.train=$out/tables/$1/train.csv data.valid=$out/tables/$1/valid.csv data.test=$out/tables/$1/test.csv"; }
     # The demo's sizes of heads, steps and learning rate.
     often='task.validate_every_steps=100 task.save_every_steps=100 task.log_every_steps=20 data.num_workers=0'
     rows "$out/real_ks" task=ks $(lists ks) $often steps=400 lr=3e-3 features.cache=true
     rows "$out/real_sid" task=sid $(lists sid) $often steps=400 lr=3e-3 task.accumulate=2 features.cache=true
     small='task.head.model_conf={proj_size:128,hidden_size:[128],dropout:[0.2],layer_norm:[false],proj:[false],sample_rate:[1]}'
-    rows "$out/real_asr" task=asr data=official "data.root=$tree" $often steps=600 lr=3e-3 "$small" \
+    rows "$out/real_asr" task=asr $(lists asr) $often steps=600 lr=3e-3 "$small" \
         task.batches.train.batch_size=16 features.cache=true
     python -m speechdistill.superb report "$out"/real_* "out=$out/real"
 fi
