@@ -93,7 +93,7 @@ def _states() -> dict[str, Any]:
 def _set_states(states: dict[str, Any]) -> None:
     random.setstate(_as_tuples(states["python"]))
     name, keys, *rest = states["numpy"]
-    np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))  # noqa: NPY002
+    np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))  # noqa: NPY002 (as above)
     torch.set_rng_state(states["torch"])
     if states["cuda"]:
         torch.cuda.set_rng_state_all(states["cuda"])

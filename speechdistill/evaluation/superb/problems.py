@@ -32,6 +32,8 @@ class Prepared:
     stood.
     """
 
+    # Each `type: ignore[misc]` below: which class of s3prl stands behind `super()` is known in `make_problem` alone.
+
     data: TaskData
     progress: Progress
     _position: Position | None = None
