@@ -21,7 +21,8 @@ class OnceForAllModule(ContextualModule):
     """First the full-size student (stage 1), then subnets (stage 2), decided by the step alone.
 
     So a run has one checkpoint, one number to resume from, and the same command on one device and on many. Stage 2
-    starts as a run of its own from stage 1's weights would: fresh moments of the optimizer, a schedule of its own.
+    starts as a run of its own from stage 1's weights would: fresh moments of the optimizer, a schedule of its own. With
+    optim.stage_2_restarts=false it goes on where stage 1 is, in one schedule of both, which suits a short stage 1.
 
     In a step that does not draw them, entries of a weight have a gradient of zero: the optimizer's momentum and decay
     still move them, as in published once-for-all training.
@@ -67,26 +68,30 @@ class OnceForAllModule(ContextualModule):
         return {step: part for step, part in both.items() if part > 0}
 
     def learning_rate_factor(self) -> Callable[[int], float]:
-        """Each stage has its own rise and decay."""
+        """Each stage has its own rise and decay, or both have one."""
         share = self.optim["warmup_share"]
         for name in ("lr", "stage_2_lr"):
             if not self.optim[name] > 0:
                 raise UserError(f"optim.{name}={self.optim[name]}: give a rate above 0.")
-        first = linear_warmup_and_decay(self.stage_1_steps, share)
-        second = linear_warmup_and_decay(self.plan.steps, share)
         peak = self.optim["stage_2_lr"] / self.optim["lr"]
         begin = self.stage_1_steps
+        if not self.optim["stage_2_restarts"]:
+            both = linear_warmup_and_decay(self.max_steps, share)
+            return lambda done: both(done) if done < begin else peak * both(done)
+        first = linear_warmup_and_decay(begin, share)
+        second = linear_warmup_and_decay(self.plan.steps, share)
         return lambda done: first(done) if done < begin else peak * second(done - begin)
 
     def on_train_batch_start(self, batch: WaveBatch, batch_idx: int) -> None:
-        """Between the stages: leave the first one's student, and forget its moments."""
+        """Between the stages: leave the first one's student, and forget its moments if the second starts anew."""
         first = batch_idx % self.trainer.accumulate_grad_batches == 0
         if not (first and self.trainer.global_step == self.stage_1_steps > 0):
             return
         if self.trainer.is_global_zero:
             self.leave_model()
-        for optimizer in self.trainer.optimizers:
-            optimizer.state.clear()
+        if self.optim["stage_2_restarts"]:
+            for optimizer in self.trainer.optimizers:
+                optimizer.state.clear()
 
     def on_validation_epoch_start(self) -> None:
         """Validate what the last step trained."""

@@ -1,5 +1,7 @@
 """The two stages: which weights a step trains, towards what, and how fast."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -19,17 +21,18 @@ OPTIM = {
     "eps": 1e-6,
     "weight_decay": 0.01,
     "warmup_share": 0.1,
+    "stage_2_restarts": True,
 }
 MASKING = {"frames": "all", "probability": 0.65, "length": 3}
 
 
-def module(masking=MASKING, stage_1_steps: int = 10, kind: str = "hubert", **options) -> OnceForAllModule:
+def module(masking=MASKING, stage_1_steps: int = 10, kind: str = "hubert", optim=OPTIM, **options) -> OnceForAllModule:
     plan = SubnetPlan(TINY_SPACE, 30 - stage_1_steps, **options)
     teacher = Teacher(make(kind), TeacherSource("tiny", None, ""))
     heads = {"kind": "contextual", "teacher_layers": [2, 3, 4], "teacher_hidden_size": 32}
     supernet = tiny_supernet(heads=heads, feature_norm="group" if kind == "hubert" else "layer")
     target = ContextualTarget((2, 3, 4))
-    return OnceForAllModule(supernet.train(), teacher, target, masking, plan, OPTIM, 30, seed=3)
+    return OnceForAllModule(supernet.train(), teacher, target, masking, plan, optim, 30, seed=3)
 
 
 def run(training: OnceForAllModule, step: int, batch=None, seed: int = 0):
@@ -182,3 +185,26 @@ def test_each_stage_has_a_schedule_and_a_rate_of_its_own():
     assert alone.learning_rate_factor()(2) == 0.5 * linear_warmup_and_decay(30, 0.1)(2)
     assert module(stage_1_steps=30).stage(30) == 1
     assert module(stage_1_steps=30).typical_steps() == {0: 1.0}
+
+
+def test_without_a_restart_both_stages_share_a_schedule():
+    training = module(optim={**OPTIM, "stage_2_restarts": False})
+    factor, both = training.learning_rate_factor(), linear_warmup_and_decay(30, 0.1)
+    assert [factor(step) for step in range(30)] == [(1.0 if step < 10 else 0.5) * both(step) for step in range(30)]
+
+
+@pytest.mark.parametrize("restarts", [True, False])
+def test_moments_begin_anew_with_stage_2_or_go_on(restarts):
+    training = module(optim={**OPTIM, "stage_2_restarts": restarts})
+    optimizer = torch.optim.AdamW(training.parameters())
+    run(training, 9)
+    optimizer.step()
+    left = []
+    training.leave_model = lambda: left.append(1)
+    training._trainer = SimpleNamespace(
+        accumulate_grad_batches=1, global_step=10, is_global_zero=True, optimizers=[optimizer]
+    )
+    assert optimizer.state
+    training.on_train_batch_start(wave_batch([6000]), 10)
+    assert left == [1]
+    assert bool(optimizer.state) is not restarts
