@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from speechdistill import cli
+from speechdistill.alone import alone_in
 from speechdistill.compose import configure
 from speechdistill.errors import UserError
 from speechdistill.evaluation.superb.tasks import TASKS, task_named
@@ -52,7 +53,7 @@ def main(words: list[str]) -> int:
 def _run(words: list[str]) -> int:
     # Words are checked before the libraries that take seconds to load.
     configs, resumed = read_configs(words)
-    from speechdistill.evaluation.superb.run_folder import alone_in, chosen_folder, open_folders, write_config
+    from speechdistill.evaluation.superb.run_folder import chosen_folder, open_folders, write_config
 
     with redirect_stderr(io.StringIO()):  # what s3prl does not find, and nobody asked for
         from speechdistill.evaluation.superb.running import finished, refuse_device, refuse_without_rates, run_task

@@ -2,11 +2,14 @@
 
 import hashlib
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from speechdistill.alone import alone_in
 from speechdistill.errors import UserError
 from speechdistill.whole_file import whole_file
 
@@ -14,24 +17,29 @@ TRIED = "tried.csv"
 RANKING = "ranking.csv"
 
 
-def open_folder(config: dict[str, Any]) -> Path:
-    """Make the folder, and leave the configuration in it, with paths that hold from anywhere."""
+@contextmanager
+def open_folder(config: dict[str, Any]) -> Iterator[Path]:
+    """Make the folder, leave the configuration in it, with paths that hold from anywhere, and hold it to the end.
+
+    Raises:
+        UserError: it holds another search or a run, another process is at work there, or it cannot be written.
+    """
     name = config["out_dir"] or f"runs/search/{time.strftime('%Y-%m-%d_%H-%M-%S')}"
     folder = Path(name).expanduser().resolve()
-    if not config["resume"] and any((folder / file).exists() for file in (TRIED, RANKING, "checkpoints")):
-        raise UserError(f"out_dir={folder} already holds a search or a run. Choose another, or resume={folder}.")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
+    with alone_in(folder):
+        if not config["resume"] and any((folder / file).exists() for file in (TRIED, RANKING, "checkpoints")):
+            raise UserError(f"out_dir={folder} already holds a search or a run. Choose another, or resume={folder}.")
         config["out_dir"] = str(folder)
         if config["supernet"] is not None:
             config["supernet"] = str(Path(config["supernet"]).expanduser().resolve())
         if config["students"] is not None:
             config["students"] = [str(Path(student).expanduser().resolve()) for student in config["students"]]
-        with whole_file(folder / "config.yaml") as file:
-            yaml.safe_dump({**config, "resume": None}, file, sort_keys=False, allow_unicode=True)
-    except OSError as error:
-        raise UserError(f"out_dir={folder} cannot be written: {error.strerror}. Choose another folder.") from error
-    return folder
+        try:
+            with whole_file(folder / "config.yaml") as file:
+                yaml.safe_dump({**config, "resume": None}, file, sort_keys=False, allow_unicode=True)
+        except OSError as error:
+            raise UserError(f"out_dir={folder} cannot be written: {error.strerror}. Choose another folder.") from error
+        yield folder
 
 
 def check_same(config: dict[str, Any], recordings: str) -> None:

@@ -40,8 +40,8 @@ def run_search(config: dict[str, Any]) -> int:
     if config["students"] is not None:
         if not isinstance(config["students"], list) or not config["students"]:
             raise UserError(f"students={config['students']}: give a list, students=[DIR,DIR].")
-        out_dir = open_folder(config)
-        run_ranking(config, budget, stopwatch, out_dir)
+        with open_folder(config) as out_dir:
+            run_ranking(config, budget, stopwatch, out_dir)
         print(f"done: {out_dir}")
         return 0
     if config["supernet"] is None:
@@ -55,14 +55,14 @@ def run_search(config: dict[str, Any]) -> int:
     budget.check_smallest(supernet, stopwatch)
     validation, teacher, recordings = _prepare(config, supernet)
     check_same(config, recordings)
-    out_dir = open_folder(config)
-    _print_start(config, supernet, teacher, validation, budget, stopwatch)
-    try:
-        trials = search(out_dir / TRIED, supernet, proposer, budget, stopwatch, validation, config["evaluations"])
-    except KeyboardInterrupt:
-        print(f"go on with: python -m speechdistill.search resume={out_dir}", file=sys.stderr)
-        raise
-    leave_winners(config, out_dir, supernet, trials, budget, stopwatch)
+    with open_folder(config) as out_dir:
+        _print_start(config, supernet, teacher, validation, budget, stopwatch)
+        try:
+            trials = search(out_dir / TRIED, supernet, proposer, budget, stopwatch, validation, config["evaluations"])
+        except KeyboardInterrupt:
+            print(f"go on with: python -m speechdistill.search resume={out_dir}", file=sys.stderr)
+            raise
+        leave_winners(config, out_dir, supernet, trials, budget, stopwatch)
     return 0
 
 

@@ -17,6 +17,7 @@ import yaml
 
 import speechdistill
 from speechdistill import cli, search
+from speechdistill.alone import alone_in
 from speechdistill.audio.corpora import load_corpus
 from speechdistill.audio.table_file import save_table
 from speechdistill.checkpoints.student_dir import save_student, save_supernet
@@ -110,6 +111,17 @@ def test_the_loss_is_that_of_the_training(searched: Path, supernet_folder: Path)
         losses = [module.eval().loss(batch, 0, torch.Generator()) for batch in batches]
     mean = sum(float(loss) * float(count) for loss, _, count in losses) / sum(float(count) for _, _, count in losses)
     assert min(float(row["loss"]) for row in tried(searched)) == pytest.approx(mean, rel=1e-5)
+
+
+def test_a_folder_has_one_search_at_a_time(tmp_path: Path, searched: Path, run: Callable[..., tuple[int, str]]) -> None:
+    out_dir = tmp_path / "held"
+    shutil.copytree(searched, out_dir)
+    before = {path.name: path.stat().st_mtime_ns for path in out_dir.iterdir()}
+    with alone_in(out_dir):
+        status, said = run(f"resume={out_dir}", "evaluations=14")
+    assert status == 2
+    assert "another process is at work there" in said
+    assert {path.name: path.stat().st_mtime_ns for path in out_dir.iterdir()} == before
 
 
 @pytest.mark.parametrize("lines", [1, 4, 9])

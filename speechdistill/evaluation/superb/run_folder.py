@@ -1,10 +1,8 @@
 """The folder of a run: a fresh one, because s3prl goes on with whatever it finds; or that of an earlier start."""
 
-import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,34 +22,6 @@ def chosen_folder(config: Mapping[str, Any]) -> Path:
     """Where a run goes that is no other's going on."""
     name = config["out_dir"] or f"runs/superb/{time.strftime('%Y-%m-%d_%H-%M-%S')}"
     return Path(name).expanduser().resolve()
-
-
-@contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
-    """Hold the folder of a run, made if it is not there: two processes in it would destroy each other's files.
-
-    Raises:
-        UserError: another process holds it, or it cannot be made.
-    """
-    import fcntl  # here, because other systems than Unix have no such module, and can yet read this one
-
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        held = os.open(folder, os.O_RDONLY)
-    except OSError as error:
-        raise _cannot_write(folder, error) from error
-    try:
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(
-                f"{folder}: another SUPERB run is at work there. Wait for its end, or choose another out_dir."
-            ) from error
-        except OSError:
-            pass  # a file system without locks
-        yield
-    finally:
-        os.close(held)
 
 
 def open_folders(folder: Path, configs: Sequence[dict[str, Any]]) -> None:

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from speechdistill import superb
+from speechdistill.alone import alone_in
 from speechdistill.errors import UserError
-from speechdistill.evaluation.superb.run_folder import alone_in, chosen_folder, open_folders
+from speechdistill.evaluation.superb.run_folder import chosen_folder, open_folders
 
 
 def begin(*words: str) -> list[str]:
@@ -37,7 +38,7 @@ def test_a_folder_has_one_run_at_a_time(tmp_path: Path) -> None:
     kept.mkdir(parents=True)
     with alone_in(folder):
         for words in (["task=ks", "upstream=fbank", f"out_dir={folder}"], [f"resume={folder}"]):
-            with pytest.raises(UserError, match="another SUPERB run is at work"):
+            with pytest.raises(UserError, match="another process is at work"):
                 superb.main(words)
     assert kept.is_dir()
     with alone_in(folder):

@@ -1,0 +1,48 @@
+"""A folder that one process at a time works in."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from speechdistill.errors import UserError
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Hold the folder of a run, made if it is not there: two processes in it would destroy each other's files.
+
+    The system lets go of it when the process ends, however that ends. Nothing is held where there are no such locks.
+
+    Raises:
+        UserError: another process holds it, or it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _cannot_write(folder, error) from error
+    try:
+        import fcntl  # here, because other systems than Unix have no such module
+    except ImportError:
+        yield
+        return
+    try:
+        held = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise _cannot_write(folder, error) from error
+    try:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(
+                f"{folder}: another process is at work there. Wait for its end, or choose another out_dir."
+            ) from error
+        except OSError:
+            pass  # a file system without locks
+        yield
+    finally:
+        os.close(held)
+
+
+def _cannot_write(folder: Path, error: OSError) -> UserError:
+    return UserError(f"out_dir={folder} cannot be written: {error.strerror}. Choose another folder.")
