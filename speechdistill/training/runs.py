@@ -161,15 +161,20 @@ def _dry_run(
     if not launch.is_leader:
         return 0
     settings = config["trainer"]
-    table = load_corpus(config["data"], may_download=False)
-    table = usable(config, table) if usable else table
+    done = 0
+    if config["resume"]:
+        run = Path(config["resume"])
+        table, done = recordings(config, run, launch, usable), done_steps(newest_checkpoint(run / "checkpoints"))
+    else:
+        table = load_corpus(config["data"], may_download=False)
+        table = usable(config, table) if usable else table
     torch.manual_seed(config["seed"])
     data = speech_data(config, table)
     job = prepare(config, data)
     cache = teacher_cache(config, data, job.module, launch.is_leader)
     out_dir = Path(config["out_dir"] or f"runs/{config['recipe']}/<time>").expanduser()
     lines = [*_data_lines(table, data), *job.lines, *([cache.line()] if cache else [])]
-    lines += [start_line(job.module, data, settings, out_dir, 0)]
+    lines += [start_line(job.module, data, settings, out_dir, done)]
     for line in [*lines, memory_line(job.module, data, settings), disk_line(job.module, out_dir)]:
         print(line)
     print("nothing is trained and nothing written: dry_run=true")
