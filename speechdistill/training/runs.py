@@ -5,6 +5,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import torch
 from lightning.pytorch.utilities import rank_zero_only
 
+from speechdistill.alone import alone_in
 from speechdistill.audio.corpora import load_corpus
 from speechdistill.audio.datamodule import SpeechData
 from speechdistill.audio.table import Table
@@ -81,7 +83,8 @@ def run_training(
     if config.get("dry_run"):
         return _dry_run(config, prepare, launch, usable)
     out_dir = open_run_folder(config, launch)
-    with disk_full_is_an_answer(out_dir):
+    held = alone_in(out_dir) if launch.is_leader else nullcontext()
+    with held, disk_full_is_an_answer(out_dir):
         return _run(config, prepare, launch, out_dir, usable)
 
 
