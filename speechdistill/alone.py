@@ -7,12 +7,25 @@ from pathlib import Path
 
 from speechdistill.errors import UserError
 
+_held: set[int] = set()
+
+
+def _let_go() -> None:
+    """In a forked process, such as one that loads data: it may outlive a parent that was killed."""
+    while _held:
+        os.close(_held.pop())
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go)
+
 
 @contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
     """Hold the folder of a run, made if it is not there: two processes in it would destroy each other's files.
 
-    The system lets go of it when the process ends, however that ends. Nothing is held where there are no such locks.
+    The system lets go of it when the process ends, however that ends. Processes that it forks do not hold on to it.
+    Nothing is held where there are no such locks.
 
     Raises:
         UserError: another process holds it, or it cannot be made.
@@ -39,8 +52,10 @@ def alone_in(folder: Path) -> Iterator[None]:
             ) from error
         except OSError:
             pass  # a file system without locks
+        _held.add(held)
         yield
     finally:
+        _held.discard(held)
         os.close(held)
 
 

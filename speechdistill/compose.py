@@ -20,6 +20,12 @@ from speechdistill.errors import UserError
 RESUMABLE_KEYS = (
     "data.num_workers",
     "data.root",
+    "dry_run",
+    "student",  # of fine-tuning: where it lies; its weights are in the checkpoint
+    "task.beam",
+    "task.lm",
+    "task.lm_weight",
+    "task.word_bonus",
     "teacher.cache",
     "trainer.accumulate",
     "trainer.checkpoint_every_minutes",
@@ -224,7 +230,33 @@ def _resolved(config: Any) -> dict[str, Any]:
 
 
 def _earlier(folder: Path, words: Sequence[str], name: str) -> dict[str, Any]:
-    resumable = _RESUMABLE.get(name, RESUMABLE_KEYS)
+    config = _config_of_run(folder, name)
+    resumable = [key for key in _RESUMABLE.get(name, RESUMABLE_KEYS) if _is_value(config, key)]
+    if _is_value(config, "trainer.stop_after_steps"):
+        OmegaConf.update(config, "trainer.stop_after_steps", None)  # it was that start's
+    for override in _parsed(words):
+        key, value = override.key_or_group, override.value()
+        if _says_the_same(config, folder, key, value):
+            continue  # the words of the first start may be given again
+        if key not in resumable:
+            student = f" For a new run from these weights: student.init_from={folder / 'student'}."
+            raise UserError(
+                f"{key} cannot change when a run is resumed{did_you_mean(key, resumable)}: the weights depend on "
+                f"it. Only these can: {', '.join(resumable)}.{student * _is_value(config, 'student.init_from')}"
+            )
+        if key == "teacher.cache" and bool(value) != bool(OmegaConf.select(config, key)):
+            raise UserError(
+                f"teacher.cache={value or 'null'} cannot change when a run is resumed: targets from a cache "
+                "differ a little from live ones, so a run keeps to what it began with. Only the folder may be another."
+            )
+        OmegaConf.update(config, key, value)
+    _check_ranges(config)
+    OmegaConf.update(config, "resume", str(folder))
+    OmegaConf.update(config, "out_dir", str(folder))
+    return _resolved(config)
+
+
+def _config_of_run(folder: Path, name: str) -> Any:
     path = folder / "config.yaml"
     if not path.is_file():
         raise UserError(
@@ -239,24 +271,25 @@ def _earlier(folder: Path, words: Sequence[str], name: str) -> dict[str, Any]:
             f"resume={folder}: a search goes on with speechdistill.search, SUPERB with speechdistill.superb, "
             "a training with its own command."
         )
-    for override in _parsed(words):
-        key = override.key_or_group
-        if key not in resumable:
-            weights = f" For a new run from these weights: student.init_from={folder / 'student'}."
-            raise UserError(
-                f"{key} cannot change when a run is resumed{did_you_mean(key, resumable)}: the weights depend on "
-                f"it. Only these can: {', '.join(resumable)}.{weights if resumable is RESUMABLE_KEYS else ''}"
-            )
-        if key == "teacher.cache" and bool(override.value()) != bool(OmegaConf.select(config, key)):
-            raise UserError(
-                f"teacher.cache={override.value() or 'null'} cannot change when a run is resumed: targets from a cache "
-                "differ a little from live ones, so a run keeps to what it began with. Only the folder may be another."
-            )
-        OmegaConf.update(config, key, override.value())
-    _check_ranges(config)
-    OmegaConf.update(config, "resume", str(folder))
-    OmegaConf.update(config, "out_dir", str(folder))
-    return _resolved(config)
+    return config
+
+
+def _is_value(config: Any, key: str) -> bool:
+    """Whether the run has such a key, which is no group: distillation's `student` is one, fine-tuning's a folder."""
+    group, _, name = key.rpartition(".")
+    holder = OmegaConf.select(config, group) if group else config
+    return OmegaConf.is_dict(holder) and name in holder and not OmegaConf.is_dict(holder[name])
+
+
+def _says_the_same(config: Any, folder: Path, key: str, value: Any) -> bool:
+    if key == "out_dir":
+        return isinstance(value, str) and Path(value).expanduser().resolve() == folder.resolve()
+    if not _is_value(config, key):
+        return False
+    before = OmegaConf.select(config, key)
+    if key in _PATH_KEYS and isinstance(value, str) and isinstance(before, str):
+        return before in (value, str(Path(value).expanduser().absolute()))
+    return bool(before == value) and isinstance(before, bool) == isinstance(value, bool)
 
 
 def _parsed(words: Sequence[str]) -> list[Any]:

@@ -21,6 +21,12 @@ def versions() -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in _PACKAGES}
 
 
+def shared_name(name: str) -> str:
+    """What a model card calls an encoder: not where it lies on somebody's machine."""
+    path = Path(name).expanduser()
+    return path.name if path.is_absolute() else name
+
+
 def hardware() -> str:
     """The device that computed, in words."""
     if torch.cuda.is_available():

@@ -9,6 +9,7 @@ from tqdm import tqdm
 from speechdistill.audio.reading import UnreadableAudioError, read_waveform
 from speechdistill.audio.table import Table
 from speechdistill.errors import UserError
+from speechdistill.provenance import shared_name
 from speechdistill.recognition.recognizer import Recognizer
 from speechdistill.recognition.word_errors import Errors, count_errors
 from speechdistill.whole_file import whole_file
@@ -103,7 +104,7 @@ pipeline_tag: automatic-speech-recognition
 tags: [speech, ctc, {summary["recipe"]}]
 ---
 
-# Speech recognition on {_shared_name(student["name"])}
+# Speech recognition on {shared_name(student["name"])}
 
 {student["params"]:,} parameters, {student["macs_per_second"] / 1e9:.2f} G multiply-accumulates for a second of audio,
 16 kHz mono input. Trained with [speechdistill](https://pypi.org/project/speechdistill/) on {data["hours"]:.2f} h
@@ -141,12 +142,6 @@ def _error_rates(asr: dict[str, Any]) -> str:
 
 Decoding: {asr["decoding"]}. Normalisation: {asr["normalisation"]}. The interval is by bootstrap over utterances.
 {table}"""
-
-
-def _shared_name(name: str) -> str:
-    """Not where it lies on somebody's machine."""
-    path = Path(name).expanduser()
-    return path.name if path.is_absolute() else name
 
 
 def _percent(value: float) -> str:

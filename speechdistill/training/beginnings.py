@@ -40,8 +40,14 @@ def prepare_teacher(config: dict[str, Any]) -> tuple[Teacher, dict[str, Any]]:
     return teacher, provenance
 
 
-def initialise(student: StudentForDistillation, teacher: Teacher, init_from: str | None, parts: list[str]) -> str:
-    """Give the student its first weights; says from where."""
+def initialise(student: StudentForDistillation, teacher: Teacher, config: Mapping[str, Any]) -> str:
+    """Give the student its first weights; says from where.
+
+    A resumed run takes all of them from its checkpoint: what it began with may be gone.
+    """
+    if config["resume"]:
+        return "goes on from the run's checkpoint"
+    init_from, parts = config["student"]["init_from"], config["architecture"]["copied_parts"]
     if init_from in (None, "random"):
         return "starts from random weights"
     if init_from == "teacher":

@@ -33,7 +33,7 @@ def distillation(config: dict[str, Any], data: SpeechData) -> Job:
         [match.student_layer for match in matches],
     )
     student = StudentForDistillation(student_config)
-    started = initialise(student, teacher, config["student"]["init_from"], architecture["copied_parts"])
+    started = initialise(student, teacher, config)
     about: dict[str, Any] = {
         "teacher": provenance,
         "student": {

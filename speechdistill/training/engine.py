@@ -135,8 +135,9 @@ def fit(
         trainer.fit(module, datamodule=data, ckpt_path=resume_from, weights_only=True)
         done = trainer.global_step
         stop.listen()  # Lightning has put back what it found
-        # A run that was stopped early is to end at once; the next start validates.
-        if validates and done == max_steps and done % min(settings["validate_every_steps"], max_steps):
+        # A run that was stopped early is to end at once; the next start validates, also where only the end was missing.
+        due = done % min(settings["validate_every_steps"], max_steps) or not module.val_metrics
+        if validates and done == max_steps and due:
             trainer.validate(module, datamodule=data, verbose=False)
     for logger in trainer.loggers:
         logger.finalize("success")

@@ -46,7 +46,7 @@ def once_for_all(config: dict[str, Any], data: SpeechData) -> Job:
             "stage 2 alone starts from stage 1: give student.init_from=DIR, the folder of its run, or "
             "student.init_from=random if you mean it."
         )
-    started = initialise(network, teacher, init_from, architecture["copied_parts"])
+    started = initialise(network, teacher, config)
     supernet = Supernet(network, SearchSpace.from_dict(config["search_space"])).train()
     alone = _chosen(config["once_for_all"]["subnet"], supernet.space)
     training = (teacher, target, objective)

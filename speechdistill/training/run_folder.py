@@ -15,19 +15,25 @@ from speechdistill.audio.shards import check_shards
 from speechdistill.audio.table import Table
 from speechdistill.audio.table_file import fingerprint, load_table, save_table
 from speechdistill.errors import UserError
+from speechdistill.recognition.building import FBANK
+from speechdistill.teachers.load import MINI
 from speechdistill.training.checkpointing import LAST, PREVIOUS
 from speechdistill.training.ranks import LEADER_VARIABLE, OUT_DIR_VARIABLE, Launch
 from speechdistill.whole_file import whole_file
 
 RECORDINGS = "recordings.safetensors"
 
+_NAMES_OR_PATHS = ("student", "student.init_from", "teacher.name", "teacher.cache", "task.vocabulary", "task.lm")
+# What they may also say, whatever lies in the working directory.
+_WORDS = ("", "teacher", "random", MINI, FBANK)
+
 
 def open_run_folder(config: dict[str, Any], launch: Launch) -> Path:
     """The run's folder, the same for all ranks: resolved once and handed on in the environment.
 
     Args:
-        config: of the run; `out_dir` is filled in, and the paths of the corpus are made absolute, because a run may be
-            resumed from another working directory.
+        config: of the run; `out_dir` is filled in, and paths are made absolute, because a run may be resumed from
+            another working directory.
         launch: how this process was started.
 
     Raises:
@@ -41,6 +47,7 @@ def open_run_folder(config: dict[str, Any], launch: Launch) -> Path:
     folder = Path(name).expanduser().resolve()
     config["out_dir"] = os.environ[OUT_DIR_VARIABLE] = str(folder)
     config["data"] = _with_absolute_paths(config["data"])
+    _make_names_absolute(config)
     if not launch.is_child:
         os.environ[LEADER_VARIABLE] = str(os.getpid())
     if not launch.is_leader:
@@ -64,11 +71,27 @@ def _with_absolute_paths(data: Mapping[str, Any]) -> dict[str, Any]:
     absolute: dict[str, Any] = {
         key: str(Path(data[key]).expanduser().absolute())
         for key in ("root", "manifest", "val_manifest")
-        if isinstance(data.get(key), str)
+        if data.get(key) and isinstance(data[key], str)  # "" is to be complained about, not to be the working directory
     }
     if isinstance(corpora := data.get("corpora"), list):
         absolute["corpora"] = [_with_absolute_paths(one) if isinstance(one, dict) else one for one in corpora]
     return {**data, **absolute}
+
+
+def _make_names_absolute(config: dict[str, Any]) -> None:
+    """The same for what may be a path or a name: it is a path where there is one."""
+    for key in _NAMES_OR_PATHS:
+        *groups, last = key.split(".")
+        holder: Any = config
+        for group in groups:
+            holder = holder.get(group)
+            if not isinstance(holder, dict):
+                break
+        else:
+            name = holder.get(last)
+            if isinstance(name, str) and name not in _WORDS:
+                path = Path(name).expanduser().absolute()
+                holder[last] = str(path) if path.exists() or key == "teacher.cache" else name
 
 
 def write_config(out_dir: Path, config: Mapping[str, Any]) -> None:

@@ -5,6 +5,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import torch
 from lightning.pytorch.utilities import rank_zero_only
 
+from speechdistill.alone import alone_in
 from speechdistill.audio.corpora import load_corpus
 from speechdistill.audio.datamodule import SpeechData
 from speechdistill.audio.table import Table
@@ -81,7 +83,8 @@ def run_training(
     if config.get("dry_run"):
         return _dry_run(config, prepare, launch, usable)
     out_dir = open_run_folder(config, launch)
-    with disk_full_is_an_answer(out_dir):
+    held = alone_in(out_dir) if launch.is_leader else nullcontext()
+    with held, disk_full_is_an_answer(out_dir):
         return _run(config, prepare, launch, out_dir, usable)
 
 
@@ -161,15 +164,20 @@ def _dry_run(
     if not launch.is_leader:
         return 0
     settings = config["trainer"]
-    table = load_corpus(config["data"], may_download=False)
-    table = usable(config, table) if usable else table
+    done = 0
+    if config["resume"]:
+        run = Path(config["resume"])
+        table, done = recordings(config, run, launch, usable), done_steps(newest_checkpoint(run / "checkpoints"))
+    else:
+        table = load_corpus(config["data"], may_download=False)
+        table = usable(config, table) if usable else table
     torch.manual_seed(config["seed"])
     data = speech_data(config, table)
     job = prepare(config, data)
     cache = teacher_cache(config, data, job.module, launch.is_leader)
     out_dir = Path(config["out_dir"] or f"runs/{config['recipe']}/<time>").expanduser()
     lines = [*_data_lines(table, data), *job.lines, *([cache.line()] if cache else [])]
-    lines += [start_line(job.module, data, settings, out_dir, 0)]
+    lines += [start_line(job.module, data, settings, out_dir, done)]
     for line in [*lines, memory_line(job.module, data, settings), disk_line(job.module, out_dir)]:
         print(line)
     print("nothing is trained and nothing written: dry_run=true")

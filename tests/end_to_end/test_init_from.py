@@ -1,5 +1,6 @@
 """A run that begins with another run's student, on other data."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -37,6 +38,37 @@ def test_it_begins_with_the_other_runs_weights_and_goes_on_from_there(
     assert command(*words, "trainer.max_steps=2", f"out_dir={tmp_path / 'on'}") == 0
     moved = load_file(tmp_path / "on" / "student" / "model.safetensors")
     assert any(not torch.equal(before[name], moved[name]) for name in before)
+
+
+def test_a_run_goes_on_without_what_it_began_with_and_from_anywhere(
+    earlier: Path,
+    small_run: list[str],
+    tmp_path: Path,
+    command: Callable[..., int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    words = [*small_run, "trainer.max_steps=4"]
+    assert command(*words, f"student.init_from={earlier}", f"out_dir={tmp_path / 'whole'}") == 0
+    monkeypatch.chdir(tmp_path)
+    assert command(*words, "student.init_from=earlier", "out_dir=parts", "trainer.stop_after_steps=2") == 0
+    earlier.rename(tmp_path / "elsewhere")
+    monkeypatch.chdir("/")
+    # The words that were printed: with nothing else it goes to the end.
+    assert command(f"resume={tmp_path / 'parts'}") == 0
+    whole, parts = (load_file(tmp_path / name / "student" / "model.safetensors") for name in ("whole", "parts"))
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+
+
+def test_where_only_the_end_was_missing_it_is_validated_all_the_same(
+    earlier: Path, command: Callable[..., int]
+) -> None:
+    summary = json.loads((earlier / "summary.json").read_text())
+    assert summary["val"]["loss"] > 0
+    (earlier / "summary.json").unlink()
+    assert command(f"resume={earlier}", "dry_run=true") == 0
+    assert not (earlier / "summary.json").exists()
+    assert command(f"resume={earlier}") == 0
+    assert json.loads((earlier / "summary.json").read_text())["val"] == summary["val"]
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,21 @@ def test_resume_goes_back_to_the_last_checkpoint_after_a_kill(
     assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
 
 
+def test_a_second_process_in_a_running_run_is_refused(
+    tmp_path: Path, small_run: list[str], command: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    out_dir = tmp_path / "run"
+    endless = ["trainer.max_steps=100000", "trainer.checkpoint_every_steps=2", "data.num_workers=2"]
+    process = start(*small_run, f"out_dir={out_dir}", *endless)
+    wait_for(out_dir / "checkpoints" / "last.ckpt", process)
+    assert command(f"resume={out_dir}") == 2
+    assert "another process is at work there" in capsys.readouterr().err
+    process.kill()
+    process.wait()
+    end = torch.load(out_dir / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] + 1
+    assert command(f"resume={out_dir}", f"trainer.stop_after_steps={end}") == 0
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_saves_and_leaves_a_student(
     tmp_path: Path, small_run: list[str], command: Callable[..., int], number: signal.Signals

@@ -271,7 +271,7 @@ def test_a_resumed_run_may_change_what_the_weights_do_not_depend_on(run):
 
 
 @pytest.mark.parametrize(
-    "word", ["optim.lr=1", "seed=6", "recipe=distilhubert", "data.batch_seconds=9", "trainer.precision=32-true"]
+    "word", ["optim.lr=1", "seed=6", "recipe=fithubert", "data.batch_seconds=9", "trainer.precision=32-true"]
 )
 def test_a_resumed_run_refuses_what_the_weights_depend_on(run, word):
     key = word.partition("=")[0]
@@ -286,11 +286,67 @@ def test_a_misspelt_key_of_a_resumed_run_names_the_nearest(run):
         configure("train", [f"resume={run}", "trainer.wandb"])
 
 
+def test_a_resumed_run_takes_the_words_that_it_began_with(run):
+    words = [
+        "recipe=distilhubert",
+        "data.root=/a",
+        "seed=5",
+        "trainer.max_steps=9",
+        f"out_dir={run}",
+        "optim.lr=0.0002",
+    ]
+    words += ["objective.map=[[1,4],[2,8]]", "student.init_from=teacher"]
+    config = configure("train", [*words, "data=folder"])
+    (run / "config.yaml").write_text(yaml.safe_dump({**config, "resume": None}))
+    again = configure("train", [f"resume={run}", *words, "dry_run=true"])
+    assert again == {**config, "resume": str(run), "dry_run": True}
+    with pytest.raises(UserError, match=r"objective\.map cannot change"):
+        configure("train", [f"resume={run}", "objective.map=[[1,4],[2,9]]"])
+    with pytest.raises(UserError, match=r"out_dir cannot change"):
+        configure("train", [f"resume={run}", f"out_dir={run}/x"])
+
+
+def test_a_resumed_run_takes_a_path_as_it_was_given(run, tmp_path, monkeypatch):
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    config["student"]["init_from"] = str(tmp_path / "earlier")
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    monkeypatch.chdir(tmp_path)
+    for word in ("earlier", f"{tmp_path}/earlier"):
+        configure("train", [f"resume={run}", f"student.init_from={word}"])
+    with pytest.raises(UserError, match=r"student\.init_from cannot change"):
+        configure("train", [f"resume={run}", "student.init_from=other"])
+
+
+def test_where_a_start_was_to_stop_does_not_stop_the_next_one(run):
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    config["trainer"]["stop_after_steps"] = 3
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    assert configure("train", [f"resume={run}"])["trainer"]["stop_after_steps"] is None
+    assert configure("train", [f"resume={run}", "trainer.stop_after_steps=3"])["trainer"]["stop_after_steps"] == 3
+
+
+def test_a_resumed_fine_tuning_may_search_otherwise_and_its_student_may_have_moved(tmp_path):
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(configure("finetune", ["task=asr", "student=/a"])))
+    words = ["task.beam=4", "task.lm=/b.arpa", "task.lm_weight=1", "task.word_bonus=0", "student=/c"]
+    config = configure("finetune", [f"resume={tmp_path}", *words])
+    assert config["student"] == "/c"
+    assert [config["task"][key] for key in ("beam", "lm", "lm_weight", "word_bonus")] == [4, "/b.arpa", 1, 0]
+    with pytest.raises(UserError, match=r"task\.case cannot change.*Only these can: .*task\.beam"):
+        configure("finetune", [f"resume={tmp_path}", "task.case=lower"])
+
+
+def test_distillation_has_no_beam_and_its_student_is_a_group(run):
+    for word in ("task.beam=4", "student=/c"):
+        with pytest.raises(UserError, match=r"cannot change when a run is resumed(?!.*task\.beam)"):
+            configure("train", [f"resume={run}", word])
+
+
 def test_every_resumable_key_exists():
-    config = configure("train", ["data=folder", "data.root=/x"])
+    config = configure("finetune", ["task=asr", "student=/y", "data=folder", "data.root=/x"])
+    config["teacher"] = configure("train", ["data=folder", "data.root=/x"])["teacher"]
     for key in RESUMABLE_KEYS:
-        group, name = key.split(".")
-        assert name in config[group]
+        group, _, name = key.rpartition(".")
+        assert name in (config[group] if group else config)
 
 
 def test_a_damaged_config_of_an_earlier_run_is_one_message(run):

@@ -31,6 +31,36 @@ def test_paths_of_the_corpus_do_not_depend_on_the_working_directory(tmp_path, mo
     assert config["data"] == {"kind": "manifest", **found}
 
 
+def test_other_paths_neither_and_names_stay_names(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "environ", {**os.environ, OUT_DIR_VARIABLE: "", LEADER_VARIABLE: ""})
+    monkeypatch.chdir(tmp_path)
+    for name in ("mini", "teacher", "mine", "org/earlier", "words.arpa"):
+        (tmp_path / name).mkdir(parents=True)
+    base = {"recipe": "x", "out_dir": "run", "resume": None, "trainer": {"num_nodes": 1}, "data": {}}
+    teacher = {"name": "mini", "cache": "targets"}
+    config = {**base, "teacher": teacher, "student": {"init_from": "org/earlier"}}
+    open_run_folder(config, Launch(0))
+    assert config["student"]["init_from"] == str(tmp_path / "org" / "earlier")
+    assert config["teacher"] == {"name": "mini", "cache": str(tmp_path / "targets")}
+    config = {**base, "teacher": {"name": "facebook/hubert-base-ls960"}, "student": {"init_from": "teacher"}}
+    open_run_folder(config, Launch(0))
+    assert config["student"]["init_from"] == "teacher"
+    assert config["teacher"]["name"] == "facebook/hubert-base-ls960"
+    config = {**base, "student": "mine", "task": {"lm": "words.arpa", "vocabulary": None}}
+    open_run_folder(config, Launch(0))
+    assert config["student"] == str(tmp_path / "mine")
+    assert config["task"] == {"lm": str(tmp_path / "words.arpa"), "vocabulary": None}
+
+
+def test_an_empty_root_is_not_the_working_directory(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "environ", {**os.environ, OUT_DIR_VARIABLE: "", LEADER_VARIABLE: ""})
+    data = {"kind": "folder", "root": ""}
+    config = {"recipe": "x", "out_dir": str(tmp_path), "resume": None, "trainer": {"num_nodes": 1}, "data": data}
+    folder = open_run_folder(config, Launch(0))
+    with pytest.raises(UserError, match=r"data\.root=: give"):
+        recordings(config, folder, Launch(0))
+
+
 def test_no_root_is_one_message(tmp_path):
     with pytest.raises(UserError, match=r"data\.root=null: give the folder"):
         recordings({"data": {"kind": "folder", "root": None}, "resume": None}, tmp_path, Launch(0))
