@@ -1,10 +1,10 @@
 """What the keys of a corpus may hold, at the top (data.hours=...) as in a mix (data.corpora=[{hours: ...}])."""
 
-import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from speechdistill.checks import is_number
 from speechdistill.errors import UserError
 
 
@@ -28,10 +28,6 @@ def check_data_settings(config: Mapping[str, Any], where: str) -> None:
         raise UserError(f"{where}hours=null: give the hours to synthesise.")
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
 def _is_path(value: Any) -> bool:
     return isinstance(value, str | os.PathLike) and str(value) != ""
 
@@ -46,10 +42,10 @@ _KEYS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "root": (lambda value: value is None or _is_path(value), "a folder"),
     "manifest": (_is_path, "a .csv, .jsonl or .jsonl.gz file"),
     "val_manifest": (lambda value: value is None or _is_path(value), "a .csv, .jsonl or .jsonl.gz file, or null"),
-    "hours": (lambda value: value is None or (_is_number(value) and value > 0), "hours above 0, or null for all"),
-    "min_seconds": (lambda value: _is_number(value) and value >= 0, "seconds from 0 up"),
-    "join_seconds": (lambda value: _is_number(value) and value >= 0, "seconds from 0 (nothing is joined) up"),
-    "max_skipped_share": (lambda value: _is_number(value) and value >= 0, "a share from 0 to 1"),
+    "hours": (lambda value: value is None or (is_number(value) and value > 0), "hours above 0, or null for all"),
+    "min_seconds": (lambda value: is_number(value, 0), "seconds from 0 up"),
+    "join_seconds": (lambda value: is_number(value, 0), "seconds from 0 (nothing is joined) up"),
+    "max_skipped_share": (lambda value: is_number(value, 0), "a share from 0 to 1"),
     "parts": (_is_names, "a list, like [train-clean-100,dev-clean]"),
     "download": (lambda value: isinstance(value, bool), "true or false"),
     "download_url": (lambda value: isinstance(value, str), "an address"),

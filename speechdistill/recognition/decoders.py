@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from speechdistill.checks import is_number, is_whole
 from speechdistill.errors import UserError
 from speechdistill.recognition.arpa import ArpaModel
 from speechdistill.recognition.beam import BeamSearch, BeamSettings
@@ -25,8 +26,13 @@ def make_search(
     Raises:
         UserError: a number is out of range, or the language model cannot be read or shares no word with the units.
     """
-    if beam < 0 or lm_weight < 0:
-        raise UserError(f"beam={beam}, lm_weight={lm_weight:g}: give numbers from 0 up.")
+    for key, value, fits, wanted in (
+        ("beam", beam, is_whole(beam, 0), "a whole number of prefixes, 0 for greedy"),
+        ("lm_weight", lm_weight, is_number(lm_weight, 0), "a number from 0 up"),
+        ("word_bonus", word_bonus, is_number(word_bonus), "a finite number"),
+    ):
+        if not fits:
+            raise UserError(f"{key}={'null' if value is None else value}: give {wanted}.")
     if not beam and not lm:
         return None
     model = ArpaModel(lm) if lm else None

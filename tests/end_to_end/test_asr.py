@@ -197,6 +197,15 @@ def test_transcribe_says_what_is_wrong(
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("word", ["beam=-1", "lm_weight=nan", "word_bonus=inf", "chunk_seconds=nan"])
+def test_transcribe_refuses_numbers_that_cannot_be(
+    word: str, finished: Path, run: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(transcribe.main, f"model={finished}", "a.wav", word) == 2
+    error = capsys.readouterr().err
+    assert f"{word}: give" in error or f"{word} must be" in error
+
+
 @pytest.mark.parametrize("task", ["asr", "asr_frozen"])
 def test_stop_and_resume_equals_an_uninterrupted_run(
     task: str, student_folder: Path, tmp_path: Path, run: Command
@@ -314,6 +323,7 @@ def test_librispeech_finds_its_texts_beside_the_audio(speech: Path) -> None:
         ("task.vocabulary=UNITS", "units.txt has no word boundary"),
         ("data.join_seconds=37", "data.join_seconds=37 must be at most data.max_seconds=36"),
         ("task.vocabulary=/nowhere.json", "/nowhere.json is no vocabulary"),
+        ("task.beam=2.5", "beam=2.5: give a whole number"),
         ("task.lm=/nowhere.arpa", "lm=/nowhere.arpa cannot be read"),
         ("student=/nowhere", "student=/nowhere: no such folder"),
         ("tusk.head=linear", "no key 'tusk.head', did you mean 'task.head'"),

@@ -132,6 +132,27 @@ def test_nothing_gives_nothing():
     assert BeamSearch(VOCABULARY, BeamSettings())(torch.zeros(0, 5)) == []
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"beam": 2.5}, "beam=2.5: give a whole number"),
+        ({"beam": -1}, "beam=-1: give a whole number"),
+        ({"beam": True}, "beam=True: give a whole number"),
+        ({"beam": "4"}, "beam=4: give a whole number"),
+        ({"lm_weight": math.nan}, "lm_weight=nan: give a number from 0 up"),
+        ({"lm_weight": -0.5}, "lm_weight=-0.5: give a number from 0 up"),
+        ({"lm_weight": None}, "lm_weight=null: give a number from 0 up"),
+        ({"word_bonus": math.inf}, "word_bonus=inf: give a finite number"),
+        ({"word_bonus": "much"}, "word_bonus=much: give a finite number"),
+    ],
+)
+@pytest.mark.parametrize("beam", [0, 4])
+def test_a_number_that_cannot_be_is_refused_before_anything_is_searched(change, message, beam):
+    settings = {"beam": beam, "lm": None, "lm_weight": 0.5, "word_bonus": 1.0, **change}
+    with pytest.raises(UserError, match=message):
+        make_search(VOCABULARY, **settings)
+
+
 def test_a_model_of_other_words_is_refused(tmp_path):
     (tmp_path / "lm.arpa").write_text(ARPA.replace("A", "a").replace("B", "b"))
     with pytest.raises(UserError, match="case"):
