@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from speechdistill.checks import is_number
 from speechdistill.errors import UserError
 from speechdistill.objectives.distances import DISTANCES, Distance
 from speechdistill.objectives.layer_maps import LAYER_MAPS, LayerMatch
@@ -195,14 +196,14 @@ def _term(name: str, config: Mapping[str, Any]) -> Term:
     if config["distance"] not in DISTANCES:
         raise UserError(f"{key}.distance={config['distance']}: known are {', '.join(DISTANCES)}.")
     weight = config["weight"]
-    if not isinstance(weight, int | float):
-        raise UserError(f"{key}.weight={weight}: give a number; 0 only reports the term.")
+    if not is_number(weight, 0):
+        raise UserError(f"{key}.weight={weight}: give a number from 0 up; 0 only reports the term.")
     reduction = config.get("reduction", "mean")
     if reduction not in ("mean", "sum"):
         raise UserError(f"{key}.reduction={reduction}: allowed are mean, sum.")
     by_layer = config.get("layer_weights") or {"inner": 1.0, "last": 1.0}
-    numbers = isinstance(by_layer, Mapping) and all(isinstance(value, int | float) for value in by_layer.values())
-    if not numbers or set(by_layer) != {"inner", "last"} or min(by_layer.values()) < 0 or by_layer["last"] == 0:
+    numbers = isinstance(by_layer, Mapping) and all(is_number(value, 0) for value in by_layer.values())
+    if not numbers or set(by_layer) != {"inner", "last"} or by_layer["last"] == 0:
         raise UserError(f"{key}.layer_weights={by_layer}: give {{inner: NUMBER, last: NUMBER}}, 0 or more, last above.")
     inner, last = float(by_layer["inner"]), float(by_layer["last"])
     return Term(name, DISTANCES[config["distance"]], _constant(float(weight)), inner, last, reduction)

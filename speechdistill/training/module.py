@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from speechdistill.audio.table_file import fingerprint
 from speechdistill.batch import WaveBatch
 from speechdistill.errors import UserError
+from speechdistill.training.optim_settings import check_optim
 from speechdistill.training.schedules import linear_warmup_and_decay
 
 MAX_FAILED_IN_A_ROW = 20
@@ -34,12 +35,16 @@ class TrainingModule(LightningModule):
         max_steps: optimizer steps of the run.
         seed: dropout and masks of a micro-batch depend on the seed, the step and the place in it alone, so that it does
             not matter which rank takes it.
+
+    Raises:
+        UserError: `optim` has a value that cannot be.
     """
 
     chosen_by = "val/loss"
 
     def __init__(self, model: nn.Module, optim: Mapping[str, Any], max_steps: int, seed: int) -> None:
         super().__init__()
+        check_optim(optim)
         self.model = model
         self.optim = dict(optim)
         self.max_steps = max_steps

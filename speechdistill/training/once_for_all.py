@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from speechdistill.batch import WaveBatch
-from speechdistill.errors import UserError
 from speechdistill.models.search_space import NAMED, Subnet
 from speechdistill.models.supernet import Supernet
 from speechdistill.objectives.contextual import ContextualTarget, counted_l1
@@ -70,9 +69,6 @@ class OnceForAllModule(ContextualModule):
     def learning_rate_factor(self) -> Callable[[int], float]:
         """Each stage has its own rise and decay, or both have one."""
         share = self.optim["warmup_share"]
-        for name in ("lr", "stage_2_lr"):
-            if not self.optim[name] > 0:
-                raise UserError(f"optim.{name}={self.optim[name]}: give a rate above 0.")
         peak = self.optim["stage_2_lr"] / self.optim["lr"]
         begin = self.stage_1_steps
         if not self.optim["stage_2_restarts"]:

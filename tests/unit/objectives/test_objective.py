@@ -1,5 +1,7 @@
 """The objective: weights, layers, what is reported, what a configuration may say."""
 
+import math
+
 import pytest
 import torch
 
@@ -138,6 +140,13 @@ def with_term(**term):
         (with_term(distance="l3"), r"objective\.terms\.x\.distance=l3: known are l1, mse, log_sigmoid_cosine"),
         (with_term(weight=0), r"every weight is 0"),
         (with_term(weight="much"), r"objective\.terms\.x\.weight=much"),
+        (with_term(weight=-1), r"objective\.terms\.x\.weight=-1: give a number from 0 up"),
+        (with_term(weight=math.nan), r"objective\.terms\.x\.weight=nan"),
+        (with_term(weight=math.inf), r"objective\.terms\.x\.weight=inf"),
+        (with_term(weight=True), r"objective\.terms\.x\.weight=True"),
+        (with_term(layer_weights={"inner": math.nan, "last": 1}), r"objective\.terms\.x\.layer_weights"),
+        (with_term(layer_weights={"inner": 1, "last": math.inf}), r"objective\.terms\.x\.layer_weights"),
+        (with_term(layer_weights={"inner": 1, "last": 0}), r"objective\.terms\.x\.layer_weights"),
     ],
 )
 def test_a_configuration_that_cannot_be_is_one_message(changes, message):
