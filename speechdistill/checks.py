@@ -1,7 +1,12 @@
-"""Whether a value that a person gave is a number that its key can have."""
+"""What a person gave for a key: whether it is a number that fits, and how it is written."""
 
 import math
 from typing import Any
+
+
+def shown(value: Any) -> str:
+    """A value as it is written in a configuration."""
+    return "null" if value is None else str(value)
 
 
 def is_number(value: Any, least: float = -math.inf, most: float = math.inf) -> bool:

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from speechdistill.checks import is_number
+from speechdistill.checks import is_number, shown
 from speechdistill.errors import UserError
 
 
@@ -20,8 +20,7 @@ def check_data_settings(config: Mapping[str, Any], where: str) -> None:
     """
     for key, (fits, wanted) in _KEYS.items():
         if key in config and not fits(config[key]):
-            value = "null" if config[key] is None else config[key]
-            raise UserError(f"{where}{key}={value}: give {wanted}.")
+            raise UserError(f"{where}{key}={shown(config[key])}: give {wanted}.")
     if config["kind"] in _NEED_A_ROOT and config["root"] is None:
         raise UserError(f"{where}root=null: give the folder of the recordings.")
     if config["kind"] == "demo" and config["hours"] is None:

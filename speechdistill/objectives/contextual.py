@@ -9,6 +9,7 @@ from torch import Tensor
 
 from speechdistill.errors import UserError
 from speechdistill.frames import padding_mask
+from speechdistill.objectives.masking import check_spans
 
 TAPS = ("feed_forward", "hidden")
 FRAMES = ("all", "masked")
@@ -123,11 +124,7 @@ def contextual_target(config: Mapping[str, Any], teacher_layers: int) -> Context
             f"objective.top_layers={count}: the teacher has {teacher_layers} layers, so 1 to {teacher_layers}, or null "
             "for two thirds of them."
         )
-    if not 0 <= config["probability"] <= 1 or type(config["length"]) is not int or config["length"] < 1:
-        raise UserError(
-            f"objective.probability={config['probability']}, objective.length={config['length']}: give a share of 0 to "
-            "1, and a number of frames of 1 or more."
-        )
+    check_spans("objective.", config["probability"], config["length"])
     if config["frames"] == "masked" and config["probability"] == 0:
         raise UserError(
             "objective.frames=masked with objective.probability=0: no frame is masked, so none would count."

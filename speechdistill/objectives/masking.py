@@ -1,7 +1,12 @@
 """Span masks for masked prediction, drawn from a generator of one's own."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
+
+from speechdistill.checks import is_number, is_whole, shown
+from speechdistill.errors import UserError
 
 
 def span_mask(num_frames: Tensor, size: int, probability: float, length: int, generator: torch.Generator) -> Tensor:
@@ -29,3 +34,20 @@ def span_mask(num_frames: Tensor, size: int, probability: float, length: int, ge
     begun = starts.long().cumsum(dim=1)
     ended = torch.nn.functional.pad(begun, (length, 0))[:, :size]
     return (begun > ended) & valid
+
+
+def check_spans(where: str, probability: Any, length: Any) -> None:
+    """Refuse settings of masks that cannot be.
+
+    Args:
+        where: what stands in front of `probability` and `length` in the keys, such as "objective.".
+        probability: see `span_mask`; 0 = no masks.
+        length: see `span_mask`.
+
+    Raises:
+        UserError: one of them is out of range.
+    """
+    if not is_number(probability, 0, 1):
+        raise UserError(f"{where}probability={shown(probability)}: give a share from 0 to 1 of what is masked.")
+    if not is_whole(length, 1):
+        raise UserError(f"{where}length={shown(length)}: give a whole number from 1 up, the length of a span.")

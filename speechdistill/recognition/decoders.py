@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from speechdistill.checks import is_number, is_whole
+from speechdistill.checks import is_number, is_whole, shown
 from speechdistill.errors import UserError
 from speechdistill.recognition.arpa import ArpaModel
 from speechdistill.recognition.beam import BeamSearch, BeamSettings
@@ -32,7 +32,7 @@ def make_search(
         ("word_bonus", word_bonus, is_number(word_bonus), "a finite number"),
     ):
         if not fits:
-            raise UserError(f"{key}={'null' if value is None else value}: give {wanted}.")
+            raise UserError(f"{key}={shown(value)}: give {wanted}.")
     if not beam and not lm:
         return None
     model = ArpaModel(lm) if lm else None

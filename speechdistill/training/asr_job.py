@@ -13,10 +13,12 @@ import torch
 from speechdistill.audio.datamodule import SpeechData
 from speechdistill.audio.table import Skipped, Table
 from speechdistill.audio.transcripts import transcripts
+from speechdistill.checks import is_number, is_whole, shown
 from speechdistill.errors import UserError
 from speechdistill.evaluation.cost import macs_per_second, num_params
 from speechdistill.frames import FRAME_RATE_HZ, SAMPLE_RATE_HZ, num_frames
 from speechdistill.models.ctc import StudentForCTC
+from speechdistill.objectives.masking import check_spans
 from speechdistill.recognition import asr_dir, decoders, scoring
 from speechdistill.recognition.building import FBANK, build_recognizer
 from speechdistill.recognition.long_audio import Chunks
@@ -26,6 +28,9 @@ from speechdistill.training.checkpointing import BEST
 from speechdistill.training.ctc import CTCModule
 from speechdistill.training.runs import Job
 
+# The least that whole numbers of a task may be, and keys of shares.
+_LEAST = {"head_size": 1, "head_layers": 1, "num_units": 1, "freeze_encoder_steps": 0}
+_SHARES = ("hidden_dropout", "attention_dropout", "activation_dropout", "final_dropout")
 _LEFT_OUT = ("no transcript", "empty transcript", "longer than data.max_seconds")
 
 
@@ -72,6 +77,14 @@ def _check(config: Mapping[str, Any]) -> None:
         raise UserError(f"task.units={task['units']}: allowed are characters and sentencepiece.")
     if config["data"]["batching"] != "pad":
         raise UserError("data.batching=crop: a part of a recording has no transcript; recognition needs pad.")
+    for key, least in _LEAST.items():
+        if not is_whole(task[key], least):
+            raise UserError(f"task.{key}={shown(task[key])}: give a whole number from {least} up.")
+    for key in _SHARES:
+        if not is_number(task[key], 0, 1):
+            raise UserError(f"task.{key}={shown(task[key])}: give a share from 0 to 1.")
+    for kind in ("time", "channel"):
+        check_spans(f"task.masks.{kind}_", task["masks"][f"{kind}_probability"], task["masks"][f"{kind}_length"])
 
 
 def infeasible(vocabulary: Vocabulary, table: Table, conv_stack: Sequence[tuple[int, int]]) -> list[str]:

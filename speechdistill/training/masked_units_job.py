@@ -10,6 +10,7 @@ from speechdistill.audio.table import Table
 from speechdistill.errors import UserError
 from speechdistill.evaluation.cost import macs_per_second, num_params
 from speechdistill.frames import num_frames
+from speechdistill.objectives.masking import check_spans
 from speechdistill.training.masked_units import MaskedUnitsModule
 from speechdistill.training.runs import Job
 
@@ -20,6 +21,7 @@ def masked_units(config: dict[str, Any], data: SpeechData) -> Job:
 
     if any(phones is None for phones in data.table.labels.get("phones", [None])):
         raise UserError(f"recipe={config['recipe']} needs frame-aligned phones, which only data=demo has.")
+    check_spans("objective.", config["objective"]["probability"], config["objective"]["length"])
     encoder_config = HubertConfig(
         **config["architecture"],
         layerdrop=0.0,

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from speechdistill.checks import is_number
+from speechdistill.checks import is_number, shown
 from speechdistill.errors import UserError
 
 
@@ -19,8 +19,7 @@ def check_optim(optim: Mapping[str, Any]) -> None:
     """
     for key, (fits, wanted) in _KEYS.items():
         if key in optim and not fits(optim[key]):
-            value = "null" if optim[key] is None else optim[key]
-            raise UserError(f"optim.{key}={value}: give {wanted}.")
+            raise UserError(f"optim.{key}={shown(optim[key])}: give {wanted}.")
     # An exponential fall ends above 0.
     if "phases" in optim and optim["phases"][2] > 0 and not optim["last_lr_share"] > 0:
         raise UserError(

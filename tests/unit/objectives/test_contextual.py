@@ -79,7 +79,9 @@ def test_only_frames_that_count_count():
         ({"top_layers": 13}, "objective.top_layers=13: the teacher has 12 layers, so 1 to 12"),
         ({"top_layers": 0}, "objective.top_layers=0"),
         ({"probability": 1.5}, "objective.probability=1.5"),
+        ({"probability": float("nan")}, "objective.probability=nan"),
         ({"length": 0}, "objective.length=0"),
+        ({"length": 2.5}, "objective.length=2.5"),
         ({"frames": "masked", "probability": 0}, "no frame is masked"),
     ],
 )
