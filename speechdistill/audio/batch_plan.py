@@ -6,6 +6,7 @@ state), the place in the data after k optimizer steps is the number k, and resum
 """
 
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -242,10 +243,10 @@ class PlanSampler(Sampler[MicroBatch]):
 def _check_settings(batch_seconds: float, max_utterances: int, max_seconds: float, batching: str) -> None:
     if batching not in BATCHINGS:
         raise UserError(f"data.batching={batching}: allowed are {' and '.join(BATCHINGS)}.")
-    if max_seconds <= 0 or batch_seconds < max_seconds:
+    if not 0 < max_seconds <= batch_seconds < math.inf:
         raise UserError(
-            f"data.batch_seconds={batch_seconds:g} must be at least data.max_seconds={max_seconds:g}, and both more "
-            "than 0: the longest piece has to fit into a batch."
+            f"data.batch_seconds={batch_seconds:g} must be at least data.max_seconds={max_seconds:g}, and both finite "
+            "and more than 0: the longest piece has to fit into a batch."
         )
     if max_utterances < 1:
         raise UserError(f"data.max_utterances={max_utterances} must be 1 or more.")

@@ -6,6 +6,7 @@ from typing import Any
 
 from speechdistill.checks import is_number, shown
 from speechdistill.errors import UserError
+from speechdistill.frames import FRAME_WINDOW_SAMPLES, SAMPLE_RATE_HZ
 
 
 def check_data_settings(config: Mapping[str, Any], where: str) -> None:
@@ -36,6 +37,7 @@ def _is_names(value: Any) -> bool:
     return is_list and len(value) > 0 and all(isinstance(name, str) for name in value)
 
 
+_FRAME_SECONDS = FRAME_WINDOW_SAMPLES / SAMPLE_RATE_HZ
 _NEED_A_ROOT = ("folder", "librispeech", "shards")
 _KEYS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "root": (lambda value: value is None or _is_path(value), "a folder"),
@@ -43,6 +45,8 @@ _KEYS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "val_manifest": (lambda value: value is None or _is_path(value), "a .csv, .jsonl or .jsonl.gz file, or null"),
     "hours": (lambda value: value is None or (is_number(value) and value > 0), "hours above 0, or null for all"),
     "min_seconds": (lambda value: is_number(value, 0), "seconds from 0 up"),
+    "max_seconds": (lambda value: is_number(value, _FRAME_SECONDS), f"seconds from {_FRAME_SECONDS} (a frame) up"),
+    "batch_seconds": (lambda value: is_number(value) and value > 0, "seconds above 0"),
     "join_seconds": (lambda value: is_number(value, 0), "seconds from 0 (nothing is joined) up"),
     "max_skipped_share": (lambda value: is_number(value, 0), "a share from 0 to 1"),
     "parts": (_is_names, "a list, like [train-clean-100,dev-clean]"),

@@ -2,6 +2,7 @@
 
 import hashlib
 import itertools
+import math
 from collections import Counter
 
 import numpy as np
@@ -314,6 +315,9 @@ def test_an_endless_plan_has_no_length():
         ({"batch_seconds": 10}, r"data\.batch_seconds=10 must be at least data\.max_seconds=15\.625"),
         ({"max_seconds": 0}, r"data\.max_seconds=0"),
         ({"max_seconds": -3}, r"data\.max_seconds=-3"),
+        ({"max_seconds": math.nan}, r"data\.max_seconds=nan"),
+        ({"batch_seconds": math.nan}, r"data\.batch_seconds=nan"),
+        ({"batch_seconds": math.inf}, r"data\.batch_seconds=inf"),
         ({"max_utterances": 0}, r"data\.max_utterances=0 must be 1 or more"),
     ],
 )

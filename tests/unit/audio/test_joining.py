@@ -69,8 +69,9 @@ def test_training_reads_joined_recordings_and_validation_single_ones(table: Tabl
 def test_what_is_joined_fits_into_a_piece(table: Table) -> None:
     with pytest.raises(UserError, match=r"data.join_seconds=13 must be at most data.max_seconds=12"):
         SpeechData(table, 0, batch_seconds=24, max_utterances=8, max_seconds=12, batching="pad", join_seconds=13)
-    with pytest.raises(UserError, match=r"data.join_seconds=-1: give seconds from 0"):
-        check_data_settings({"kind": "folder", "root": "/x", "join_seconds": -1}, "data.")
+    for seconds in (-1, float("nan"), float("inf")):
+        with pytest.raises(UserError, match=rf"data.join_seconds={seconds}: give seconds from 0"):
+            check_data_settings({"kind": "folder", "root": "/x", "join_seconds": seconds}, "data.")
 
 
 def test_nothing_to_join_leaves_the_table(table: Table) -> None:
