@@ -56,8 +56,8 @@ class Vocabulary:
         return [self._numbers.get(piece, 1) for piece in pieces]
 
     def decode(self, numbers: Iterable[int]) -> str:
-        """Text of units; blanks are left out, and spaces behind each other, however they came about, are one."""
-        return " ".join("".join(self.units[number] for number in numbers if number).split())
+        """Text of units; blanks are left out."""
+        return "".join(self.units[number] for number in numbers if number).strip()
 
     def unknown_in(self, texts: Iterable[str]) -> Counter[str]:
         """Characters that no unit covers, with how often they stand in the texts."""

@@ -7,7 +7,7 @@ import pytest
 from transformers import Wav2Vec2CTCTokenizer
 
 from speechdistill.errors import UserError
-from speechdistill.recognition.greedy import Emission, collapse, word_times
+from speechdistill.recognition.greedy import collapse
 from speechdistill.recognition.vocabulary import Vocabulary, normalize_text
 
 TEXTS = ["HELLO WORLD", "THE WORLD IS ROUND", "HELLO CAT'S TAIL"] * 20
@@ -25,14 +25,6 @@ def test_characters_are_in_order_behind_the_blank_the_unknown_and_the_space():
 def test_text_comes_back(vocabulary):
     for text in [*TEXTS, "THE CAT IS HELLO"]:
         assert vocabulary.decode(vocabulary.encode(text)) == text
-
-
-def test_spaces_behind_each_other_are_one():
-    vocabulary = Vocabulary([" ", "A", "B", " A"])
-    units = [2, 3, 2, 2, 4, 2, 5, 2]  # as a blank between two spaces leaves them, or a unit that begins a word
-    assert vocabulary.decode(units) == "A B A"
-    words = word_times([Emission(unit, frame, frame + 1) for frame, unit in enumerate(units)], vocabulary)
-    assert [(word.text, word.start_seconds) for word in words] == [("A", 0.02), ("B", 0.08), ("A", 0.12)]
 
 
 @pytest.mark.parametrize("vocabulary", vocabularies())
