@@ -21,7 +21,7 @@ from speechdistill.audio.shards import shards_corpus
 from speechdistill.audio.table import Table
 from speechdistill.audio.tar_shards import shards_root
 from speechdistill.errors import UserError
-from speechdistill.frames import SAMPLE_RATE_HZ
+from speechdistill.frames import FRAME_WINDOW_SAMPLES, SAMPLE_RATE_HZ
 
 LIBRISPEECH_SPLITS = {
     "train-clean-100": "train",
@@ -192,12 +192,14 @@ def _first_hours(table: Table, hours: float) -> Table:
 
 
 def _load(config: Mapping[str, Any], progress: bool, may_download: bool) -> Table:
-    limits = {"min_seconds": config["min_seconds"], "max_skipped_share": config["max_skipped_share"]}
+    # Without a single frame there is nothing to learn from.
+    min_seconds = max(config["min_seconds"], FRAME_WINDOW_SAMPLES / SAMPLE_RATE_HZ)
+    limits = {"min_seconds": min_seconds, "max_skipped_share": config["max_skipped_share"]}
     kind = config["kind"]
     if kind == "demo":
         root = config["root"]
         table = demo_corpus(config["hours"], cache_dir=Path(root).expanduser() if root else None, progress=progress)
-        return table.take(np.flatnonzero(table.num_samples >= config["min_seconds"] * SAMPLE_RATE_HZ))
+        return table.take(np.flatnonzero(table.num_samples >= min_seconds * SAMPLE_RATE_HZ))
     if kind == "folder":
         return folder_corpus(config["root"], **limits, progress=progress)
     if kind == "librispeech":

@@ -288,3 +288,12 @@ def test_fewer_hours_are_a_part_of_more_and_leave_validation_alone(tmp_path):
     assert len(fewer.select("train")) == 10
     assert set(fewer.paths) < set(more.paths) < set(whole.paths)
     assert list(fewer.select("val").paths) == list(whole.select("val").paths)
+
+
+def test_without_a_shortest_length_a_recording_still_has_a_frame(tmp_path):
+    for number, samples in enumerate((399, 400, 16_000)):
+        soundfile.write(tmp_path / f"{number}.wav", np.zeros(samples), 16_000)
+    settings = {"kind": "folder", "root": str(tmp_path), "min_seconds": 0, "max_skipped_share": 0.01, "hours": None}
+    table = load_corpus(settings, False)
+    assert sorted(table.paths) == ["1.wav", "2.wav"]
+    assert len(table.too_short) == 1
