@@ -1,6 +1,7 @@
 """Extract: `python -m speechdistill.extract upstream=DIR data=DIR out=DIR`; hidden states, one file a recording.
 
 upstream=DIR        a student (its folder or its run's), "mini", a teacher (folder, hub id, file, bundle)
+subnet=NAME         of a supernet: smallest, published, largest
 data=DIR | FILE     a folder of recordings, or a list (.csv, .jsonl, .jsonl.gz; see data=manifest of train), or demo
 out=DIR             one file for each recording, under the recording's own path; index.csv lists them
 layers=all          all | last | numbers like 0,4,8; 0 = the input of the first Transformer layer
@@ -15,8 +16,8 @@ from typing import Any
 from speechdistill import cli
 from speechdistill.errors import UserError
 
-_KEYS = ("upstream", "data", "out", "layers", "format", "dtype")
-_DEFAULTS = {"layers": "all", "format": "npy", "dtype": "float32"}
+_KEYS = ("upstream", "subnet", "data", "out", "layers", "format", "dtype")
+_DEFAULTS = {"subnet": None, "layers": "all", "format": "npy", "dtype": "float32"}
 _CHOICES = {"format": ("npy", "safetensors"), "dtype": ("float32", "float16")}
 
 

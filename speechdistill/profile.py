@@ -2,6 +2,7 @@
 
 student=DIR         a student's folder or its run's
 vs=NAME             more of them, and teachers: "mini", a folder, file or hub id; may be repeated
+subnet=NAME         of supernets among them: smallest, published, largest
 seconds=1,4,10,30   lengths of audio     batch=1,8   recordings at once     precision=fp32,bf16   bf16 is autocast
 threads=N           of torch; by default as many as it takes      repeats=5   of which the median counts
 budget=20           seconds for a case, after which no new repeat begins
@@ -16,7 +17,7 @@ from speechdistill import cli
 from speechdistill.errors import UserError
 
 _DEFAULTS = {"seconds": "1,4,10,30", "batch": "1,8", "precision": "fp32,bf16", "repeats": "5", "budget": "20"}
-_KEYS = ("student", "vs", "threads", "out", *_DEFAULTS)
+_KEYS = ("student", "vs", "subnet", "threads", "out", *_DEFAULTS)
 
 
 def main(words: list[str]) -> None:
@@ -34,7 +35,7 @@ def main(words: list[str]) -> None:
     from speechdistill.evaluation import profile_report as report
     from speechdistill.evaluation.profiling import Case, count, measure
 
-    models = _models([settings["student"], *settings["vs"]])
+    models = _models([settings["student"], *settings["vs"]], settings["subnet"])
     if settings["threads"]:
         torch.set_num_threads(settings["threads"])
     cases = [
@@ -71,17 +72,19 @@ def _say(case: Any) -> None:
     print(f"\r{case.precision}, {case.batch} x {case.seconds:g} s ...".ljust(60), end="", file=sys.stderr, flush=True)
 
 
-def _models(names: list[str]) -> dict[str, Any]:
+def _models(names: list[str], subnet: str | None) -> dict[str, Any]:
     """The encoders by the shortest names that tell them apart."""
-    from speechdistill.checkpoints.encoders import load_encoder
+    from speechdistill.checkpoints.encoders import chosen_subnets, load_encoder
     from speechdistill.models.student import StudentModel
 
     models: dict[str, Any] = {}
-    for number, name in enumerate(dict.fromkeys(names)):
-        encoder = load_encoder(name, "vs" if number else "student")
+    names = list(dict.fromkeys(names))
+    for number, (name, chosen) in enumerate(zip(names, chosen_subnets(names, subnet, "student"), strict=True)):
+        encoder = load_encoder(name, "vs" if number else "student", subnet=chosen)
         short = name.rstrip("/").rpartition("/")[2]
         model = encoder if isinstance(encoder, StudentModel) else encoder.model
-        models[name if short in models or short in ("student", "supernet") else short] = model.eval()
+        own = "" if chosen is None else f": {chosen}"
+        models[(name if short + own in models or short in ("student", "supernet") else short) + own] = model.eval()
     return models
 
 
@@ -115,7 +118,13 @@ def read_settings(words: list[str]) -> dict[str, Any]:
     if not given.get("student"):
         raise UserError("student= is missing: student=DIR [vs=DIR ...].")
     vs = given.get("vs", [])
-    settings: dict[str, Any] = {"out": None, **_DEFAULTS, **given, "vs": vs if isinstance(vs, list) else [vs]}
+    settings: dict[str, Any] = {
+        "out": None,
+        "subnet": None,
+        **_DEFAULTS,
+        **given,
+        "vs": vs if isinstance(vs, list) else [vs],
+    }
     for key, kind in (("seconds", float), ("batch", int)):
         settings[key] = [_number(key, word, kind) for word in settings[key].split(",")]
     settings["repeats"] = _number("repeats", settings["repeats"], int)

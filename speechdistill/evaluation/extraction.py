@@ -32,7 +32,9 @@ from speechdistill.frames import SAMPLE_RATE_HZ
 from speechdistill.whole_file import whole_file
 
 
-def extract(upstream: str, data: str, out: str, layers: str | Sequence[int], format: str, dtype: str) -> str:
+def extract(
+    upstream: str, subnet: str | None, data: str, out: str, layers: str | Sequence[int], format: str, dtype: str
+) -> str:
     """Write the hidden states of each recording; what is there already is left as it is.
 
     A recording goes through the encoder alone, so its states depend on nothing else. A time-reduced student's are
@@ -44,7 +46,7 @@ def extract(upstream: str, data: str, out: str, layers: str | Sequence[int], for
     Raises:
         UserError: no such encoder, data or layer, or the folder holds states of another kind.
     """
-    model = load_encoder(upstream)
+    model = load_encoder(upstream, subnet=subnet)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     features = encoder_features(model.to(device))
     with torch.inference_mode():
@@ -55,7 +57,7 @@ def extract(upstream: str, data: str, out: str, layers: str | Sequence[int], for
     table = _recordings(data)
     folder = Path(out).expanduser().absolute()
     about = {
-        "upstream": upstream,
+        "upstream": upstream if subnet is None else f"{upstream} subnet={subnet}",
         "upstream_sha256": encoder_sha256(model),
         "data": str(table.root.resolve()),
         "layers": chosen,
