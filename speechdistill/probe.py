@@ -97,7 +97,10 @@ def _settings(words: list[str]) -> dict[str, Any]:
 def _seeds(settings: dict[str, Any]) -> list[int]:
     """As many as students; one for encoders on a table, whose folds do not depend on it; else three."""
     if settings["seeds"]:
-        return list(dict.fromkeys(_number("seeds", word, int) for word in settings["seeds"].split(",")))
+        seeds = list(dict.fromkeys(_number("seeds", word, int) for word in settings["seeds"].split(",")))
+        if wrong := [seed for seed in seeds if not 0 <= seed < 2**32]:
+            raise UserError(f"seeds={wrong[0]}: whole numbers from 0 up to 2^32 - 1 are needed, like 0,1,2.")
+        return seeds
     students = len(settings["student"])
     return list(range(students if students > 1 else 1 if settings["table"] and not students else 3))
 
@@ -106,7 +109,9 @@ def _number(key: str, word: str, kind: type) -> Any:
     try:
         return kind(word)
     except ValueError:
-        raise UserError(f"{key}={word}: {'a number' if kind is float else 'numbers like 0,1,2'} is needed.") from None
+        raise UserError(
+            f"{key}={word}: {'a number' if kind is float else 'whole numbers like 0,1,2'} is needed."
+        ) from None
 
 
 def _probe(settings: dict[str, Any]) -> "Probe":
