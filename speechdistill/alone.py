@@ -21,11 +21,15 @@ if hasattr(os, "register_at_fork"):
 
 
 @contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
+def alone_in(folder: Path, key: str = "out_dir") -> Iterator[None]:
     """Hold the folder of a run, made if it is not there: two processes in it would destroy each other's files.
 
     The system lets go of it when the process ends, however that ends. Processes that it forks do not hold on to it.
     Nothing is held where there are no such locks.
+
+    Args:
+        folder: to hold.
+        key: the word of the command line that names it, for messages.
 
     Raises:
         UserError: another process holds it, or it cannot be made.
@@ -33,7 +37,7 @@ def alone_in(folder: Path) -> Iterator[None]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise _cannot_write(folder, error) from error
+        raise _cannot_write(folder, key, error) from error
     try:
         import fcntl  # here, because other systems than Unix have no such module
     except ImportError:
@@ -42,13 +46,13 @@ def alone_in(folder: Path) -> Iterator[None]:
     try:
         held = os.open(folder, os.O_RDONLY)
     except OSError as error:
-        raise _cannot_write(folder, error) from error
+        raise _cannot_write(folder, key, error) from error
     try:
         try:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise UserError(
-                f"{folder}: another process is at work there. Wait for its end, or choose another out_dir."
+                f"{folder}: another process is at work there. Wait for its end, or choose another {key}."
             ) from error
         except OSError:
             pass  # a file system without locks
@@ -59,5 +63,5 @@ def alone_in(folder: Path) -> Iterator[None]:
         os.close(held)
 
 
-def _cannot_write(folder: Path, error: OSError) -> UserError:
-    return UserError(f"out_dir={folder} cannot be written: {error.strerror}. Choose another folder.")
+def _cannot_write(folder: Path, key: str, error: OSError) -> UserError:
+    return UserError(f"{key}={folder} cannot be written: {error.strerror}. Choose another folder.")

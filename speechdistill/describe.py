@@ -1,7 +1,8 @@
-"""Describe: `python -m speechdistill.describe recipe=NAME [KEY=VALUE ...] | student=DIR`; what a student looks like.
+"""Describe: `python -m speechdistill.describe recipe=NAME ... | student=DIR`; what a student looks like.
 
 recipe=NAME     what `train` with the same words would train; of the teacher only the configuration is read
 student=DIR     a student's folder, or its run's
+subnet=NAME     of a supernet: smallest, published, largest
 Prints the architecture, the heads, which layer predicts which, the size, and the loss.
 """
 
@@ -27,27 +28,36 @@ def main(words: list[str]) -> None:
         print(__doc__)
         return
     student = read_student(words)
-    for name, text in _of_student(student) if student else _of_recipe(words):
+    for name, text in _of_student(*student) if student else _of_recipe(words):
         print(f"{name:<13} {text}")
 
 
-def read_student(words: list[str]) -> Path | None:
-    """The folder of student=DIR, which stands alone; None where a recipe is meant.
+def read_student(words: list[str]) -> tuple[str, str | None] | None:
+    """The folder of student=DIR with the subnet, if one is named; None where a recipe is meant.
 
     Raises:
-        UserError: both.
+        UserError: both, or one is given twice.
     """
     student = [word.partition("=")[2] for word in words if word.startswith("student=")]
-    if student and len(words) > 1:
-        raise UserError(f"student={student[0]} stands alone; a recipe is described by recipe=NAME [KEY=VALUE ...].")
-    return Path(student[0]).expanduser() if student else None
+    subnet = [word.partition("=")[2] for word in words if word.startswith("subnet=")]
+    if len(student) > 1 or (student and len(words) > len(student) + len(subnet)):
+        raise UserError(
+            f"student={student[0]} stands alone, or beside subnet= alone; a recipe is described by recipe=NAME "
+            "[KEY=VALUE ...]."
+        )
+    if len(subnet) > 1:
+        raise UserError("subnet is given more than once.")
+    return (student[0], subnet[0] if subnet else None) if student else None
 
 
-def _of_student(folder: Path) -> list[tuple[str, str]]:
+def _of_student(name: str, subnet: str | None) -> list[tuple[str, str]]:
+    from speechdistill.checkpoints.encoders import chosen_subnets
     from speechdistill.checkpoints.student_dir import load_student
 
-    config = load_student(folder).config
-    inner = folder if (folder / "config.json").is_file() else folder / "student"
+    folder = Path(name).expanduser()
+    (chosen,) = chosen_subnets([name], subnet, "student")
+    config = load_student(folder, subnet=chosen).config
+    inner = folder if (folder / "config.json").is_file() else folder / ("supernet" if chosen else "student")
     card = inner / "README.md"
     text = card.read_text(encoding="utf-8", errors="replace") if card.is_file() else ""
     loss = re.search(r"^\| objective \| (.*) \|$", text, re.M)

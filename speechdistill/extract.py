@@ -1,12 +1,13 @@
 """Extract: `python -m speechdistill.extract upstream=DIR data=DIR out=DIR`; hidden states, one file a recording.
 
 upstream=DIR        a student (its folder or its run's), "mini", a teacher (folder, hub id, file, bundle)
+subnet=NAME         of a supernet: smallest, published, largest
 data=DIR | FILE     a folder of recordings, or a list (.csv, .jsonl, .jsonl.gz; see data=manifest of train), or demo
 out=DIR             one file for each recording, under the recording's own path; index.csv lists them
 layers=all          all | last | numbers like 0,4,8; 0 = the input of the first Transformer layer
 format=npy          npy: one array (layers, frames, width) | safetensors: layer_00, layer_01 ... of (frames, width)
 dtype=float32       float32 | float16
-Started again with the same words it goes on where it stopped.
+Started again with the same words it goes on where it stopped, also where recordings have come to the folder or list.
 """
 
 import sys
@@ -15,8 +16,8 @@ from typing import Any
 from speechdistill import cli
 from speechdistill.errors import UserError
 
-_KEYS = ("upstream", "data", "out", "layers", "format", "dtype")
-_DEFAULTS = {"layers": "all", "format": "npy", "dtype": "float32"}
+_KEYS = ("upstream", "subnet", "data", "out", "layers", "format", "dtype")
+_DEFAULTS = {"subnet": None, "layers": "all", "format": "npy", "dtype": "float32"}
 _CHOICES = {"format": ("npy", "safetensors"), "dtype": ("float32", "float16")}
 
 

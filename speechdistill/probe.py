@@ -2,6 +2,7 @@
 
 upstream=DIR ...                    rows for students, "mini", teachers; MFCC is always there
 student=RUN ... [teacher=NAME]      MFCC, random, copied layers, distilled (also with its heads), teacher
+subnet=NAME                         of supernets among them: smallest, published, largest
 data=demo [hours=0.5] [label=phone | speaker]
 table=FILE.csv label=COLUMN [group=COLUMN]
 [seeds=0,1,2] [out=FILE.json]
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from speechdistill.evaluation.comparison import Probe, Row
 
 _LISTS = ("upstream", "student")
-_SINGLE = ("teacher", "data", "hours", "label", "table", "group", "seeds", "out")
+_SINGLE = ("subnet", "teacher", "data", "hours", "label", "table", "group", "seeds", "out")
 
 
 def main(words: list[str]) -> int:
@@ -34,14 +35,17 @@ def main(words: list[str]) -> int:
         print(__doc__)
         return 0
     settings = _settings(words)
+    from speechdistill.checkpoints.encoders import chosen_subnets
     from speechdistill.evaluation.comparison import mfcc_row, student_rows, upstream_row
     from speechdistill.evaluation.probe_report import as_dict, as_markdown
 
+    names = [*settings["student"], *settings["upstream"]]
+    subnets = dict(zip(names, chosen_subnets(names, settings["subnet"], "upstream"), strict=True))
     seeds, note, started = settings["seeds"], "", time.monotonic()
     rows: list[Row] = []
     if settings["student"]:
-        rows, note = student_rows(settings["student"], settings["teacher"], seeds)
-    rows += [upstream_row(name, seeds) for name in dict.fromkeys(settings["upstream"])]
+        rows, note = student_rows(settings["student"], settings["teacher"], seeds, subnets)
+    rows += [upstream_row(name, seeds, subnets.get(name)) for name in dict.fromkeys(settings["upstream"])]
     probe = _probe(settings)
     rows.insert(0, mfcc_row(seeds, probe.normalizes_mfcc))
     for row in rows:
@@ -93,7 +97,10 @@ def _settings(words: list[str]) -> dict[str, Any]:
 def _seeds(settings: dict[str, Any]) -> list[int]:
     """As many as students; one for encoders on a table, whose folds do not depend on it; else three."""
     if settings["seeds"]:
-        return list(dict.fromkeys(_number("seeds", word, int) for word in settings["seeds"].split(",")))
+        seeds = list(dict.fromkeys(_number("seeds", word, int) for word in settings["seeds"].split(",")))
+        if wrong := [seed for seed in seeds if not 0 <= seed < 2**32]:
+            raise UserError(f"seeds={wrong[0]}: whole numbers from 0 up to 2^32 - 1 are needed, like 0,1,2.")
+        return seeds
     students = len(settings["student"])
     return list(range(students if students > 1 else 1 if settings["table"] and not students else 3))
 
@@ -102,7 +109,9 @@ def _number(key: str, word: str, kind: type) -> Any:
     try:
         return kind(word)
     except ValueError:
-        raise UserError(f"{key}={word}: {'a number' if kind is float else 'numbers like 0,1,2'} is needed.") from None
+        raise UserError(
+            f"{key}={word}: {'a number' if kind is float else 'whole numbers like 0,1,2'} is needed."
+        ) from None
 
 
 def _probe(settings: dict[str, Any]) -> "Probe":

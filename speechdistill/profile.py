@@ -2,13 +2,15 @@
 
 student=DIR         a student's folder or its run's
 vs=NAME             more of them, and teachers: "mini", a folder, file or hub id; may be repeated
+subnet=NAME         of supernets among them: smallest, published, largest
 seconds=1,4,10,30   lengths of audio     batch=1,8   recordings at once     precision=fp32,bf16   bf16 is autocast
 threads=N           of torch; by default as many as it takes      repeats=5   of which the median counts
 budget=20           seconds for a case, after which no new repeat begins
-out=DIR             profile.csv, profile.png and profile.md; by default profile/ in the student's folder
+out=DIR             profile.csv, profile.png and profile.md; by default profile/ in the student's folder, or in this one
 """
 
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from speechdistill import cli
 from speechdistill.errors import UserError
 
 _DEFAULTS = {"seconds": "1,4,10,30", "batch": "1,8", "precision": "fp32,bf16", "repeats": "5", "budget": "20"}
-_KEYS = ("student", "vs", "threads", "out", *_DEFAULTS)
+_KEYS = ("student", "vs", "subnet", "threads", "out", *_DEFAULTS)
 
 
 def main(words: list[str]) -> None:
@@ -34,7 +36,9 @@ def main(words: list[str]) -> None:
     from speechdistill.evaluation import profile_report as report
     from speechdistill.evaluation.profiling import Case, count, measure
 
-    models = _models([settings["student"], *settings["vs"]])
+    models = _models([settings["student"], *settings["vs"]], settings["subnet"])
+    _check_lengths(settings["seconds"], models)
+    folder = _open_folder(settings)
     if settings["threads"]:
         torch.set_num_threads(settings["threads"])
     cases = [
@@ -55,7 +59,7 @@ def main(words: list[str]) -> None:
         ]
     )
     print(text)
-    for path in _write(settings, text, counts, times):
+    for path in _write(folder, text, counts, times):
         print(path)
 
 
@@ -71,33 +75,63 @@ def _say(case: Any) -> None:
     print(f"\r{case.precision}, {case.batch} x {case.seconds:g} s ...".ljust(60), end="", file=sys.stderr, flush=True)
 
 
-def _models(names: list[str]) -> dict[str, Any]:
+def _models(names: list[str], subnet: str | None) -> dict[str, Any]:
     """The encoders by the shortest names that tell them apart."""
-    from speechdistill.checkpoints.encoders import load_encoder
+    from speechdistill.checkpoints.encoders import chosen_subnets, load_encoder
     from speechdistill.models.student import StudentModel
 
     models: dict[str, Any] = {}
-    for number, name in enumerate(dict.fromkeys(names)):
-        encoder = load_encoder(name, "vs" if number else "student")
+    names = list(dict.fromkeys(names))
+    for number, (name, chosen) in enumerate(zip(names, chosen_subnets(names, subnet, "student"), strict=True)):
+        encoder = load_encoder(name, "vs" if number else "student", subnet=chosen)
         short = name.rstrip("/").rpartition("/")[2]
         model = encoder if isinstance(encoder, StudentModel) else encoder.model
-        models[name if short in models or short in ("student", "supernet") else short] = model.eval()
+        own = "" if chosen is None else f": {chosen}"
+        models[(name if short + own in models or short in ("student", "supernet") else short) + own] = model.eval()
     return models
 
 
-def _write(settings: dict[str, Any], text: str, counts: Any, times: Any) -> list[Path]:
+def _check_lengths(seconds: list[float], models: dict[str, Any]) -> None:
+    """Refuse audio that is shorter than a frame of one of the encoders."""
+    from speechdistill.frames import SAMPLE_RATE_HZ, samples_for
+
+    for name, model in models.items():
+        config = model.config
+        stack = getattr(config, "conv_stack", None) or list(zip(config.conv_kernel, config.conv_stride, strict=True))
+        window = samples_for(1, stack)
+        if wrong := [length for length in seconds if round(length * SAMPLE_RATE_HZ) < window]:
+            raise UserError(
+                f"seconds={wrong[0]:g}: one frame of {name} takes {window / SAMPLE_RATE_HZ:g} s; give so much or more."
+            )
+
+
+def _open_folder(settings: dict[str, Any]) -> Path:
+    """Where the files go; made before anything is measured, lest that be for nothing."""
+    student = Path(settings["student"]).expanduser()
+    folder = student / "profile" if student.is_dir() else Path("profile")
+    folder = Path(settings["out"]).expanduser() if settings["out"] else folder
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise _cannot_write(folder, error) from error
+    return folder
+
+
+def _cannot_write(folder: Path, error: OSError) -> UserError:
+    return UserError(f"out={folder} cannot be written: {error}; another folder is given as out=DIR.")
+
+
+def _write(folder: Path, text: str, counts: Any, times: Any) -> list[Path]:
     from speechdistill.evaluation import profile_report as report
 
-    student = Path(settings["student"]).expanduser()
-    folder = Path(settings["out"]).expanduser() if settings["out"] else student / "profile"
     files = [folder / f"profile.{ending}" for ending in ("md", "csv", "png")]
     try:
-        folder.mkdir(exist_ok=True)
         files[0].write_text(text + "\n", encoding="utf-8")
         report.write_csv(counts, times, files[1])
         report.plot(times, files[2])
     except OSError as error:
-        raise UserError(f"out={folder} cannot be written: {error}; another folder is given as out=DIR.") from error
+        raise _cannot_write(folder, error) from error
     return files
 
 
@@ -115,7 +149,13 @@ def read_settings(words: list[str]) -> dict[str, Any]:
     if not given.get("student"):
         raise UserError("student= is missing: student=DIR [vs=DIR ...].")
     vs = given.get("vs", [])
-    settings: dict[str, Any] = {"out": None, **_DEFAULTS, **given, "vs": vs if isinstance(vs, list) else [vs]}
+    settings: dict[str, Any] = {
+        "out": None,
+        "subnet": None,
+        **_DEFAULTS,
+        **given,
+        "vs": vs if isinstance(vs, list) else [vs],
+    }
     for key, kind in (("seconds", float), ("batch", int)):
         settings[key] = [_number(key, word, kind) for word in settings[key].split(",")]
     settings["repeats"] = _number("repeats", settings["repeats"], int)

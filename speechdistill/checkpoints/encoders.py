@@ -1,10 +1,11 @@
 """Whatever a person names as an encoder: the one place that decides what it is."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, overload
 
-from speechdistill.checkpoints.student_dir import load_student
+from speechdistill.checkpoints.student_dir import is_supernet, load_student
 from speechdistill.errors import UserError
 from speechdistill.models.config import StudentConfig
 from speechdistill.models.student import StudentForDistillation, StudentModel
@@ -13,11 +14,15 @@ from speechdistill.teachers.load import MINI, Teacher, load_teacher
 
 
 @overload
-def load_encoder(name: str, key: str = "upstream", heads: Literal[False] = False) -> StudentModel | Teacher: ...
-@overload
-def load_encoder(name: str, key: str, heads: bool) -> StudentModel | StudentForDistillation | Teacher: ...
 def load_encoder(
-    name: str, key: str = "upstream", heads: bool = False
+    name: str, key: str = "upstream", heads: Literal[False] = False, subnet: str | None = None
+) -> StudentModel | Teacher: ...
+@overload
+def load_encoder(
+    name: str, key: str, heads: bool, subnet: str | None = None
+) -> StudentModel | StudentForDistillation | Teacher: ...
+def load_encoder(
+    name: str, key: str = "upstream", heads: bool = False, subnet: str | None = None
 ) -> StudentModel | StudentForDistillation | Teacher:
     """Load a student (its folder or its run's) or a teacher ("mini", folder, file, bundle, hub id).
 
@@ -25,18 +30,23 @@ def load_encoder(
         name: what to load.
         key: the word of the command line that it came from, for messages.
         heads: a student with its prediction heads.
+        subnet: which student of a supernet: "smallest", "published" or "largest".
 
     Raises:
-        UserError: it is neither, or it has no heads.
+        UserError: it is neither, it has no heads, or it is no supernet that a subnet could be taken from.
     """
     folder = Path(name).expanduser()
+    if subnet is not None:
+        chosen_subnets([name], subnet, key)
+        return load_student(folder, heads=True, subnet=subnet) if heads else load_student(folder, subnet=subnet)
     if name == MINI or is_legacy(name):
         return _teacher(name, key, heads)
     if not folder.is_dir():
         if name.startswith((".", "/", "~")) or name.count("/") > 1:
             raise UserError(f"{key}={name}: no such folder.")
         return _teacher(name, key, heads)
-    if (folder / "student" / "config.json").is_file() and not (folder / "config.json").is_file():
+    inner = [folder / name / "config.json" for name in ("student", "supernet")]
+    if any(path.is_file() for path in inner) and not (folder / "config.json").is_file():
         return _student(folder, heads)
     try:
         model_type = json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"]
@@ -48,6 +58,26 @@ def load_encoder(
     if model_type == StudentConfig.model_type:
         return _student(folder, heads)
     return _teacher(name, key, heads)
+
+
+def chosen_subnets(names: Sequence[str], subnet: str | None, key: str) -> list[str | None]:
+    """For each encoder the subnet that is meant: `subnet` of supernets, None of all others.
+
+    Args:
+        names: as `load_encoder` takes them.
+        subnet: the value of `subnet=`, None where it is not given.
+        key: the word of the command line that the names came from, for messages.
+
+    Raises:
+        UserError: `subnet` is given, and there is no supernet among them.
+    """
+    chosen = [subnet if subnet is not None and is_supernet(name) else None for name in names]
+    if subnet is not None and not any(one is not None for one in chosen):
+        raise UserError(
+            f"subnet={subnet} takes a student out of a supernet, and {key}={', '.join(names)} is none: give the folder "
+            "of a supernet or of its run, or leave subnet= out."
+        )
+    return chosen
 
 
 def _student(folder: Path, heads: bool) -> StudentModel | StudentForDistillation:

@@ -1,5 +1,6 @@
 """The folder of a student or a supernet: config.json, model.safetensors, preprocessor_config.json, a model card."""
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -98,14 +99,29 @@ def load_student(
         supernet = load_supernet(folder)
         sizes = supernet.space.named(subnet) if isinstance(subnet, str) else subnet
         return supernet.extract_with_head(sizes) if heads else supernet.extract(sizes)
+    folder = Path(folder).expanduser()
+    if not any((folder / name / "config.json").is_file() for name in ("", "student")) and is_supernet(folder):
+        folder = folder / "supernet"  # where it is said what is missing: a subnet
     folder = _inside(folder, "student")
     student = _load(folder, StudentForDistillation if heads else StudentModel)
     if student.config.search_space is not None:
         raise UserError(
-            f"{folder} is a supernet: say which student of it, subnet='smallest', 'published', 'largest' or a Subnet; "
-            "or load_supernet for all of it."
+            f"{folder} is a supernet: say which student of it, subnet=smallest, published or largest (from Python also "
+            "a Subnet; or load_supernet for all of it)."
         )
     return student
+
+
+def is_supernet(folder: str | Path) -> bool:
+    """Whether this is the folder of a supernet, or of a run that holds one in supernet/."""
+    folder = Path(folder).expanduser()
+    for path in (folder / "config.json", folder / "supernet" / "config.json"):
+        if path.is_file():
+            try:
+                return json.loads(path.read_text(encoding="utf-8")).get("search_space") is not None
+            except (OSError, ValueError, AttributeError):
+                return False
+    return False
 
 
 def load_supernet(folder: str | Path) -> Supernet:

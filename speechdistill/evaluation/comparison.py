@@ -1,7 +1,8 @@
 """Rows that are probed alike: MFCC, encoders, and a distilled student between its random beginning and its teacher."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import torch
@@ -76,13 +77,22 @@ def mfcc_row(seeds: Sequence[int], normalize: bool) -> Row:
     return Row(MFCC, source, [(lambda: mfcc_features(normalize), list(seeds))])
 
 
-def upstream_row(upstream: str, seeds: Sequence[int]) -> Row:
-    """One encoder, a student or a teacher."""
-    model = load_encoder(upstream)
-    return Row(upstream, upstream, [(lambda: encoder_features(model), list(seeds))])
+def upstream_row(upstream: str, seeds: Sequence[int], subnet: str | None = None) -> Row:
+    """One encoder, a student or a teacher; of a supernet the subnet of that name."""
+    model = load_encoder(upstream, subnet=subnet)
+    return Row(
+        upstream if subnet is None else f"{upstream}: {subnet}",
+        upstream,
+        [(lambda: encoder_features(model), list(seeds))],
+    )
 
 
-def student_rows(students: Sequence[str], teacher_name: str | None, seeds: Sequence[int]) -> tuple[list[Row], str]:
+def student_rows(
+    students: Sequence[str],
+    teacher_name: str | None,
+    seeds: Sequence[int],
+    subnets: Mapping[str, str | None] = MappingProxyType({}),
+) -> tuple[list[Row], str]:
     """Five rows: a random student, one with copied layers, the distilled one, the same with its heads, its teacher.
 
     The heads' predictions count as further layers, as in s3prl's DistilHuBERT upstream.
@@ -94,6 +104,7 @@ def student_rows(students: Sequence[str], teacher_name: str | None, seeds: Seque
         students: folders of students or of their runs.
         teacher_name: None = the teacher that the students' config.json names.
         seeds: of the probes, and of the weights of the two untrained rows.
+        subnets: by folder, where that is a supernet's: which student of it.
 
     Returns:
         The rows; a note on what is missing or doubtful, else "".
@@ -101,18 +112,18 @@ def student_rows(students: Sequence[str], teacher_name: str | None, seeds: Seque
     Raises:
         UserError: a folder is no student, they have different teachers, or fewer seeds than students.
     """
-    configs = [load_student(folder).config for folder in students]
+    configs = [load_student(folder, subnet=subnets.get(folder)).config for folder in students]
     teacher, note = _teacher_of(configs, students, teacher_name)
     config_of = {seed: configs[index % len(configs)] for index, seed in enumerate(seeds)}
 
     def loaded(folder: str) -> Callable[[], Features]:
-        return lambda: encoder_features(load_student(folder))
+        return lambda: encoder_features(load_student(folder, subnet=subnets.get(folder)))
 
     def untrained(seed: int, copied: bool) -> Callable[[], Features]:
         return lambda: encoder_features(untrained_student(config_of[seed], seed, teacher if copied else None))
 
     def with_heads(folder: str) -> Callable[[], Features]:
-        return lambda: head_features(load_student(folder, heads=True))
+        return lambda: head_features(load_student(folder, heads=True, subnet=subnets.get(folder)))
 
     if len(students) == 1:
         probed = [(students[0], list(seeds))]
@@ -130,16 +141,16 @@ def student_rows(students: Sequence[str], teacher_name: str | None, seeds: Seque
         rows.append(Row(name, teacher.source.name, [(untrained(seed, True), [seed]) for seed in seeds]))
     source = ", ".join(students)
     rows.append(Row("student, distilled", source, [(loaded(folder), trials) for folder, trials in probed]))
-    if all(_has_heads(folder) for folder in students):
+    if all(_has_heads(folder, subnets.get(folder)) for folder in students):
         members = [(with_heads(folder), trials) for folder, trials in probed]
         rows.append(Row("student, distilled, with its heads", source, members))
     rows.append(Row(TEACHER, teacher.source.name, [(lambda: encoder_features(teacher), list(seeds))]))
     return rows, note
 
 
-def _has_heads(folder: str) -> bool:
+def _has_heads(folder: str, subnet: str | None) -> bool:
     try:
-        load_student(folder, heads=True)
+        load_student(folder, heads=True, subnet=subnet)
     except UserError:
         return False
     return True

@@ -1,16 +1,15 @@
 """Hidden states of every recording, as files."""
 
 import csv
-import json
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from safetensors.numpy import save as save_safetensors
 from tqdm import tqdm
 
+from speechdistill.alone import alone_in
 from speechdistill.audio.corpora import folder_corpus
 from speechdistill.audio.demo import demo_corpus
 from speechdistill.audio.manifest import manifest_corpus
@@ -19,14 +18,23 @@ from speechdistill.audio.reading import UnreadableAudioError, read_waveform
 from speechdistill.audio.table import Skipped, Table
 from speechdistill.checkpoints.encoders import load_encoder
 from speechdistill.errors import UserError
+from speechdistill.evaluation.extraction_folder import (
+    INDEX,
+    file_name,
+    index_line,
+    open_folder,
+    rows_there,
+    write_index,
+)
 from speechdistill.evaluation.features import encoder_features
+from speechdistill.evaluation.fingerprint import encoder_sha256
 from speechdistill.frames import SAMPLE_RATE_HZ
 from speechdistill.whole_file import whole_file
 
-_ABOUT = "about.json"
 
-
-def extract(upstream: str, data: str, out: str, layers: str | Sequence[int], format: str, dtype: str) -> str:
+def extract(
+    upstream: str, subnet: str | None, data: str, out: str, layers: str | Sequence[int], format: str, dtype: str
+) -> str:
     """Write the hidden states of each recording; what is there already is left as it is.
 
     A recording goes through the encoder alone, so its states depend on nothing else. A time-reduced student's are
@@ -38,7 +46,7 @@ def extract(upstream: str, data: str, out: str, layers: str | Sequence[int], for
     Raises:
         UserError: no such encoder, data or layer, or the folder holds states of another kind.
     """
-    model = load_encoder(upstream)
+    model = load_encoder(upstream, subnet=subnet)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     features = encoder_features(model.to(device))
     with torch.inference_mode():
@@ -48,25 +56,51 @@ def extract(upstream: str, data: str, out: str, layers: str | Sequence[int], for
         raise UserError(f"layers={wrong[0]}: {upstream} has 0 to {depth}.")
     table = _recordings(data)
     folder = Path(out).expanduser().absolute()
-    about = {"upstream": upstream, "layers": chosen, "format": format, "dtype": dtype, "frame_seconds": 0.02}
-    _open(folder, about)
-    names = [_file_name(table, row, format) for row in range(len(table))]
-    failed, there = list(table.skipped), 0
-    for row in tqdm(range(len(table)), desc="extracting", unit="file", delay=1):
-        path = folder / names[row]
-        if path.is_file():
-            there += 1
-            continue
-        try:
-            waveform = read_waveform(table.path(row), table.first_sample(row), int(table.num_samples[row]))
-        except UnreadableAudioError as error:
-            failed.append(Skipped(table.paths[row], str(error)))
-            continue
+    about = {
+        "upstream": upstream if subnet is None else f"{upstream} subnet={subnet}",
+        "upstream_sha256": encoder_sha256(model),
+        "data": str(table.root.resolve()),
+        "layers": chosen,
+        "format": format,
+        "dtype": dtype,
+        "frame_seconds": 0.02,
+    }
+    names = [file_name(table, row, format) for row in range(len(table))]
+
+    def write(row: int) -> None:
+        waveform = read_waveform(table.path(row), table.first_sample(row), int(table.num_samples[row]))
         states = features(torch.from_numpy(waveform).to(device))
-        _write(path, [states[layer].float().cpu().numpy().astype(dtype) for layer in chosen], chosen, format)
-    _write_index(folder, table, names)
-    shown = "".join(f"\n  left out: {item.path}: {item.reason}" for item in failed)
-    return f"{len(table)} recordings, layers {', '.join(map(str, chosen))}, {there} were there; {folder}{shown}"
+        arrays = [states[layer].float().cpu().numpy().astype(dtype) for layer in chosen]
+        _write(folder / names[row], arrays, chosen, format)
+
+    with alone_in(folder, "out"):
+        open_folder(folder, about)
+        there = rows_there(folder, table, names)
+        failed = _write_missing(folder, table, names, there, write)
+    shown = "".join(f"\n  left out: {item.path}: {item.reason}" for item in [*table.skipped, *failed])
+    return f"{len(table)} recordings, layers {', '.join(map(str, chosen))}, {len(there)} were there; {folder}{shown}"
+
+
+def _write_missing(
+    folder: Path, table: Table, names: Sequence[str], there: Collection[int], write: Callable[[int], None]
+) -> list[Skipped]:
+    """Write what is not there; the index has a line for each file as soon as that is whole. Returns what failed."""
+    failed, done = [], set(there)
+    write_index(folder, table, names, done)
+    with (folder / INDEX).open("a", encoding="utf-8", errors="backslashreplace", newline="") as index:
+        for row in tqdm(range(len(table)), desc="extracting", unit="file", delay=1):
+            if row in there:
+                continue
+            try:
+                write(row)
+            except UnreadableAudioError as error:
+                failed.append(Skipped(table.paths[row], str(error)))
+                continue
+            csv.writer(index).writerow(index_line(table, names, row))
+            index.flush()
+            done.add(row)
+    write_index(folder, table, names, done)
+    return failed
 
 
 def _recordings(data: str) -> Table:
@@ -81,32 +115,6 @@ def _recordings(data: str) -> Table:
     raise UserError(f"data={data}: no such folder, and no such list; data=demo is the demo corpus.")
 
 
-def _open(folder: Path, about: dict[str, Any]) -> None:
-    """Make the folder, or go on in one that holds the same."""
-    if (folder / _ABOUT).is_file():
-        found = json.loads((folder / _ABOUT).read_text(encoding="utf-8"))
-        if changed := [key for key, value in about.items() if found.get(key) != value]:
-            key = changed[0]
-            raise UserError(f"out={folder} holds states with {key}={found.get(key)}, not {about[key]}: choose another.")
-        return
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"out={folder} holds something else: choose a new or an empty folder.")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with whole_file(folder / _ABOUT) as file:
-            file.write(json.dumps(about, indent=2) + "\n")
-    except OSError as error:
-        raise UserError(f"out={folder} cannot be written: {error.strerror}.") from error
-
-
-def _file_name(table: Table, row: int, format: str) -> str:
-    """The recording's own path below `out`; with its place in the file where a file holds several recordings."""
-    path = Path(table.paths[row])
-    inside = path.relative_to(path.anchor) if path.is_absolute() else path
-    place = "" if table.first_samples is None else f".{table.first_sample(row)}-{table.num_samples[row]}"
-    return f"{inside.as_posix()}{place}.{format}"
-
-
 def _write(path: Path, states: Sequence[np.ndarray], layers: Sequence[int], format: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path, "wb") as file:
@@ -114,13 +122,3 @@ def _write(path: Path, states: Sequence[np.ndarray], layers: Sequence[int], form
             np.save(file, np.stack(states))
         else:
             file.write(save_safetensors({f"layer_{n:02d}": state for n, state in zip(layers, states, strict=True)}))
-
-
-def _write_index(folder: Path, table: Table, names: Sequence[str]) -> None:
-    with whole_file(folder / "index.csv") as file:
-        writer = csv.writer(file)
-        writer.writerow(["path", "start", "duration", "split", "file"])
-        for row, name in enumerate(names):
-            start, length = table.first_sample(row) / SAMPLE_RATE_HZ, int(table.num_samples[row]) / SAMPLE_RATE_HZ
-            if (folder / name).is_file():
-                writer.writerow([table.path(row), start, length, table.splits[row], name])

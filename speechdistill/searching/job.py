@@ -68,7 +68,7 @@ def run_search(config: dict[str, Any]) -> int:
 
 def _prepare(config: Mapping[str, Any], supernet: Supernet) -> tuple[SubnetValidation, Teacher, str]:
     folder = Path(config["supernet"]).expanduser()
-    batches, recordings = validation_batches(config, folder)
+    batches, recordings = validation_batches(config, [folder])
     teacher = teacher_of(config, supernet.config)
     run = config_of_run(folder)
     target = contextual_target_of(supernet, run[1].get("objective") if run else None)

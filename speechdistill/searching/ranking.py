@@ -53,8 +53,8 @@ def run_ranking(config: Mapping[str, Any], budget: Budget, stopwatch: Stopwatch,
         raise UserError(
             f"the students have different teachers: {different}. Say which one counts with teacher.name=..."
         )
-    first = Path(next(iter([*config["students"], config["supernet"]]))).expanduser()
-    batches, _ = validation_batches(config, first)
+    folders = [Path(folder).expanduser() for folder in [*config["students"], config["supernet"]] if folder is not None]
+    batches, _ = validation_batches(config, folders)
     teacher = teacher_of(config, next(iter(students.values())).config)
     print(f"teacher  {teacher.describe()}")
     seconds = sum(float(batch.num_samples.sum()) for batch in batches) / SAMPLE_RATE_HZ

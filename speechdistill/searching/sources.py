@@ -1,6 +1,6 @@
 """What a search compares students on: recordings and teacher of the run that they come from, or others."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ _BATCH_KEYS = ("batch_seconds", "max_utterances", "max_seconds", "batching")
 def config_of_run(folder: Path) -> tuple[Path, dict[str, Any]] | None:
     """The run that a student or supernet folder belongs to, with its config.yaml; None where there is none.
 
+    Behind a search without recordings of its own stands the run of its supernet.
+
     Raises:
         UserError: config.yaml is damaged.
     """
@@ -33,17 +35,27 @@ def config_of_run(folder: Path) -> tuple[Path, dict[str, Any]] | None:
                 config = yaml.safe_load(path.read_text(encoding="utf-8"))
             except (OSError, ValueError, yaml.YAMLError) as error:
                 raise UserError(f"{path} cannot be read ({type(error).__name__}).") from error
-            if isinstance(config, dict) and "data" in config:
+            if isinstance(config, dict) and config.get("data") is not None:
                 return run, config
+            if isinstance(config, dict) and "data" in config:
+                return _run_of_supernet(run, config)
     return None
 
 
-def validation_batches(config: Mapping[str, Any], folder: Path) -> tuple[list[WaveBatch], str]:
+def _run_of_supernet(search: Path, config: Mapping[str, Any]) -> tuple[Path, dict[str, Any]] | None:
+    """The run behind a search, unless what it searched lies in its own folder: then nothing is behind it."""
+    if config.get("supernet") is None:
+        return None
+    supernet = Path(config["supernet"]).expanduser().resolve()
+    return None if search.resolve() in (supernet, supernet.parent) else config_of_run(supernet)
+
+
+def validation_batches(config: Mapping[str, Any], folders: Sequence[Path]) -> tuple[list[WaveBatch], str]:
     """Read validation recordings, as many as `audio_seconds` asks for.
 
     Args:
         config: of the search; `data`, if given, beats the run's.
-        folder: of a student or supernet; its run has the recordings.
+        folders: of students or of a supernet; the first that belongs to a run has the recordings.
 
     Returns:
         Batches; the fingerprint of the corpus.
@@ -51,13 +63,13 @@ def validation_batches(config: Mapping[str, Any], folder: Path) -> tuple[list[Wa
     Raises:
         UserError: no recordings are named, or none are for validation.
     """
-    run = config_of_run(folder)
+    run = next((found for folder in folders if (found := config_of_run(folder)) is not None), None)
     data, seed = config["data"], 0
     if data is not None:
         table = load_corpus(data)
     elif run is None:
         raise UserError(
-            f"{folder} is not in the folder of a run: say which recordings validate, data=folder data.root=DIR."
+            f"{folders[0]} is not in the folder of a run: say which recordings validate, data=folder data.root=DIR."
         )
     else:
         data, seed = run[1]["data"], run[1]["seed"]

@@ -97,7 +97,7 @@ def test_winners_are_the_best_that_was_tried_and_students_like_any_other(searche
 
 def test_the_loss_is_that_of_the_training(searched: Path, supernet_folder: Path) -> None:
     config = configure("search", [f"supernet={supernet_folder}", *QUICK])
-    batches, _ = validation_batches(config, supernet_folder)
+    batches, _ = validation_batches(config, [supernet_folder])
     student = speechdistill.load_student(searched / "student", heads=True)
     teacher = load_teacher(
         yaml.safe_load((searched / "config.yaml").read_text())["teacher"]["name"] or student.config.teacher["name"]
@@ -315,3 +315,19 @@ def test_students_of_all_kinds_are_ranked_in_one_table(
     assert (out_dir / "plots" / "pareto.png").is_file()
     code, said = run(f"students=[{students[0]},{students[0]}]", *data, *QUICK, f"out_dir={tmp_path / 'again'}")
     assert (code, "stands there twice" in said) == (2, True)
+
+
+def test_searched_students_are_ranked_on_the_recordings_of_their_supernets_run(
+    tmp_path: Path, students: list[Path], searched: Path, run: Callable[..., tuple[int, str]]
+) -> None:
+    listed = f"students=[{students[0]},{searched / 'student'}]"  # the first is of no run
+    code, said = run(listed, *QUICK, f"out_dir={tmp_path / 'ranked'}")
+    assert code == 0, said
+    assert len((tmp_path / "ranked" / "ranking.csv").read_text().splitlines()) == 3
+    config = yaml.safe_load((searched / "config.yaml").read_text())
+    alone = tmp_path / "alone"
+    shutil.copytree(searched / "student", alone / "student")
+    for supernet in (None, str(alone), "/nowhere"):
+        (alone / "config.yaml").write_text(yaml.safe_dump({**config, "supernet": supernet}))
+        code, said = run(f"students=[{alone / 'student'}]", *QUICK, f"out_dir={tmp_path / 'no'}")
+        assert (code, "is not in the folder of a run: say which recordings" in said) == (2, True), said

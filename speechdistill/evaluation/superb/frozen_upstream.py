@@ -1,7 +1,6 @@
 """The encoder below a head: s3prl's way of calling it, its weights kept out of checkpoints, its states cached."""
 
 import functools
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 
 from speechdistill.errors import UserError
 from speechdistill.evaluation.cost import macs_per_second, num_params
+from speechdistill.evaluation.fingerprint import state_sha256
 from speechdistill.evaluation.superb.feature_cache import FeatureCache
 from speechdistill.frames import SAMPLE_RATE_HZ
 from speechdistill.upstream.random_state import unchanged_random_state
@@ -141,11 +141,7 @@ def upstream_sha256(encoder: "S3PRLUpstream", settings: Mapping[str, Any]) -> st
         encoder.hidden_sizes,
         encoder.downsample_rates,
     ]
-    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
-    for name, tensor in sorted(encoder.upstream.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+    return state_sha256(about, encoder.upstream.state_dict())
 
 
 def describe_upstream(settings: Mapping[str, Any], label: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import torch
 from safetensors.numpy import load_file
 
 from speechdistill import cli, extract
+from speechdistill.alone import alone_in
 from speechdistill.batch import WaveBatch
 from speechdistill.checkpoints.student_dir import load_student, save_student
 from speechdistill.errors import UserError
@@ -129,3 +130,93 @@ def test_a_mistake_is_one_message(words, message, recordings, tmp_path, capsys):
     assert message in printed
     assert len(printed.strip().splitlines()) == 1
     assert not (tmp_path / "out").exists()
+
+
+def recording(path: Path, samples: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, np.random.default_rng(samples).uniform(-0.1, 0.1, samples), 16_000)
+
+
+def test_another_corpus_another_encoder_and_another_recording_are_refused(teacher, tmp_path, capsys):
+    for folder in "ab":
+        recording(tmp_path / folder / "1.wav", 8_000)
+    student = StudentModel(tiny_config())
+    save_student(tmp_path / "student", student.eval(), "a card")
+    words = [f"upstream={tmp_path / 'student'}", f"out={tmp_path / 'out'}", "layers=last"]
+    run(*words, f"data={tmp_path / 'a'}")
+    kept = (tmp_path / "out" / "1.wav.npy").read_bytes()
+    with pytest.raises(UserError, match=rf"holds states with data={tmp_path / 'a'}, not {tmp_path / 'b'}: choose"):
+        run(*words, f"data={tmp_path / 'b'}")
+    (tmp_path / "elsewhere").symlink_to(tmp_path / "a")  # the same under another name
+    recording(tmp_path / "a" / "2.wav", 9_000)
+    capsys.readouterr()
+    run(*words, f"data={tmp_path / 'elsewhere'}")
+    assert "2 recordings, layers 3, 1 were there" in capsys.readouterr().out
+    recording(tmp_path / "a" / "2.wav", 9_100)
+    with pytest.raises(UserError, match=r"2\.wav has 0\.56875 s, and the states there were made of 0\.5625 s"):
+        run(*words, f"data={tmp_path / 'a'}")
+    recording(tmp_path / "a" / "2.wav", 9_000)
+    randomise(student, 7)
+    save_student(tmp_path / "student", student, "a card")
+    with pytest.raises(UserError, match=r"holds states of upstream=.*student with other weights"):
+        run(*words, f"data={tmp_path / 'a'}")
+    assert (tmp_path / "out" / "1.wav.npy").read_bytes() == kept
+
+
+def test_states_without_a_whole_line_in_the_index_are_made_again(teacher, tmp_path, capsys):
+    for number in range(3):
+        recording(tmp_path / "data" / f"{number}.wav", 8_000)
+    words = [f"upstream={teacher}", f"data={tmp_path / 'data'}", f"out={tmp_path / 'out'}", "layers=last"]
+    run(*words)
+    index = tmp_path / "out" / "index.csv"
+    whole = index.read_bytes()
+    index.write_bytes(whole[:-8])  # killed within a line
+    (tmp_path / "out" / "2.wav.npy").write_bytes(b"of another recording")
+    run(*words)
+    assert "layers 4, 2 were there" in capsys.readouterr().out
+    assert index.read_bytes() == whole
+    assert np.load(tmp_path / "out" / "2.wav.npy").shape == (1, 24, 32)
+
+
+def test_a_folder_of_an_earlier_version_is_one_message(recordings, teacher, tmp_path):
+    words = [f"upstream={teacher}", f"data={recordings}", f"out={tmp_path / 'out'}"]
+    run(*words)
+    about = tmp_path / "out" / "about.json"
+    found = json.loads(about.read_text())
+    about.write_text(json.dumps({key: found[key] for key in ("upstream", "layers", "format", "dtype")}))
+    with pytest.raises(UserError, match=r"of an earlier version, whose about\.json does not say upstream_sha256"):
+        run(*words)
+    about.write_text("[")
+    with pytest.raises(UserError, match=r"about\.json cannot be read"):
+        run(*words)
+
+
+def test_nothing_is_written_outside_and_no_two_recordings_share_a_file(teacher, tmp_path):
+    paths = ["1.wav", "../1.wav", "../../1.wav", "_up/1.wav", "__up/1.wav", "_root/1.wav", "b/../2.wav"]
+    listed = tmp_path / "top" / "data" / "inner" / "list.csv"
+    absolute = tmp_path / "far" / "1.wav"
+    inside = str(absolute.relative_to("/"))  # below the list's folder, the same path without its "/"
+    samples = {path: 8_000 + 320 * number for number, path in enumerate([*paths, str(absolute), inside])}
+    for path, count in samples.items():
+        recording(listed.parent / path.removeprefix("b/../"), count)
+    listed.write_text("\n".join(["path", *samples]))
+    before = sorted(path for path in tmp_path.rglob("*"))
+    run(f"upstream={teacher}", f"data={listed}", f"out={tmp_path / 'far' / 'away' / 'out'}", "layers=0")
+    out = tmp_path / "far" / "away" / "out"
+    added = [path for path in tmp_path.rglob("*") if path not in before and path != out.parent]
+    assert all(path == out or out in path.parents for path in added)
+    with (out / "index.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len({row["file"] for row in rows}) == len(samples)
+    for row in rows:
+        assert np.load(out / row["file"]).shape[1] == (round(float(row["duration"]) * 16_000) - 400) // 320 + 1
+    files = {row["file"] for row in rows}
+    assert {"_up/1.wav.npy", "_up/_up/1.wav.npy", "__up/1.wav.npy", "2.wav.npy"} <= files
+    assert f"_root{absolute}.npy" in files
+
+
+def test_a_folder_has_one_extraction_at_a_time(recordings, teacher, tmp_path):
+    words = [f"upstream={teacher}", f"data={recordings}", f"out={tmp_path / 'out'}"]
+    with alone_in(tmp_path / "out"), pytest.raises(UserError, match=r"another process is at work there.*another out\."):
+        run(*words)
+    assert not list((tmp_path / "out").iterdir())

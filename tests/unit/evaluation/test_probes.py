@@ -392,6 +392,8 @@ class TestComparison:
         (["upstream=x", "hours=long"], "hours=long: a number"),
         (["upstream=x", "hours=1", "hours=2"], "hours is given more than once"),
         (["upstream=x", "seeds=0,b"], "seeds=b"),
+        (["upstream=x", "seeds=0,-1"], "seeds=-1: whole numbers from 0 up"),
+        (["upstream=x", f"seeds={2**32}"], "seeds=4294967296: whole numbers"),
         (["upstream=x", "table=t.csv"], "needs label=COLUMN"),
         (["upstream=x", "table=t.csv", "label=a", "hours=1"], "hours= goes with the demo corpus"),
         (["upstream=x", "group=speaker"], "group= goes with table="),

@@ -8,6 +8,7 @@ import torch
 
 from speechdistill import cli, profile
 from speechdistill.checkpoints.student_dir import save_student
+from speechdistill.errors import UserError
 from speechdistill.evaluation import profiling
 from speechdistill.evaluation.cost import macs_per_second, num_params
 from speechdistill.evaluation.resident_memory import growth_at_peak
@@ -75,6 +76,25 @@ def test_memory_is_what_was_in_use_at_once() -> None:
     if grown is None:
         pytest.skip("the system does not tell")
     assert 0.9 * size < grown < 1.5 * size
+
+
+def test_a_folder_is_made_before_anything_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    quick = ["student=mini", "seconds=0.025", "batch=1", "repeats=1", "precision=fp32"]
+    profile.main(quick)
+    profile.main([*quick, "out=deep/down"])
+    for folder in ("profile", "deep/down"):
+        assert {path.name for path in Path(folder).iterdir()} == {"profile.md", "profile.csv", "profile.png"}
+    assert not Path("mini").exists()
+    Path("file").touch()
+    monkeypatch.setattr(profiling, "measure", lambda *_: pytest.fail("measured"))
+    with pytest.raises(UserError, match="out=file/out cannot be written"):
+        profile.main([*quick, "out=file/out"])
+    with pytest.raises(UserError, match=r"seconds=0\.02: one frame of mini takes 0\.025 s"):
+        profile.main(["student=mini", "seconds=1,0.02", "out=new"])
+    assert not Path("new").exists()
 
 
 @pytest.mark.parametrize(

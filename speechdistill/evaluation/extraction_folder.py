@@ -1,0 +1,128 @@
+"""The folder that `extract` fills: what its states were made of, which file is whose, and an index of what is there."""
+
+import csv
+import json
+import re
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from speechdistill.audio.table import Table
+from speechdistill.errors import UserError
+from speechdistill.frames import SAMPLE_RATE_HZ
+from speechdistill.whole_file import whole_file
+
+INDEX = "index.csv"
+_ABOUT = "about.json"
+_COLUMNS = ("path", "start", "duration", "split", "file")
+# For people alone: what an encoder is called may change, its weights may not.
+_NAME = "upstream"
+
+
+def open_folder(folder: Path, about: Mapping[str, Any]) -> None:
+    """Note what the states are made of, or go on in a folder of the same.
+
+    Args:
+        folder: is there, and better held.
+        about: the encoder as it is called, and all that the states depend on.
+
+    Raises:
+        UserError: it holds something else, or cannot be written.
+    """
+    if (folder / _ABOUT).is_file():
+        _check_same(folder, about)
+        return
+    if any(folder.iterdir()):
+        raise UserError(f"out={folder} holds something else: choose a new or an empty folder.")
+    try:
+        with whole_file(folder / _ABOUT) as file:
+            file.write(json.dumps(about, indent=2) + "\n")
+    except OSError as error:
+        raise UserError(f"out={folder} cannot be written: {error.strerror}.") from error
+
+
+def _check_same(folder: Path, about: Mapping[str, Any]) -> None:
+    try:
+        found = dict(json.loads((folder / _ABOUT).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"out={folder} holds something else: its {_ABOUT} cannot be read. Choose another.") from error
+    if missing := [key for key in about if key not in found]:
+        raise UserError(
+            f"out={folder} holds states of an earlier version, whose {_ABOUT} does not say {missing[0]}: they may be "
+            "other recordings' or another encoder's. Choose another."
+        )
+    for key in [key for key, value in about.items() if key != _NAME and found[key] != value]:
+        if key == "upstream_sha256":
+            raise UserError(
+                f"out={folder} holds states of upstream={found['upstream']} with other weights: choose another."
+            )
+        raise UserError(f"out={folder} holds states with {key}={found[key]}, not {about[key]}: choose another.")
+
+
+def file_name(table: Table, row: int, format: str) -> str:
+    """The recording's own path below `out`; with its place in the file where a file holds several recordings.
+
+    Nothing leaves `out`, and no two recordings share a file: ".." becomes "_up", the root of the file system "_root",
+    and folders that are really called so have one more "_" in front.
+    """
+    path = Path(table.paths[row])
+    own = path.relative_to(path.anchor).parts
+    parts = ["_up" if part == ".." else re.sub(r"^(?=_+(up|root)$)", "_", part) for part in own]
+    inside = "/".join(["_root", *parts] if path.is_absolute() else parts)
+    place = "" if table.first_samples is None else f".{table.first_sample(row)}-{table.num_samples[row]}"
+    return f"{inside}{place}.{format}"
+
+
+def rows_there(folder: Path, table: Table, names: Sequence[str]) -> set[int]:
+    """The recordings whose states are there already, as the index says.
+
+    Raises:
+        UserError: one is longer or shorter than it was, and so another recording.
+    """
+    known = _indexed_samples(folder / INDEX)
+    there = set()
+    for row, name in enumerate(names):
+        num_samples = known.get(_as_written(name))
+        if num_samples is None or not (folder / name).is_file():
+            continue
+        if num_samples != int(table.num_samples[row]):
+            raise UserError(
+                f"out={folder}: {table.path(row)} has {int(table.num_samples[row]) / SAMPLE_RATE_HZ:g} s, and the "
+                f"states there were made of {num_samples / SAMPLE_RATE_HZ:g} s: it has changed. Delete {name} there, "
+                "or choose another."
+            )
+        there.add(row)
+    return there
+
+
+def _indexed_samples(path: Path) -> dict[str, int]:
+    """Lengths at 16 kHz by the file's name; a line that was cut off does not count."""
+    if not path.is_file():
+        return {}
+    known = {}
+    with path.open(encoding="utf-8", errors="replace", newline="") as file:
+        for line in csv.DictReader(file):
+            try:
+                known[line["file"]] = round(float(line["duration"]) * SAMPLE_RATE_HZ)
+            except (KeyError, TypeError, ValueError, OverflowError):
+                continue
+    return known
+
+
+def write_index(folder: Path, table: Table, names: Sequence[str], rows: Collection[int]) -> None:
+    """Write the index whole, in the table's order."""
+    with whole_file(folder / INDEX) as file:
+        writer = csv.writer(file)
+        writer.writerow(_COLUMNS)
+        writer.writerows(index_line(table, names, row) for row in sorted(rows))
+
+
+def index_line(table: Table, names: Sequence[str], row: int) -> list[Any]:
+    """What the index says of a recording."""
+    start, length = table.first_sample(row) / SAMPLE_RATE_HZ, int(table.num_samples[row]) / SAMPLE_RATE_HZ
+    return [table.path(row), start, length, table.splits[row], names[row]]
+
+
+def _as_written(name: str) -> str:
+    """A name as `whole_file` writes it, where it cannot be said in UTF-8."""
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
