@@ -3,8 +3,8 @@
 torch's own `weights_only` reader knows tensors and plain containers and refuses everything else. Checkpoints of fairseq
 hold a few objects more (dictionaries, the options of a command line) whose classes are not here, and nobody needs.
 Each such class becomes a stub: its objects are inert, and whoever tries to call it is refused. Some objects cannot be
-told from a call, enums for one: those of classes outside the standard library, and a few harmless ones of it, become
-inert too. Nothing of a stub's name is ever imported, so that refusing only tells a person what the file was up to.
+told from a call, enums for one, which some versions of Python write as an attribute of their class: those of classes
+outside the standard library, and a few harmless ones of it, become inert too. Nothing of a stub's name is ever imported, so that refusing only tells a person what the file was up to.
 """
 
 import pickletools
@@ -40,14 +40,19 @@ class UnsafePickleError(Exception):
     """A file is damaged, no file of `torch.save`, or tries to call something; the message says which."""
 
 
+def _is_foreign_class(value: Any) -> bool:
+    is_foreign = isinstance(value, _NeverCalled) and value.__module__.partition(".")[0] not in sys.stdlib_module_names
+    return is_foreign and value.__qualname__.rpartition(".")[2][:1].isupper()
+
+
 class _NeverCalled(type):
     """The class of stubs, and what stands behind a call of one."""
 
     def __call__(cls, *args: object, **options: object) -> Any:
         """An inert object where a class is called, by its name; else a refusal."""
         name = f"{cls.__module__}.{cls.__qualname__}"
-        is_foreign = name.partition(".")[0] not in sys.stdlib_module_names
-        if name in _HARMLESS or (is_foreign and cls.__qualname__.rpartition(".")[2][:1].isupper()):
+        is_enum = name == "builtins.getattr" and len(args) == 2 and _is_foreign_class(args[0])
+        if name in _HARMLESS or is_enum or _is_foreign_class(cls):
             kind: Any = cls
             return kind.__new__(kind, *args)
         raise UnpicklingError(f"it tries to call {name}")

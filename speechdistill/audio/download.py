@@ -7,6 +7,7 @@ import shutil
 import tarfile
 import time
 import urllib.request
+import warnings
 from collections.abc import Mapping, Sequence
 from http.client import HTTPException
 from pathlib import Path
@@ -139,13 +140,23 @@ def _fetch_rest(url: str, partial: Path, progress: bool) -> None:
             raise ConnectionError(f"the connection ended after {partial.stat().st_size} of {expected} bytes")
 
 
+def _check_members(archive: tarfile.TarFile, folder: Path) -> None:
+    """Refuse paths that lead out of the folder, links and devices: a corpus has files and folders."""
+    for member in archive:
+        path = (folder / member.name).resolve()
+        if not (member.isfile() or member.isdir()) or not path.is_relative_to(folder.resolve()):
+            raise tarfile.TarError(f"{member.name} leads out of the folder, or is no file")
+
+
 def _unpack(archive: Path, root: Path, part: str) -> None:
     """Unpack beside the part's name, then rename: a part that is there is whole."""
     scratch = root / f".{part}.partial"
     shutil.rmtree(scratch, ignore_errors=True)
     try:
         with tarfile.open(archive) as content:
-            content.extractall(scratch, filter="data")  # which refuses paths that lead out of the folder
+            _check_members(content, scratch)
+            with warnings.catch_warnings(action="ignore"):  # Python 3.12 asks for a filter, which 3.11.3 has not
+                content.extractall(scratch)
         os.replace(scratch / "LibriSpeech" / part, root / part)
     except (tarfile.TarError, EOFError, FileNotFoundError) as error:
         raise UserError(f"{archive} cannot be unpacked ({error}): it has no folder LibriSpeech/{part}.") from error

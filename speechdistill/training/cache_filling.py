@@ -34,7 +34,7 @@ class FillingStoppedError(Exception):
     """
 
     def __init__(self, signal: Signals, cache: TeacherCache) -> None:
-        name = "Ctrl-C" if signal == signal.SIGINT else signal.name
+        name = "Ctrl-C" if signal == Signals.SIGINT else signal.name
         super().__init__(
             f"stopped by {name} while teacher.cache={cache.folder} was being filled, "
             f"{100 * (1 - cache.missing_bytes() / cache.targets.num_bytes):.0f} % is there and stays"

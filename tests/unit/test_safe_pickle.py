@@ -63,6 +63,16 @@ class Size(enum.Enum):
     SMALL = "small"
 
 
+class Attribute:
+    """Pickled as Python 3.11.0 to 3.11.3 pickle an enum."""
+
+    def __init__(self, holder, name):
+        self.pair = holder, name
+
+    def __reduce__(self):
+        return getattr, self.pair
+
+
 class Options(dict):
     """A mapping with attributes, as configurations often are."""
 
@@ -74,6 +84,7 @@ class Sorted(collections.OrderedDict):
 BESIDE_WEIGHTS = {
     "numbers of NumPy": lambda: [np.float64(0.5), np.int64(3), np.ones(2), np.float32],
     "an enum": lambda: Size.SMALL,
+    "an enum of an earlier Python": lambda: Attribute(Size, "SMALL"),
     "a path": lambda: [pathlib.PosixPath("a/b"), pathlib.PurePosixPath("a")],
     "a range": lambda: range(10**12),
     "bare classes": lambda: [dict, list, int, str, set, frozenset, collections.OrderedDict, collections.defaultdict],
@@ -88,6 +99,13 @@ def test_what_stands_beside_weights_does_not_keep_them_from_being_read(kind, zip
     beside = BESIDE_WEIGHTS[kind]()
     torch.save({"w": torch.ones(2), "beside": beside}, tmp_path / "x.pt", _use_new_zipfile_serialization=zipped)
     assert torch.equal(load_pickle(tmp_path / "x.pt")["w"], torch.ones(2))
+
+
+@pytest.mark.parametrize("holder", [pathlib.Path, os.system, "x"])
+def test_other_attributes_are_refused(holder, tmp_path):
+    torch.save({"beside": Attribute(holder, "__doc__")}, tmp_path / "x.pt")
+    with pytest.raises(UnsafePickleError, match=r"builtins\.getattr"):
+        load_pickle(tmp_path / "x.pt")
 
 
 def test_containers_keep_what_they_hold(tmp_path):
