@@ -4,7 +4,8 @@ torch's own `weights_only` reader knows tensors and plain containers and refuses
 hold a few objects more (dictionaries, the options of a command line) whose classes are not here, and nobody needs.
 Each such class becomes a stub: its objects are inert, and whoever tries to call it is refused. Some objects cannot be
 told from a call, enums for one, which some versions of Python write as an attribute of their class: those of classes
-outside the standard library, and a few harmless ones of it, become inert too. Nothing of a stub's name is ever imported, so that refusing only tells a person what the file was up to.
+outside the standard library, and a few harmless ones of it, become inert too. Nothing of a stub's name is ever
+imported, so that refusing only tells a person what the file was up to.
 """
 
 import pickletools

@@ -101,7 +101,7 @@ def test_what_stands_beside_weights_does_not_keep_them_from_being_read(kind, zip
     assert torch.equal(load_pickle(tmp_path / "x.pt")["w"], torch.ones(2))
 
 
-@pytest.mark.parametrize("holder", [pathlib.Path, os.system, "x"])
+@pytest.mark.parametrize("holder", [pathlib.Path, np.load, "x"])
 def test_other_attributes_are_refused(holder, tmp_path):
     torch.save({"beside": Attribute(holder, "__doc__")}, tmp_path / "x.pt")
     with pytest.raises(UnsafePickleError, match=r"builtins\.getattr"):
