@@ -13,13 +13,14 @@ FBANK = "fbank"
 _DROPOUTS = ("hidden_dropout", "attention_dropout", "activation_dropout")
 
 
-def build_recognizer(name: str, task: Mapping[str, Any], vocab_size: int) -> StudentForCTC:
+def build_recognizer(name: str, task: Mapping[str, Any], vocab_size: int, subnet: str | None = None) -> StudentForCTC:
     """Put a head on an encoder.
 
     Args:
         name: a student's folder, its run's, a teacher, or "fbank": log-mel features.
         task: `encoder`, `random_weights`, `freeze_feature_encoder`, dropouts and the head (configs/task/asr.yaml).
         vocab_size: units, with the blank.
+        subnet: which student of a supernet: "smallest", "published" or "largest".
 
     Raises:
         UserError: no such encoder, one whose frames are not 20 ms apart, or a setting that does not exist.
@@ -27,7 +28,7 @@ def build_recognizer(name: str, task: Mapping[str, Any], vocab_size: int) -> Stu
     if task["encoder"] not in ("full", "frozen"):
         raise UserError(f"task.encoder={task['encoder']}: allowed are full and frozen.")
     frozen = task["encoder"] == "frozen" and name != FBANK
-    encoder = None if name == FBANK else load_encoder(name, key="student")
+    encoder = None if name == FBANK and subnet is None else load_encoder(name, key="student", subnet=subnet)
     try:
         config = CTCConfig(
             encoder=_encoder_config(encoder, task),

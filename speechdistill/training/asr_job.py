@@ -130,7 +130,8 @@ def asr(config: dict[str, Any], data: SpeechData) -> Job:
     texts = {"train": data.train_table.labels["text"], "val": data.val_table.labels["text"]}
     vocabulary = find_vocabulary(task, texts["train"])
     search = decoders.make_search(vocabulary, task["beam"], task["lm"], task["lm_weight"], task["word_bonus"])
-    model = build_recognizer(str(config["student"]), task, len(vocabulary))
+    subnet = config.get("subnet")  # runs of earlier versions have none
+    model = build_recognizer(str(config["student"]), task, len(vocabulary), subnet)
     module = CTCModule(
         model.train(), vocabulary, texts, task, config["optim"], config["trainer"]["max_steps"], config["seed"]
     )
@@ -144,7 +145,7 @@ def asr(config: dict[str, Any], data: SpeechData) -> Job:
     about = {
         "teacher": None,
         "student": {
-            "name": str(config["student"]),
+            "name": str(config["student"]) + (f": {subnet}" if subnet else ""),
             "params": num_params(model),
             "params_trained": sum(weight.numel() for weight in model.parameters() if weight.requires_grad),
             "macs_per_second": _macs_per_second(model),

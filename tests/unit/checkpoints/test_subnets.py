@@ -9,8 +9,10 @@ import soundfile
 
 from speechdistill import describe, extract, probe, profile
 from speechdistill.checkpoints.student_dir import load_student, save_student, save_supernet
+from speechdistill.compose import configure
 from speechdistill.errors import UserError
 from speechdistill.evaluation.cost import num_params
+from speechdistill.recognition.building import build_recognizer
 from tests.supernets import tiny_supernet
 from tests.unit.exporters.tiny import tiny_student
 from tests.unit.teachers.tiny_teachers import make
@@ -46,6 +48,15 @@ def test_extract(run: Path, below: str, recordings: Path, tmp_path: Path) -> Non
         assert np.load(tmp_path / name / "0.wav.npy").shape == (1, 12, width)
     with pytest.raises(UserError, match=r"holds states of upstream=.* subnet=smallest with other weights"):
         extract.main([*words, f"out={tmp_path / 'smallest'}", "subnet=published"])
+
+
+def test_a_recogniser(run: Path) -> None:
+    task = configure("finetune", ["task=asr", f"student={run}", "subnet=smallest"])["task"]
+    assert build_recognizer(str(run), task, 5, "smallest").config.encoder["hidden_size"] == 16
+    with pytest.raises(UserError, match="say which student of it, subnet=smallest"):
+        build_recognizer(str(run), task, 5)
+    with pytest.raises(UserError, match="student=fbank is none"):
+        build_recognizer("fbank", task, 5, "smallest")
 
 
 def test_describe(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
