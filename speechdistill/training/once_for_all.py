@@ -71,7 +71,7 @@ class OnceForAllModule(ContextualModule):
         share = self.optim["warmup_share"]
         peak = self.optim["stage_2_lr"] / self.optim["lr"]
         begin = self.stage_1_steps
-        if not self.optim["stage_2_restarts"]:
+        if not self._restarts:
             both = linear_warmup_and_decay(self.max_steps, share)
             return lambda done: both(done) if done < begin else peak * both(done)
         first = linear_warmup_and_decay(begin, share)
@@ -85,7 +85,7 @@ class OnceForAllModule(ContextualModule):
             return
         if self.trainer.is_global_zero:
             self.leave_model()
-        if self.optim["stage_2_restarts"]:
+        if self._restarts:
             for optimizer in self.trainer.optimizers:
                 optimizer.state.clear()
 
@@ -112,6 +112,10 @@ class OnceForAllModule(ContextualModule):
         weights = [self.plan.largest_weight if name == "largest" and self.training else 1.0 for name in losses]
         total = torch.stack([weight * loss for weight, loss in zip(weights, losses.values(), strict=True)]).sum()
         return total / sum(weights), parts, counted.sum()
+
+    @property
+    def _restarts(self) -> bool:
+        return bool(self.optim.get("stage_2_restarts", True))  # runs of earlier versions all did
 
     def subnets(self, step: int) -> dict[str, Subnet]:
         """Those that a step trains, or those that are validated."""

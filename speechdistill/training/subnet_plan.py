@@ -72,6 +72,7 @@ class SubnetPlan:
         plain = {
             name: config[name]
             for name in ("sandwich", "published", "random", "largest_weight", "in_place", "shrink_share")
+            if name in config  # runs of earlier versions lack some
         }
         return cls(space, steps, shrink=tuple(config["shrink"]), **plain)
 
