@@ -80,6 +80,8 @@ _PATH_KEYS = (
     *("student", "supernet", "task.vocabulary", "task.lm"),
     *("upstream", "features.cache", "data.train", "data.valid", "data.test"),
 )
+# "auto" is stored as what it was resolved to.
+_AUTOMATIC = ("trainer.devices", "trainer.num_nodes", "trainer.precision")
 # Numbers in whose place a list of numbers may stand.
 _LIST_KEYS = ("lr",)
 
@@ -283,7 +285,9 @@ def _is_value(config: Any, key: str) -> bool:
 
 def _says_the_same(config: Any, folder: Path, key: str, value: Any) -> bool:
     if key == "out_dir":
-        return isinstance(value, str) and Path(value).expanduser().resolve() == folder.resolve()
+        return value is None or (isinstance(value, str) and Path(value).expanduser().resolve() == folder.resolve())
+    if key in _AUTOMATIC and value == "auto":
+        return True
     if not _is_value(config, key):
         return False
     before = OmegaConf.select(config, key)

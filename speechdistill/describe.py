@@ -2,7 +2,7 @@
 
 recipe=NAME     what `train` with the same words would train; of the teacher only the configuration is read
 student=DIR     a student's folder, or its run's
-subnet=NAME     of a supernet: smallest, published, largest
+subnet=NAME     with student=, of a supernet: smallest, published, largest
 Prints the architecture, the heads, which layer predicts which, the size, and the loss.
 """
 

@@ -7,8 +7,7 @@ import shutil
 import tarfile
 import time
 import urllib.request
-import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from http.client import HTTPException
 from pathlib import Path
 from urllib.error import HTTPError, URLError
@@ -140,12 +139,17 @@ def _fetch_rest(url: str, partial: Path, progress: bool) -> None:
             raise ConnectionError(f"the connection ended after {partial.stat().st_size} of {expected} bytes")
 
 
-def _check_members(archive: tarfile.TarFile, folder: Path) -> None:
-    """Refuse paths that lead out of the folder, links and devices: a corpus has files and folders."""
+def _checked_members(archive: tarfile.TarFile, folder: Path) -> Iterator[tarfile.TarInfo]:
+    """Files and folders that stay in the folder, of the process's own user and with usual rights; refuse all else."""
+    if hasattr(tarfile, "data_filter"):  # not before Python 3.11.4, and later ones want to be told
+        archive.extraction_filter = tarfile.data_filter
     for member in archive:
         path = (folder / member.name).resolve()
         if not (member.isfile() or member.isdir()) or not path.is_relative_to(folder.resolve()):
             raise tarfile.TarError(f"{member.name} leads out of the folder, or is no file")
+        member.mode = 0o755 if member.isdir() else 0o644
+        member.uid, member.gid, member.uname, member.gname = os.geteuid(), os.getegid(), "", ""
+        yield member
 
 
 def _unpack(archive: Path, root: Path, part: str) -> None:
@@ -154,9 +158,7 @@ def _unpack(archive: Path, root: Path, part: str) -> None:
     shutil.rmtree(scratch, ignore_errors=True)
     try:
         with tarfile.open(archive) as content:
-            _check_members(content, scratch)
-            with warnings.catch_warnings(action="ignore"):  # Python 3.12 asks for a filter, which 3.11.3 has not
-                content.extractall(scratch)
+            content.extractall(scratch, _checked_members(content, scratch))
         os.replace(scratch / "LibriSpeech" / part, root / part)
     except (tarfile.TarError, EOFError, FileNotFoundError) as error:
         raise UserError(f"{archive} cannot be unpacked ({error}): it has no folder LibriSpeech/{part}.") from error

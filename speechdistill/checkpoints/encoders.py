@@ -8,6 +8,7 @@ from typing import Literal, overload
 from speechdistill.checkpoints.student_dir import is_supernet, load_student
 from speechdistill.errors import UserError
 from speechdistill.models.config import StudentConfig
+from speechdistill.models.search_space import NAMED
 from speechdistill.models.student import StudentForDistillation, StudentModel
 from speechdistill.teachers.legacy import is_legacy
 from speechdistill.teachers.load import MINI, Teacher, load_teacher
@@ -71,6 +72,8 @@ def chosen_subnets(names: Sequence[str], subnet: str | None, key: str) -> list[s
     Raises:
         UserError: `subnet` is given, and there is no supernet among them.
     """
+    if subnet is not None and subnet not in NAMED:
+        raise UserError(f"subnet={subnet}: allowed are {', '.join(NAMED)}.")
     chosen = [subnet if subnet is not None and is_supernet(name) else None for name in names]
     if subnet is not None and not any(one is not None for one in chosen):
         raise UserError(

@@ -174,15 +174,16 @@ def _teacher_of(configs: Sequence[Any], students: Sequence[str], name: str | Non
         return load_teacher(name), ""
     records = [config.teacher or {} for config in configs]
     names = sorted({str(record.get("name")) for record in records})
-    if len(names) > 1:
+    # The same files may have been named in several ways.
+    if len({record.get("sha256") or record.get("name") for record in records}) > 1:
         raise UserError(f"the students have different teachers: {', '.join(names)}. Compare them one by one.")
     if not records[0].get("name"):
         raise UserError(f"student={students[0]}: its config.json names no teacher; name it with teacher=.")
     try:
-        teacher = load_teacher(names[0], records[0].get("revision"))
+        teacher = load_teacher(str(records[0]["name"]), records[0].get("revision"))
     except UserError as error:
         raise UserError(f"the teacher of student={students[0]}: {error} Or name it with teacher=.") from error
     # From a folder the hash is of the files, and so does not depend on the precision that was loaded.
     if teacher.source.revision is None and records[0].get("sha256") not in (None, teacher.source.sha256):
-        return teacher, f"{names[0]} is not the file that the student was distilled from. "
+        return teacher, f"{records[0]['name']} is not the file that the student was distilled from. "
     return teacher, ""

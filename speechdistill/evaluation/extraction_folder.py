@@ -4,6 +4,7 @@ import csv
 import json
 import re
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -97,24 +98,30 @@ def rows_there(folder: Path, table: Table, names: Sequence[str]) -> set[int]:
 
 def _indexed_samples(path: Path) -> dict[str, int]:
     """Lengths at 16 kHz by the file's name; a line that was cut off does not count."""
-    if not path.is_file():
-        return {}
     known = {}
-    with path.open(encoding="utf-8", errors="replace", newline="") as file:
-        for line in csv.DictReader(file):
-            try:
-                known[line["file"]] = round(float(line["duration"]) * SAMPLE_RATE_HZ)
-            except (KeyError, TypeError, ValueError, OverflowError):
-                continue
+    for line in _lines(path):
+        with suppress(TypeError, ValueError, OverflowError):
+            known[line["file"]] = round(float(line["duration"]) * SAMPLE_RATE_HZ)
     return known
 
 
+def _lines(path: Path) -> list[dict[str, str]]:
+    """What is whole of an index."""
+    if not path.is_file():
+        return []
+    with path.open(encoding="utf-8", errors="replace", newline="") as file:
+        return [line for line in csv.DictReader(file) if None not in line.values() and set(line) == set(_COLUMNS)]
+
+
 def write_index(folder: Path, table: Table, names: Sequence[str], rows: Collection[int]) -> None:
-    """Write the index whole, in the table's order."""
+    """Write the index whole: the table's rows in its order, and behind them those of other lists of the corpus."""
+    own = {_as_written(name) for name in names}
+    others = [line for line in _lines(folder / INDEX) if line["file"] not in own and (folder / line["file"]).is_file()]
     with whole_file(folder / INDEX) as file:
         writer = csv.writer(file)
         writer.writerow(_COLUMNS)
         writer.writerows(index_line(table, names, row) for row in sorted(rows))
+        writer.writerows([line[column] for column in _COLUMNS] for line in others)
 
 
 def index_line(table: Table, names: Sequence[str], row: int) -> list[Any]:

@@ -131,7 +131,12 @@ def fit(
         log_every_n_steps=settings["log_every_n_steps"],
     )
     go_on = f"{Path(sys.executable).name} -m speechdistill.train resume={out_dir}"
-    with stop, out_of_memory_is_an_answer(data), lost_rank_is_an_answer(agreement, go_on):
+    with (
+        stop,
+        other_weights_are_an_answer(resume_from),
+        out_of_memory_is_an_answer(data),
+        lost_rank_is_an_answer(agreement, go_on),
+    ):
         trainer.fit(module, datamodule=data, ckpt_path=resume_from, weights_only=True)
         done = trainer.global_step
         stop.listen()  # Lightning has put back what it found
@@ -156,6 +161,24 @@ def _loggers(
         except ModuleNotFoundError as error:
             raise UserError("trainer.wandb=true needs Weights & Biases: pip install 'speechdistill[wandb]'.") from error
     return loggers
+
+
+@contextmanager
+def other_weights_are_an_answer(checkpoint: Path | None) -> Iterator[None]:
+    """Turn weights that do not fit the model, of a run that is gone on with, into one message.
+
+    Raises:
+        UserError: of a checkpoint's weights some are missing, too many, or of another shape.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if "Error(s) in loading state_dict" not in str(error):
+            raise
+        raise UserError(
+            f"{checkpoint} holds other weights than this run's model: its teacher, student= or data is another than "
+            "at the first start."
+        ) from error
 
 
 @contextmanager

@@ -27,7 +27,7 @@ from speechdistill.training.module import TrainingModule
 from speechdistill.training.plots import plot_losses
 from speechdistill.training.ranks import Launch, choose_devices, choose_num_nodes, find_launch
 from speechdistill.training.report import summarize
-from speechdistill.training.run_folder import open_run_folder, recordings, write_config
+from speechdistill.training.run_folder import RECORDINGS, open_run_folder, recordings, write_config
 from speechdistill.training.teacher_cache import teacher_cache
 
 
@@ -164,10 +164,13 @@ def _dry_run(
     if not launch.is_leader:
         return 0
     settings = config["trainer"]
-    done = 0
+    done, run = 0, Path(config["resume"] or "")
     if config["resume"]:
-        run = Path(config["resume"])
-        table, done = recordings(config, run, launch, usable), done_steps(newest_checkpoint(run / "checkpoints"))
+        checkpoint = newest_checkpoint(run / "checkpoints")
+        check_batches_per_step(checkpoint, settings["devices"], settings["num_nodes"], settings["accumulate"])
+        done = done_steps(checkpoint)
+    if config["resume"] and (run / RECORDINGS).is_file():
+        table = recordings(config, run, launch, usable)
     else:
         table = load_corpus(config["data"], may_download=False)
         table = usable(config, table) if usable else table

@@ -201,6 +201,18 @@ def test_transcribe_refuses_numbers_that_cannot_be(
     assert f"{word}: give" in error or f"{word} must be" in error
 
 
+def test_a_run_that_goes_on_with_another_student_is_one_message(
+    student_folder: Path, tmp_path: Path, run: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [f"student={student_folder}", *RUN, "trainer.max_steps=2", "trainer.stop_after_steps=1"]
+    assert run(finetune.main, "task=asr", *words, f"out_dir={tmp_path / 'run'}") == 0
+    capsys.readouterr()
+    assert run(finetune.main, f"resume={tmp_path / 'run'}", "student=mini") == 2
+    error = capsys.readouterr().err
+    assert "holds other weights than this run's model" in error
+    assert len(error.strip().splitlines()) == 1
+
+
 @pytest.mark.parametrize("task", ["asr", "asr_frozen"])
 def test_stop_and_resume_equals_an_uninterrupted_run(
     task: str, student_folder: Path, tmp_path: Path, run: Command

@@ -306,6 +306,14 @@ def test_a_resumed_run_takes_the_words_that_it_began_with(run):
         configure("train", [f"resume={run}", f"out_dir={run}/x"])
 
 
+def test_a_resumed_run_takes_auto_for_what_it_was_resolved_to(run):
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    config["trainer"] |= {"precision": "bf16-mixed", "devices": 1}
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    again = configure("train", [f"resume={run}", "trainer.precision=auto", "trainer.devices=auto", "out_dir=null"])
+    assert (again["trainer"]["precision"], again["trainer"]["devices"]) == ("bf16-mixed", 1)
+
+
 def test_a_resumed_run_takes_a_path_as_it_was_given(run, tmp_path, monkeypatch):
     config = yaml.safe_load((run / "config.yaml").read_text())
     config["student"]["init_from"] = str(tmp_path / "earlier")

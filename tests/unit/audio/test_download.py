@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import os
 import tarfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -19,13 +20,13 @@ from speechdistill.errors import UserError
 PART = "dev-clean"
 
 
-def archive_of(part: str, name: str = "84-1-0000.flac") -> bytes:
+def archive_of(part: str, name: str = "84-1-0000.flac", mode: int = 0o644) -> bytes:
     audio = io.BytesIO()
     soundfile.write(audio, np.random.default_rng(0).uniform(-0.1, 0.1, 160_000), 16_000, format="FLAC")
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w:gz") as content:
         info = tarfile.TarInfo(f"LibriSpeech/{part}/84/1/{name}")
-        info.size = len(audio.getvalue())
+        info.size, info.mode, info.uid = len(audio.getvalue()), mode, 1234
         content.addfile(info, io.BytesIO(audio.getvalue()))
     return packed.getvalue()
 
@@ -126,6 +127,15 @@ def test_an_archive_that_reaches_out_of_its_folder_is_refused(server, tmp_path):
             tmp_path / "a", [PART], server.url, {PART: hashlib.sha256(bad).hexdigest()}, progress=False
         )
     assert not list(tmp_path.rglob("out.flac"))
+
+
+def test_files_of_an_archive_are_ones_own_with_usual_rights(server, tmp_path):
+    packed = archive_of(PART, mode=0o4777)
+    server.files[f"/{PART}.tar.gz"] = packed
+    hashes = {PART: hashlib.sha256(packed).hexdigest()}
+    download_librispeech(tmp_path, [PART], server.url, hashes, progress=False)
+    about = next(tmp_path.rglob("*.flac")).stat()
+    assert (about.st_uid, about.st_mode & 0o7777) == (os.geteuid(), 0o644)
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9/closed", "http://no-such-host.invalid/12"])

@@ -55,6 +55,9 @@ def test_a_recogniser(run: Path) -> None:
     assert build_recognizer(str(run), task, 5, "smallest").config.encoder["hidden_size"] == 16
     with pytest.raises(UserError, match="say which student of it, subnet=smallest"):
         build_recognizer(str(run), task, 5)
+    for subnet in ("tiny", {"depth": 5}, [1]):
+        with pytest.raises(UserError, match="allowed are smallest, published, largest"):
+            build_recognizer(str(run), task, 5, subnet)
     with pytest.raises(UserError, match="student=fbank is none"):
         build_recognizer("fbank", task, 5, "smallest")
 
@@ -93,7 +96,7 @@ def test_what_a_person_gets_wrong(verb: str, run: Path, recordings: Path, tmp_pa
     for name, subnet, message in [
         (run, None, "is a supernet: say which student of it, subnet=smallest, published or largest"),
         (run / "supernet", None, "is a supernet: say which student of it"),
-        (run, "small", "subnet=small: names are smallest, published, largest"),
+        (run, "small", "subnet=small: allowed are smallest, published, largest"),
         (tmp_path / "plain", "smallest", "subnet=smallest takes a student out of a supernet, and .* is none"),
         ("mini", "smallest", "subnet=smallest takes a student out of a supernet, and .*=mini is none"),
     ]:

@@ -163,6 +163,20 @@ def test_another_corpus_another_encoder_and_another_recording_are_refused(teache
     assert (tmp_path / "out" / "1.wav.npy").read_bytes() == kept
 
 
+def test_lists_of_one_folder_share_an_index(recordings, teacher, tmp_path, capsys):
+    for name, paths in (("first", ("a/one.wav", "three.wav")), ("second", ("a/two.flac",))):
+        (recordings / f"{name}.csv").write_text("\n".join(["path", *paths]))
+    words = [f"upstream={teacher}", f"out={tmp_path / 'out'}", "layers=last"]
+    for name in ("first", "second"):
+        run(*words, f"data={recordings / f'{name}.csv'}")
+    with (tmp_path / "out" / "index.csv").open() as file:
+        files = [row["file"] for row in csv.DictReader(file)]
+    assert sorted(files) == ["a/one.wav.npy", "a/two.flac.npy", "three.wav.npy"]
+    capsys.readouterr()
+    run(*words, f"data={recordings / 'first.csv'}")
+    assert "2 were there" in capsys.readouterr().out
+
+
 def test_states_without_a_whole_line_in_the_index_are_made_again(teacher, tmp_path, capsys):
     for number in range(3):
         recording(tmp_path / "data" / f"{number}.wav", 8_000)
