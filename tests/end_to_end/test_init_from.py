@@ -66,6 +66,7 @@ def test_where_only_the_end_was_missing_it_is_validated_all_the_same(
     assert summary["val"]["loss"] > 0
     (earlier / "summary.json").unlink()
     assert command(f"resume={earlier}", "dry_run=true") == 0
+    assert command(f"resume={earlier}", "dry_run=true", "trainer.accumulate=4") == 2  # as the start itself
     assert not (earlier / "summary.json").exists()
     assert command(f"resume={earlier}") == 0
     assert json.loads((earlier / "summary.json").read_text())["val"] == summary["val"]

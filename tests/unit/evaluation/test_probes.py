@@ -373,6 +373,24 @@ class TestComparison:
         probe.main([f"student={student}", f"table={tones(tmp_path)}", "label=pitch", "seeds=0"])
         assert "is not the file that the student was distilled from" in capsys.readouterr().out
 
+    def test_one_teacher_under_two_names_is_one(
+        self, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        students = [make_student(tmp_path / f"run_{seed}", teacher, seed) for seed in (0, 1)]
+        path = students[1] / "student" / "config.json"
+        record = json.loads(path.read_text())
+        monkeypatch.chdir(teacher.parent)
+        record["teacher"]["name"] = teacher.name  # relative, as earlier versions wrote it
+        path.write_text(json.dumps(record))
+        words = [f"student={student}" for student in students]
+        table = f"table={tones(tmp_path)}"
+        probe.main([*words, table, "label=pitch", "seeds=0,1"])
+        assert "student, distilled" in capsys.readouterr().out
+        record["teacher"]["sha256"] = "0" * 64
+        path.write_text(json.dumps(record))
+        with pytest.raises(UserError, match="different teachers"):
+            probe.main([*words, table, "label=pitch", "seeds=0,1"])
+
     def test_speakers_of_the_demo_corpus(
         self, cache: Path, teacher: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
