@@ -4,6 +4,7 @@ import sys
 
 from speechdistill import cli
 from speechdistill.compose import configure
+from speechdistill.errors import UserError
 
 
 def main(words: list[str]) -> int:
@@ -17,7 +18,10 @@ def main(words: list[str]) -> int:
     from speechdistill.training.methods import METHODS, TABLES
     from speechdistill.training.runs import run_training
 
-    return run_training(config, METHODS[config["method"]], TABLES.get(config["method"]))
+    method = config["method"]
+    if method not in METHODS:
+        raise UserError(f"method={method}: a recipe trains by one of {', '.join(METHODS)}.")
+    return run_training(config, METHODS[method], TABLES.get(method))
 
 
 if __name__ == "__main__":

@@ -179,7 +179,7 @@ def build_objective(
     """
     matches = _matches(config["map"], student_layers, teacher_layers)
     _check_matches(matches, student_layers, teacher_layers, heads)
-    terms = [_term(name, term) for name, term in config["terms"].items()]
+    terms = [_term(name, term) for name, term in _named(config["terms"]).items()]
     if not any(term.weight(0) for term in terms):
         raise UserError("objective.terms: every weight is 0, so there is nothing to learn.")
     count = config.get("random_per_epoch")
@@ -191,9 +191,18 @@ def build_objective(
     return Objective(terms, matches, bool(config["count_padding"]), count, seed)
 
 
-def _term(name: str, config: Mapping[str, Any]) -> Term:
+def _named(terms: Any) -> dict[str, Any]:
+    if not isinstance(terms, Mapping) or not terms:
+        raise UserError(f"objective.terms={terms}: give names of terms, each with {{distance: NAME, weight: NUMBER}}.")
+    return dict(terms)
+
+
+def _term(name: str, config: Any) -> Term:
     key = f"objective.terms.{name}"
-    if config["distance"] not in DISTANCES:
+    known, needed = {"distance", "weight", "reduction", "layer_weights"}, {"distance", "weight"}
+    if not isinstance(config, Mapping) or not needed <= set(config) <= known:
+        raise UserError(f"{key}={config}: give {{distance: NAME, weight: NUMBER}}, and reduction, layer_weights if any.")
+    if not isinstance(config["distance"], str) or config["distance"] not in DISTANCES:
         raise UserError(f"{key}.distance={config['distance']}: known are {', '.join(DISTANCES)}.")
     weight = config["weight"]
     if not is_number(weight, 0):
@@ -213,7 +222,7 @@ def _matches(layer_map: Any, student_layers: int, teacher_layers: int) -> list[L
     if isinstance(layer_map, Mapping):
         arguments = dict(layer_map)
         name = arguments.pop("name", None)
-        if name not in LAYER_MAPS:
+        if not isinstance(name, str) or name not in LAYER_MAPS:
             raise UserError(f"objective.map.name={name}: known are {', '.join(LAYER_MAPS)}.")
         try:
             return LAYER_MAPS[name](student_layers, teacher_layers, **arguments)

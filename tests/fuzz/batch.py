@@ -1,7 +1,7 @@
 """Some cases of one kind in a process of their own: `python -m tests.fuzz.batch KIND FIRST COUNT`.
 
-The number of a case is its seed. A case that fails is printed; one that hangs ends the process, with where it stood; and
-memory is bounded, so that a size that lies cannot take the machine's.
+The number of a case is its seed. A case that fails is printed. One that hangs ends the process and says where. Memory
+is bounded, so that a wrong size in a header cannot take all of the machine's.
 """
 
 import faulthandler

@@ -5,6 +5,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from speechdistill.models.ctc import CTCConfig, StudentForCTC
 from speechdistill.models.student import StudentForDistillation, StudentModel
 from speechdistill.recognition.asr_dir import load_recognizer, save_recognizer
 from speechdistill.recognition.vocabulary import Vocabulary
-from tests.fuzz.mutations import mutated
+from tests.fuzz.mutations import check_message, mutated
 from tests.parity.student_parity import tiny_config
 from tests.published import TINY_THIN, TINY_YAML, tiny_pruned, tiny_thin
 from tests.supernets import tiny_supernet
@@ -60,8 +61,8 @@ def bases() -> Path:
 
 def check(rng: np.random.Generator, folder: Path) -> None:
     """One checkpoint with a damaged file, other settings, or other weights."""
-    bases = sorted(path for path in bases().iterdir())
-    base = bases[int(rng.integers(len(bases)))]
+    whole = sorted(bases().iterdir())
+    base = whole[int(rng.integers(len(whole)))]
     source = folder / "source"
     shutil.copytree(base, source)
     files = sorted(path for path in source.iterdir() if path.suffix not in (".md",))
@@ -82,8 +83,7 @@ def check(rng: np.random.Generator, folder: Path) -> None:
         try:
             model = use()
         except UserError as error:
-            assert str(error).strip(), "an empty message"
-            assert "Traceback" not in str(error)
+            check_message(error)
             continue
         if isinstance(model, StudentModel | StudentForCTC):
             with torch.no_grad():
@@ -101,7 +101,7 @@ def uses(name: str, source: Path, folder: Path) -> list[Callable[[], Any]]:
     if name == "student":
         return [lambda: speechdistill.load_student(source), lambda: speechdistill.load_student(source, heads=True)]
     if name == "supernet":
-        return [lambda: speechdistill.load_student(source, subnet=size) for size in ("smallest", "largest")]
+        return [partial(speechdistill.load_student, source, subnet=size) for size in ("smallest", "largest")]
     if name == "recognizer":
         return [lambda: load_recognizer(source)[0]]
     if name.startswith("teacher"):

@@ -4,9 +4,19 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from speechdistill.errors import UserError
+
 _EXTREME = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 # A header stands at the front, and most of what can go wrong with it.
 _HEADER_BYTES = 256
+
+
+def check_message(error: UserError) -> None:
+    """Make sure that it tells something, and no more than a person would read."""
+    text = str(error)
+    assert text.strip(), "an empty message"
+    assert "Traceback" not in text
+    assert len(text) < 4000, f"{len(text)} characters: {text[:500]}"
 
 
 def mutated(content: bytes, rng: np.random.Generator) -> bytes:
