@@ -19,7 +19,7 @@ def main(words: list[str]) -> int:
     from speechdistill.training.runs import run_training
 
     method = config["method"]
-    if method not in METHODS:
+    if method not in tuple(METHODS):
         raise UserError(f"method={method}: a recipe trains by one of {', '.join(METHODS)}.")
     return run_training(config, METHODS[method], TABLES.get(method))
 
