@@ -1,9 +1,10 @@
 # make demo: set up, then distil a student of the bundled teacher.   make test: set up, then lint and test everything.
 VENV := .venv
 BIN := $(VENV)/bin
-# The first Python on the path that is new enough and not too new for torchaudio 2.11; or make PYTHON=/my/python3.11 ...
-PYTHON ?= $(shell for python in python3.12 python3.11 python3 python; do \
-	$$python -c 'import sys, venv; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null \
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# The first Python on the path that torchaudio 2.11 has wheels for, ensurepip included; or make PYTHON=/my/python3.11 ...
+PYTHON ?= $(shell for python in python3.12 python3.11 python3.13 python3.14 python3 python; do \
+	$$python -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' 2>/dev/null \
 	&& { echo $$python; break; }; done)
 
 # Processes that test at the same time, a core and 2 GB of memory each.
@@ -28,15 +29,18 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
 
 $(BIN)/python:
-	@test -n "$(PYTHON)" || { echo "speechdistill needs Python 3.11 or 3.12; none found. Install one, or give make PYTHON=/path/to/python"; exit 1; }
+	@test -n "$(PYTHON)" || { echo "speechdistill needs Python 3.11 to 3.14 with venv; none found. Install one" \
+		"(Debian, Ubuntu: apt install python3-venv), or give make PYTHON=/path/to/python"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.installed: $(BIN)/python pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	$(PIP_INSTALL) --upgrade pip
+	$(PIP_INSTALL) --editable .
 	touch $@
 
 $(VENV)/.installed-dev: $(BIN)/python pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(PIP_INSTALL) --upgrade pip
+	$(PIP_INSTALL) --editable '.[dev]'
 	touch $@ $(VENV)/.installed
 
 clean:

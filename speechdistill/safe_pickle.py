@@ -29,7 +29,8 @@ _DEEPEST = 8
 # Calls that make an object and do no more.
 _HARMLESS = {
     "builtins.range",
-    *(f"pathlib.{pure}{system}Path" for pure in ("", "Pure") for system in ("Posix", "Windows")),
+    # Python 3.13 alone keeps them in a module of their own.
+    *(f"pathlib.{at}{pure}{of}Path" for at in ("", "_local.") for pure in ("", "Pure") for of in ("Posix", "Windows")),
     "datetime.datetime",
     "datetime.timedelta",
     "numpy.dtype",

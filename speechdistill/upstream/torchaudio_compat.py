@@ -14,7 +14,7 @@ import torch
 import torchaudio
 
 from speechdistill.errors import UserError
-from speechdistill.upstream import audio_files, hub_compat, sox_effects
+from speechdistill.upstream import absent_packages, audio_files, hub_compat, sox_effects
 
 
 @functools.cache
@@ -27,6 +27,7 @@ def install() -> None:
     refuse_half_imported()
     _add_to_torchaudio(torchaudio)
     hub_compat.install()
+    absent_packages.install()
     # run_downstream's checkpoints hold their command line; it is plain data.
     torch.serialization.add_safe_globals([argparse.Namespace])
     try:

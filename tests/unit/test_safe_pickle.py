@@ -93,6 +93,18 @@ BESIDE_WEIGHTS = {
 }
 
 
+@pytest.mark.parametrize("module", ["pathlib", "pathlib._local"])  # the second as Python 3.13 pickles them
+@pytest.mark.parametrize("kind", ["PosixPath", "PurePosixPath", "WindowsPath", "PureWindowsPath"])
+def test_a_path_of_any_python_is_inert(kind, module, tmp_path):
+    path = f"c{module}\n{kind}\n".encode() + text("a") + text("b") + b"\x86R"
+    opcodes(lambda word: b"\x80\x02}" + text("beside") + path + b"s" + text("word") + word + b"s.")(
+        tmp_path / "x.pt", "w"
+    )
+    read = load_pickle(tmp_path / "x.pt")
+    assert isinstance(read["beside"], Stub)
+    assert read["word"] == "w"
+
+
 @pytest.mark.parametrize("zipped", [True, False])
 @pytest.mark.parametrize("kind", BESIDE_WEIGHTS)
 def test_what_stands_beside_weights_does_not_keep_them_from_being_read(kind, zipped, tmp_path):
