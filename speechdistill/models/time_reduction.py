@@ -58,8 +58,10 @@ class TimeReduction(nn.Module):
         """
         size = hidden.shape[1]
         if num_frames is not None:
-            # What fills up a row shorter than a group is zero here as it is where the row is alone.
-            hidden = hidden.masked_fill(padding_mask(num_frames, size)[..., None], 0)
+            # What fills up a row shorter than a group is zero here as it is where the row is alone. Other rows' padding
+            # is read as it is, as in the released code: a loss on padded frames sees it, real frames do not.
+            filled = padding_mask(num_frames, size) & (num_frames < self.factor)[:, None]
+            hidden = hidden.masked_fill(filled[..., None], 0)
             num_frames = reduced_frames(num_frames, self.factor)
         hidden = hidden.transpose(1, 2)
         if size < self.factor:
