@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from speechdistill.frames import padding_mask
+from speechdistill.models.initialization import outer
 
 
 @overload
@@ -44,7 +45,7 @@ class TimeReduction(nn.Module):
     def __init__(self, hidden_size: int, factor: int) -> None:
         super().__init__()
         self.factor = factor
-        self.conv = nn.Conv1d(hidden_size, hidden_size, factor, factor)
+        self.conv = outer(nn.Conv1d(hidden_size, hidden_size, factor, factor))
 
     def forward(self, hidden: Tensor, num_frames: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Map (B, T, D) to (B, T', D), T' = `reduced_frames(T, factor)`.

@@ -10,7 +10,6 @@ import pytest
 import torch
 import transformers
 from huggingface_hub.errors import LocalEntryNotFoundError
-from omegaconf import OmegaConf
 
 import speechdistill
 from speechdistill import convert
