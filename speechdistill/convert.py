@@ -4,8 +4,8 @@ SOURCE     a file, a folder, a hub id, OWNER/NAME/FILE on the Hugging Face hub, 
            holds: DistilHuBERT (s3prl), FitHuBERT, FitW2V2, LightHuBERT, DPHuBERT, DPWavLM, MaskHuBERT, ARMHuBERT,
            ARMwavLM, STaRHuBERT; HuBERT, wav2vec 2.0 and WavLM of transformers, fairseq, s3prl and torchaudio
 OUT_DIR    a new folder: a student; of a LightHuBERT supernet student/ (the published subnet) and supernet/
-config=    yaml file of a thin student (FitHuBERT to STaRHuBERT) whose sizes are not the published ones; one beside the
-           checkpoint, and options in it, are found
+config=    yaml file of a thin student (FitHuBERT to STaRHuBERT); needed only where the checkpoint does not hold its own
+           options, with which it has to agree. One beside the checkpoint is found
 
 Nothing in a file is executed.
 """

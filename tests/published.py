@@ -81,15 +81,48 @@ def thin_shapes(
     return shapes
 
 
-def lightning(weights: dict[str, Tensor]) -> dict[str, Any]:
-    """What Lightning leaves: the teacher is in it, the optimizer too."""
+def lightning(weights: dict[str, Tensor], distiller: dict[str, Any] | None = None) -> dict[str, Any]:
+    """What Lightning leaves: the teacher is in it, the optimizer too, and the one argument of the module, `cfg`."""
     teacher = {"teacher_model.model.encoder.layer_norm.weight": torch.ones(3)}
+    section = {} if distiller is None else {"distiller": distiller}
     return {
         "epoch": 3,
         "pytorch-lightning_version": "1.5.10",
         "state_dict": {**{f"student_model.{key}": value for key, value in weights.items()}, **teacher},
         "optimizer_states": [{"state": {0: {"exp_avg": torch.zeros(3)}}, "param_groups": [{"lr": 0.1}]}],
-        "hyper_parameters": {"base_dir": "./"},
+        "hparams_name": "kwargs",
+        "hyper_parameters": {"cfg": {"train": {"base_dir": "./", "use_fp16": True}, **section}},
+    }
+
+
+def thin_options(shapes: Shapes, heads: int, **changes: Any) -> dict[str, Any]:
+    """The `distiller` section of a thin student's file: what its weights are of, and what no shape tells."""
+    convs = [key for key in shapes if key.endswith(".0.weight") and "conv_layers" in key]
+    table = [(shapes[key][0], *layer) for key, layer in zip(convs, THIN_STACK, strict=True)]
+    reduction = "encoder.layers.0.weight" in shapes
+    units, width = next(shape for key, shape in shapes.items() if key.endswith("fc1.weight"))
+    return {
+        "extractor_mode": "default",
+        "conv_feature_layers": " + ".join(f"[{layer}]" for layer in table),
+        "feature_grad_mult": 1.0,
+        "conv_bias": False,
+        "layer_type": "transformer",
+        "encoder_layers": sum(key.endswith("fc1.weight") for key in shapes),
+        "encoder_embed_dim": width,
+        "encoder_ffn_embed_dim": units,
+        "encoder_attention_heads": heads,
+        "activation_fn": "gelu",
+        "layer_norm_first": False,
+        "dropout": 0.1,
+        "attention_dropout": 0.1,
+        "activation_dropout": 0.1,
+        "dropout_input": 0.05,
+        "pred_layer_id": "[11]",
+        "enable_tr_layer": reduction,
+        "tr_layer_index": 0,
+        "tr_reduce_factor": 2,
+        "tr_layer_type": "conv1d",
+        **changes,
     }
 
 
@@ -118,7 +151,14 @@ TINY_THIN: dict[str, Callable[[], Shapes]] = {
 TINY_YAML = f"distiller:\n  encoder_attention_heads: {TINY_HEADS}\n  layer_norm_first: false\n"
 
 
-def tiny_thin(name: str) -> dict[str, Any]:
+def tiny_thin(name: str, **changes: Any) -> dict[str, Any]:
+    """A small one as the authors' trainer leaves it; changes are to its options."""
+    shapes = TINY_THIN[name]()
+    return lightning(drawn(shapes), thin_options(shapes, TINY_HEADS, **changes))
+
+
+def tiny_thin_without_options(name: str) -> dict[str, Any]:
+    """The same, which needs a yaml file."""
     return lightning(drawn(TINY_THIN[name]()))
 
 

@@ -79,6 +79,9 @@ class StudentConfig(PretrainedConfig):
         heads: the prediction heads in the student's training, or None: {kind, teacher_layers, teacher_hidden_size},
             kind "joint" (DistilHuBERT's, on the last layer; also where a file names none), "layerwise" (one for each
             of `student_layers`, FitHuBERT's) or "contextual" (one for the mean of `teacher_layers`, LightHuBERT's).
+        outer_initialization: first weights of projection, time reduction and layerwise heads: "normal" (linear maps
+            from N(0, 0.02) with biases of 0, as everywhere in HuBERT) or "torch" (torch's default, uniform within
+            1 / sqrt(fan-in), as FitHuBERT's released code leaves them).
         mask_embedding: whether there is a learned frame in whose place masked frames come, for training on masked
             input.
         search_space: of a supernet, the choices for each size of its subnets (`SearchSpace.to_dict`); None = a plain
@@ -117,6 +120,7 @@ class StudentConfig(PretrainedConfig):
     time_reduction_factor: int = 1
     time_reduction_layer: int | None = None
     heads: dict[str, Any] | None = None
+    outer_initialization: str = "normal"
     mask_embedding: bool = False
     search_space: dict[str, Any] | None = None
     teacher: dict[str, Any] | None = None
@@ -223,6 +227,8 @@ def _check_encoder(config: StudentConfig) -> None:
         _require(
             config.hidden_size % num_heads == 0, "position_bias.num_heads", num_heads, f"divides {config.hidden_size}"
         )
+    first = config.outer_initialization
+    _require(first in ("normal", "torch"), "outer_initialization", first, "'normal', 'torch'")
     for name in ("hidden_dropout", "attention_dropout", "activation_dropout", "feat_proj_dropout"):
         _require(0 <= getattr(config, name) < 1, name, getattr(config, name), "0 up to, not including, 1")
 

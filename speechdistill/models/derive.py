@@ -41,7 +41,7 @@ def derive_config(
             `projection_layer_norm`, dropouts, `feature_grad_mult`. It may also have `heads`, `time_reduction_factor`,
             `time_reduction_layer`, `hidden_share` and `intermediate_share` (of the teacher's width, where the
             student's is open), `conv_layers` ([share of the teacher's channels, kernel, stride]), `feature_norm`
-            (null = the teacher's), `mask_embedding`.
+            (null = the teacher's), `mask_embedding`, `outer_initialization`.
         teacher_config: of a Hugging Face speech encoder.
         predicted_layers: teacher layers that get a head.
         provenance: what the student's config.json says about its teacher.
@@ -95,6 +95,7 @@ def derive_config(
             time_reduction_factor=architecture.get("time_reduction_factor", 1),
             time_reduction_layer=architecture.get("time_reduction_layer"),
             heads=heads,
+            outer_initialization=architecture.get("outer_initialization", "normal"),
             mask_embedding=architecture.get("mask_embedding", False),
             teacher=dict(provenance or {}),
         )

@@ -13,6 +13,7 @@ from speechdistill.models.config import StudentConfig
 from speechdistill.models.convolution import convolve, normalize
 from speechdistill.models.dropout import Dropout
 from speechdistill.models.folded_norm import convolve_and_normalize, folds
+from speechdistill.models.initialization import outer
 
 
 def normalize_waveforms(waveforms: Tensor, num_samples: Tensor | None, eps: float = 1e-5) -> Tensor:
@@ -122,7 +123,7 @@ class FeatureProjection(nn.Module):
         super().__init__()
         channels = config.conv_layers[-1][0]
         self.layer_norm = nn.LayerNorm(channels, eps=config.layer_norm_eps) if config.projection_layer_norm else None
-        self.projection = nn.Linear(channels, config.hidden_size) if config.projection else None
+        self.projection = outer(nn.Linear(channels, config.hidden_size)) if config.projection else None
         self.dropout = Dropout(config.feat_proj_dropout)
 
     def forward(self, features: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from speechdistill.models.config import StudentConfig
+from speechdistill.models.initialization import outer
 
 
 class JointHeads(nn.Module):
@@ -58,7 +59,7 @@ class LayerHead(nn.Module):
     def __init__(self, hidden_size: int, factor: int, teacher_hidden_size: int) -> None:
         super().__init__()
         self.upsampler = nn.ConvTranspose1d(hidden_size, hidden_size, factor, factor) if factor > 1 else None
-        self.projection = nn.Linear(hidden_size, teacher_hidden_size)
+        self.projection = outer(nn.Linear(hidden_size, teacher_hidden_size))
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Map (B, T', D) to (B, factor * T', D')."""

@@ -17,6 +17,7 @@ from speechdistill.models.config import StudentConfig
 from speechdistill.models.encoder import Encoder
 from speechdistill.models.feature_encoder import FeatureEncoder, FeatureProjection, normalize_waveforms
 from speechdistill.models.heads import JointHeads, LayerwiseHeads, make_heads
+from speechdistill.models.initialization import draw_as_torch, is_outer
 from speechdistill.models.time_reduction import reduced_frames, restore_frames
 
 
@@ -66,6 +67,10 @@ class StudentPreTrainedModel(PreTrainedModel):
             bound = module.joint.in_features**-0.5
             for parameter in module.parameters():
                 initialization.uniform_(parameter, -bound, bound)
+        elif isinstance(module, nn.ConvTranspose1d) or (
+            is_outer(module) and self.config.outer_initialization == "torch"
+        ):
+            draw_as_torch(module)
         elif isinstance(module, nn.Linear):
             initialization.normal_(module.weight, std=0.02)
             if module.bias is not None:
@@ -82,12 +87,6 @@ class StudentPreTrainedModel(PreTrainedModel):
                 initialization.kaiming_normal_(module.weight)
             if module.bias is not None:
                 initialization.zeros_(module.bias)
-        elif isinstance(module, nn.ConvTranspose1d):
-            # torch's default for a linear map of this input width: kernel and stride are equal, so each output frame
-            # is a linear map of one input frame.
-            bound = module.in_channels**-0.5
-            initialization.uniform_(module.weight, -bound, bound)
-            initialization.uniform_(module.bias, -bound, bound)
         elif isinstance(module, nn.LayerNorm | nn.GroupNorm):
             initialization.ones_(module.weight)
             initialization.zeros_(module.bias)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from speechdistill.frames import padding_mask
+from speechdistill.models.initialization import outer
 
 
 @overload
@@ -44,7 +45,7 @@ class TimeReduction(nn.Module):
     def __init__(self, hidden_size: int, factor: int) -> None:
         super().__init__()
         self.factor = factor
-        self.conv = nn.Conv1d(hidden_size, hidden_size, factor, factor)
+        self.conv = outer(nn.Conv1d(hidden_size, hidden_size, factor, factor))
 
     def forward(self, hidden: Tensor, num_frames: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Map (B, T, D) to (B, T', D), T' = `reduced_frames(T, factor)`.
@@ -58,8 +59,10 @@ class TimeReduction(nn.Module):
         """
         size = hidden.shape[1]
         if num_frames is not None:
-            # What fills up a row shorter than a group is zero here as it is where the row is alone.
-            hidden = hidden.masked_fill(padding_mask(num_frames, size)[..., None], 0)
+            # What fills up a row shorter than a group is zero here as it is where the row is alone. Other rows' padding
+            # is read as it is, as in the released code: a loss on padded frames sees it, real frames do not.
+            filled = padding_mask(num_frames, size) & (num_frames < self.factor)[:, None]
+            hidden = hidden.masked_fill(filled[..., None], 0)
             num_frames = reduced_frames(num_frames, self.factor)
         hidden = hidden.transpose(1, 2)
         if size < self.factor:

@@ -36,6 +36,40 @@ def span_mask(num_frames: Tensor, size: int, probability: float, length: int, ge
     return (begun > ended) & valid
 
 
+def even_span_mask(
+    num_frames: Tensor, size: int, probability: float, length: int, generator: torch.Generator
+) -> Tensor:
+    """Choose spans as fairseq does by default, with which HuBERT, data2vec and LightHuBERT were trained.
+
+    A row gets probability * frames / length spans, rounded up or down at random, and two at least; each begins at
+    another frame, none of the last `length`. Then all rows are evened out: of each row so many masked frames are kept,
+    at random, as the row with the fewest has. That breaks spans up: of 18 rows of 600 frames, with 0.65 and 10, 0.444
+    of the frames are masked, where `span_mask` masks 0.486.
+
+    Args:
+        num_frames: see `span_mask`.
+        size: see `span_mask`.
+        probability: see `span_mask`.
+        length: see `span_mask`.
+        generator: see `span_mask`.
+
+    Returns:
+        (B, T) bool, True = masked; never in padding.
+    """
+    rows = []
+    for frames in num_frames.tolist():
+        spans = max(2, int(probability * frames / length + torch.rand((), generator=generator).item()))
+        places = min(max(frames - length, spans + 1), frames)  # where a span may begin; every row has one
+        starts = torch.randperm(places, generator=generator)[:spans]
+        masked = (starts[:, None] + torch.arange(length)).unique()
+        rows.append(masked[masked < frames])
+    fewest = min((len(masked) for masked in rows if len(masked)), default=0)
+    mask = torch.zeros(len(rows), size, dtype=torch.bool)
+    for row, masked in enumerate(rows):
+        mask[row, masked[torch.randperm(len(masked), generator=generator)[:fewest]]] = True
+    return mask
+
+
 def check_spans(where: str, probability: Any, length: Any) -> None:
     """Refuse settings of masks that cannot be.
 

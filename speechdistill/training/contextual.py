@@ -13,7 +13,7 @@ from speechdistill.models.config import StudentConfig
 from speechdistill.models.student import Distilled, StudentForDistillation
 from speechdistill.models.supernet import Supernet
 from speechdistill.objectives.contextual import ContextualTarget, counted_l1
-from speechdistill.objectives.masking import span_mask
+from speechdistill.objectives.masking import even_span_mask, span_mask
 from speechdistill.teachers.load import Teacher
 from speechdistill.training.taught import TaughtModule
 
@@ -28,7 +28,8 @@ class ContextualModule(TaughtModule):
         model: the student, or a supernet, of which the full-size student is trained.
         teacher: see TaughtModule.
         target: what is predicted.
-        masking: `frames` ("all" or "masked": those whose prediction counts), `probability` and `length` of spans.
+        masking: `frames` ("all" or "masked": those whose prediction counts), `probability` and `length` of spans;
+            `even_rows` if wanted: masks of `even_span_mask`.
         optim: see TrainingModule.
         max_steps: see TrainingModule.
         seed: see TrainingModule.
@@ -92,7 +93,8 @@ class ContextualModule(TaughtModule):
         if self.training and self.masking["probability"] > 0:
             # In front of the teacher: what is copied to a GPU waits for what it has been given to do.
             own = frames.cpu() if batch.is_padded else torch.full(batch.waveforms.shape[:1], size)
-            masked = span_mask(own, size, self.masking["probability"], self.masking["length"], generator).to(device)
+            draw = even_span_mask if self.masking.get("even_rows") else span_mask
+            masked = draw(own, size, self.masking["probability"], self.masking["length"], generator).to(device)
         (target,) = self.targets(batch)
         if size != target.shape[1]:
             raise UserError(

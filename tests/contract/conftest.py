@@ -12,7 +12,7 @@ from speechdistill.checkpoints.official.convert import convert, write
 from speechdistill.checkpoints.student_dir import save_student
 from speechdistill.models.config import StudentConfig, uniform_layers
 from speechdistill.models.student import StudentForDistillation
-from tests.published import TINY_YAML, tiny_pruned, tiny_thin
+from tests.published import tiny_pruned, tiny_thin
 from tests.unit.teachers.tiny_teachers import make
 
 
@@ -95,7 +95,6 @@ def converted(folder: Path, content: dict[str, Any]) -> str:
     """A published checkpoint in small, converted."""
     folder.parent.mkdir(exist_ok=True)
     torch.save(content, folder.with_suffix(".ckpt"))
-    folder.with_suffix(".yaml").write_text(TINY_YAML)
     write(convert(str(folder.with_suffix(".ckpt"))), folder)
     return str(folder)
 

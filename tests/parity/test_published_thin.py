@@ -9,7 +9,7 @@ from transformers import HubertConfig, HubertModel
 import speechdistill
 from speechdistill.checkpoints.official.convert import convert, write
 from tests.parity.student_parity import TOLERANCE, largest_difference, ragged_batch
-from tests.published import THIN_STACK, TINY_HEADS, TINY_LAYERS, TINY_THIN, TINY_WIDTH, TINY_YAML, tiny_thin
+from tests.published import THIN_STACK, TINY_HEADS, TINY_LAYERS, TINY_THIN, TINY_WIDTH, tiny_thin
 
 
 def attend(weights: dict[str, Tensor], name: str, hidden: Tensor, scores: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -84,7 +84,6 @@ def checkpoint(tmp_path):
     def save(name):
         content = tiny_thin(name)
         torch.save(content, tmp_path / "x.ckpt")
-        (tmp_path / "x.yaml").write_text(TINY_YAML)
         write(convert(str(tmp_path / "x.ckpt")), tmp_path / "out")
         weights = content["state_dict"]
         own = {key.removeprefix("student_model."): value for key, value in weights.items() if "student" in key}

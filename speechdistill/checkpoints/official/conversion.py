@@ -64,7 +64,47 @@ def build(conversion: Conversion) -> StudentModel | StudentForDistillation:
     return model.eval()
 
 
-def insist(settings: Mapping[str, Any], name: str, value: str) -> None:
+class Options:
+    """Options of a checkpoint. What is asked for and not given is guessed, and remembered.
+
+    Args:
+        given: by name.
+    """
+
+    def __init__(self, given: Mapping[str, Any]) -> None:
+        self.given = given
+        self.guessed: dict[str, Any] = {}
+
+    def get(self, name: str, guess: Any) -> Any:
+        """The option, or else the guess."""
+        if name not in self.given:
+            self.guessed[name] = guess
+        return self.given.get(name, guess)
+
+    def insist_on(self, sizes: Mapping[str, Any]) -> None:
+        """Refuse options of another model than the weights, whose sizes these are.
+
+        Raises:
+            ValueError: with the first that differs.
+        """
+        for name, size in sizes.items():
+            if self.given.get(name, size) != size:
+                raise ValueError(
+                    f"its options are of another model: {name} is {self.given[name]} there, {size} in its weights"
+                )
+
+    def notes(self) -> list[str]:
+        """A line that says what was guessed, and how to give it; none where nothing was."""
+        if not self.guessed:
+            return []
+        named = ", ".join(f"{name}={value}" for name, value in self.guessed.items())
+        return [
+            f"Guessed, as neither the checkpoint nor a yaml file says it: {named}. To say otherwise give "
+            "config=FILE.yaml, with these keys in a section named distiller."
+        ]
+
+
+def insist(settings: Mapping[str, Any] | Options, name: str, value: str) -> None:
     """Refuse a file whose options ask for something else than students have.
 
     Raises:

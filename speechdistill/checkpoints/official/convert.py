@@ -45,7 +45,7 @@ def convert(source: str, config: str | None = None) -> Converted:
 
     Args:
         source: a file, a folder, a hub id, `ID/FILE` of a hub repository, a bundle of torchaudio, or "mini".
-        config: yaml file of a FitHuBERT, MaskHuBERT, ARMHuBERT or STaRHuBERT whose sizes are not the published ones.
+        config: yaml file of a FitHuBERT, MaskHuBERT, ARMHuBERT or STaRHuBERT that does not hold its own options.
 
     Raises:
         UserError: of no known kind, damaged, hostile, or its weights do not fit.

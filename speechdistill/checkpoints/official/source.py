@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -87,50 +86,47 @@ def read_options(source: str, file: Path, config: str | None, content: Mapping[s
         source: for messages.
         file: the checkpoint.
         config: the yaml file; None = the one of the checkpoint's name, or the only one in its folder.
-        content: of the checkpoint.
+        content: of the checkpoint. Lightning keeps the arguments of its module, of which the released trainers have
+            one, `cfg`; the section is found without it too.
 
     Raises:
         UserError: a yaml file cannot be read, the one that is named has no such section, or yaml file and checkpoint
             say different things.
     """
-    written = _named(source, config) if config is not None else _beside(file)
-    own = fields(fields(content.get("hyper_parameters")).get("distiller"))
+    path = Path(config).expanduser() if config is not None else _beside(file)
+    written = {} if path is None else _section(source, file, path, config)
+    kept = fields(content.get("hyper_parameters"))
+    own = fields(fields(kept.get("cfg")).get("distiller")) or fields(kept.get("distiller"))
     if differing := [key for key in written if key in own and written[key] != own[key]]:
         key = differing[0]
         raise UserError(
-            f"{source}: its yaml file and its own options disagree: {key} is {written[key]} there, {own[key]} in the "
-            "file. Take the yaml file of this very checkpoint."
+            f"{source}: {path} and the checkpoint's own options disagree: {key} is {written[key]} there, {own[key]} in "
+            "the checkpoint. Take the yaml file of this very checkpoint, or none."
         )
     return {**own, **written}
 
 
-def _named(source: str, config: str) -> Mapping[str, Any]:
-    path = Path(config).expanduser()
-    if not path.is_file():
-        raise UserError(f"config={config} does not exist, or is no file.")
-    with suppress(OSError, ValueError, yaml.YAMLError):
-        if (options := _distiller(path)) is not None:
-            return options
-    raise UserError(f"config={config} is no yaml file with a section named distiller, which {source} is read by.")
-
-
-def _beside(file: Path) -> Mapping[str, Any]:
-    """Of a yaml file that may belong to something else; not so where it bears the checkpoint's name."""
+def _beside(file: Path) -> Path | None:
+    """The yaml file of the checkpoint's name, or the only one in its folder."""
     beside = [path for path in file.parent.iterdir() if path.suffix in _YAML]
     same = [path for path in beside if path.stem == file.stem]
-    for path in same or (beside if len(beside) == 1 else []):
-        try:
-            return _distiller(path) or {}
-        except (OSError, ValueError, yaml.YAMLError) as error:
-            if same:
-                raise UserError(f"{path}, beside {file}, cannot be read: {reason(error)}.") from error
-    return {}
+    return next(iter(same or (beside if len(beside) == 1 else [])), None)
 
 
-def _distiller(path: Path) -> Mapping[str, Any] | None:
-    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+def _section(source: str, file: Path, path: Path, config: str | None) -> Mapping[str, Any]:
+    """The section of a yaml file; a file that nobody named and that has another name may belong to something else."""
+    if config is not None and not path.is_file():
+        raise UserError(f"config={config} does not exist, or is no file.")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        if config is None and path.stem == file.stem:
+            raise UserError(f"{path}, beside {file}, cannot be read: {reason(error)}.") from error
+        content = None
     section = content.get("distiller") if isinstance(content, dict) else None
-    return section if isinstance(section, dict) else None
+    if config is not None and not isinstance(section, dict):
+        raise UserError(f"config={config} is no yaml file with a section named distiller, which {source} is read by.")
+    return section if isinstance(section, dict) else {}
 
 
 def sha256_of(file: Path) -> str:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from speechdistill.checkpoints.official.conversion import (
     Conversion,
+    Options,
     config_of,
     insist,
     layers_of,
@@ -38,16 +39,19 @@ _CONV_STACK = [(10, 5), (1, 1), *[(3, 2)] * 4, (1, 1), *[(2, 2)] * 2]
 _HEADS = {(480, 480): 12, (480, 864): 12, (432, 816): 12, (480, 640): 12, (432, 976): 8}
 
 
-def read(content: Mapping[str, Any], options: Mapping[str, Any]) -> Conversion:
+def read(content: Mapping[str, Any], given: Mapping[str, Any]) -> Conversion:
     """Read {state_dict with student_model.*, ...}.
 
     Args:
         content: of the file.
-        options: the `distiller` section of its yaml file or of its own options, which the published sizes do without.
+        given: the `distiller` section of its own options or of its yaml file. What it does not say is guessed to be as
+            in the published models; the notes name it.
 
     Raises:
-        ValueError: weights that do not fit, or a size that neither a shape nor the yaml file tells.
+        ValueError: weights that do not fit or are of another model than the options, or heads that are not given and
+            cannot be guessed.
     """
+    options = Options(given)
     insist(options, "activation_fn", "gelu")
     state = fields(content["state_dict"])
     foreign = [key for key in state if not key.startswith((STUDENT, _TEACHER))]
@@ -57,22 +61,30 @@ def read(content: Mapping[str, Any], options: Mapping[str, Any]) -> Conversion:
     own, left = set_apart(own, _UNUSED)
     left += [f"{_TEACHER}*"] if any(key.startswith(_TEACHER) for key in state) else []
     weights, reduction = _split_time_reduction(renamed(own, _NAMES))
-    layers = numbered(weights, "encoder.layers.{}.final_layer_norm.weight")
-    table = conv_table(str(options.get("conv_feature_layers", "")))
+    num_layers = len(numbered(weights, "encoder.layers.{}.final_layer_norm.weight"))
+    units, width = weights["encoder.layers.0.feed_forward.intermediate_dense.weight"].shape
+    options.insist_on(
+        {
+            "encoder_layers": num_layers,
+            "encoder_embed_dim": width,
+            "encoder_ffn_embed_dim": units,
+            "enable_tr_layer": bool(reduction),
+        }
+    )
     config = config_of(
         weights,
-        strides_of(weights, table or _CONV_STACK, "feature_encoder"),
-        layers_of(weights, [_num_heads(weights, options)] * len(layers)),
+        _strides(weights, options),
+        layers_of(weights, [_num_heads(width, units, options)] * num_layers),
         feature_grad_mult=float(options.get("feature_grad_mult", 1.0)),
-        norm_placement="pre" if options.get("layer_norm_first") else "post",
+        norm_placement="pre" if options.get("layer_norm_first", False) else "post",
         hidden_dropout=float(options.get("dropout", 0.1)),
         attention_dropout=float(options.get("attention_dropout", 0.1)),
         activation_dropout=float(options.get("activation_dropout", 0.1)),
         feat_proj_dropout=float(options.get("dropout_input", 0.05)),
-        heads=_heads(weights, len(layers)),
+        heads=_heads(weights, num_layers),
         **reduction,
     )
-    return Conversion(config, weights, left, notes=_notes(config))
+    return Conversion(config, weights, left, notes=[*options.notes(), *_notes(config)])
 
 
 def _split_time_reduction(weights: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, int]]:
@@ -94,19 +106,23 @@ def _split_time_reduction(weights: Mapping[str, Tensor]) -> tuple[dict[str, Tens
     return found, {"time_reduction_factor": factor, "time_reduction_layer": place + 1}
 
 
-def _num_heads(weights: Mapping[str, Tensor], options: Mapping[str, Any]) -> int:
-    units, width = weights["encoder.layers.0.feed_forward.intermediate_dense.weight"].shape
-    for name, size in (("encoder_embed_dim", width), ("encoder_ffn_embed_dim", units)):
-        if options.get(name, size) != size:
-            raise ValueError(f"its yaml file is of another model: {name} is {options[name]} there, {size} here")
-    if "encoder_attention_heads" in options:
-        return int(options["encoder_attention_heads"])
-    if (width, units) not in _HEADS:
+def _strides(weights: Mapping[str, Tensor], options: Options) -> list[int]:
+    convs = [weights[key] for key in numbered(weights, "feature_encoder.conv_layers.{}.conv.weight")]
+    guess = [(conv.shape[0], *layer) for conv, layer in zip(convs, _CONV_STACK, strict=False)]
+    text = str(options.get("conv_feature_layers", guess))
+    if not (table := conv_table(text)):
+        raise ValueError(f"its conv_feature_layers is {text}; read is [(channels, kernel, stride)] + ...")
+    return strides_of(weights, table, "feature_encoder")
+
+
+def _num_heads(width: int, units: int, options: Options) -> int:
+    heads = options.get("encoder_attention_heads", _HEADS.get((width, units)))
+    if heads is None:
         raise ValueError(
-            f"width {width} with a feed-forward width of {units} is no published size whose heads are known: give its "
-            "yaml file, config=FILE.yaml"
+            f"it does not say its encoder_attention_heads, and width {width} with a feed-forward width of {units} is "
+            "no published size, whose heads are known: give its yaml file, config=FILE.yaml"
         )
-    return _HEADS[width, units]
+    return int(heads)
 
 
 def _heads(weights: Mapping[str, Tensor], num_layers: int) -> dict[str, Any] | None:

@@ -10,7 +10,6 @@ import pytest
 import torch
 import transformers
 from huggingface_hub.errors import LocalEntryNotFoundError
-from omegaconf import OmegaConf
 
 import speechdistill
 from speechdistill import convert
@@ -21,7 +20,7 @@ from speechdistill.models.cost_formula import macs_per_second, num_params
 from speechdistill.models.student import StudentForDistillation, StudentModel
 from speechdistill.upstream.expert import UpstreamExpert
 from tests.parity.student_parity import tiny_config
-from tests.published import TINY_THIN, TINY_YAML, tiny_pruned, tiny_thin
+from tests.published import TINY_THIN, TINY_YAML, tiny_pruned, tiny_thin, tiny_thin_without_options
 from tests.unit.teachers.tiny_teachers import KINDS, make
 
 CHECKPOINTS = {
@@ -33,7 +32,8 @@ CHECKPOINTS = {
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    torch.save(tiny_thin("ARMHuBERT"), tmp_path / "x.ckpt")
+    """A file without options of its own, a yaml file beside it."""
+    torch.save(tiny_thin_without_options("ARMHuBERT"), tmp_path / "x.ckpt")
     (tmp_path / "x.yaml").write_text(TINY_YAML)
     return tmp_path / "x.ckpt"
 
@@ -42,7 +42,6 @@ def source(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("file", ["renamed.bin", "x.pt"])
 def test_content_tells_the_kind_and_the_folder_records_it(name: str, file: str, tmp_path: Path) -> None:
     torch.save(CHECKPOINTS[name](), tmp_path / file)
-    (tmp_path / "x.yaml").write_text(TINY_YAML)
     convert.main([str(tmp_path / file), str(tmp_path / "out")])
     record = json.loads((tmp_path / "out" / "config.json").read_text())["converted_from"]
     assert name in record["kind"]
@@ -80,7 +79,6 @@ def used_as_an_upstream(folder: Path) -> None:
 
 def test_what_is_left_out_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     torch.save(tiny_thin("FitHuBERT"), tmp_path / "x.ckpt")
-    (tmp_path / "x.yaml").write_text(TINY_YAML)
     convert.main([str(tmp_path / "x.ckpt"), str(tmp_path / "out")])
     assert "left out  upsampler.weight, upsampler.bias, teacher_model.*" in capsys.readouterr().out
     torch.save(tiny_thin("STaRHuBERT"), tmp_path / "x.ckpt")
@@ -126,20 +124,6 @@ def test_a_yaml_file_that_is_not_there_or_is_none_is_not_passed_over(source: Pat
             convert.main([str(encoder), str(tmp_path / "out"), f"config={tmp_path / 'x.yaml'}"])
 
 
-@pytest.mark.parametrize("wrapped", [dict, OmegaConf.create])
-def test_the_options_may_be_in_the_checkpoint(wrapped: Any, source: Path, tmp_path: Path) -> None:
-    inside = wrapped({"distiller": {"encoder_attention_heads": 6, "dropout": 0.2}, "yaml_cfg": None})
-    torch.save({**tiny_thin("ARMHuBERT"), "hyper_parameters": inside}, source)
-    with pytest.raises(
-        UserError, match=r"yaml file and its own options disagree: encoder_attention_heads is 4 there, 6 in the file"
-    ):
-        convert.main([str(source), str(tmp_path / "out")])
-    (tmp_path / "x.yaml").unlink()
-    convert.main([str(source), str(tmp_path / "out")])
-    config = speechdistill.load_student(tmp_path / "out").config
-    assert (config.layers[0]["num_attention_heads"], config.hidden_dropout) == (6, 0.2)
-
-
 def test_the_head_of_an_x_vector_is_left_out_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sizes = {"tdnn_dim": [8], "tdnn_kernel": [1], "tdnn_dilation": [1], "xvector_output_dim": 8}
     config = transformers.Wav2Vec2Config(**{**KINDS["hubert"][1].to_dict(), "model_type": "wav2vec2", **sizes})
@@ -151,7 +135,9 @@ def test_the_head_of_an_x_vector_is_left_out_by_name(tmp_path: Path, capsys: pyt
 
 def test_a_yaml_file_of_another_model_is_refused(source: Path, tmp_path: Path) -> None:
     (tmp_path / "x.yaml").write_text(f"{TINY_YAML}  encoder_ffn_embed_dim: 480\n")
-    with pytest.raises(UserError, match="yaml file is of another model: encoder_ffn_embed_dim is 480 there, 80 here"):
+    with pytest.raises(
+        UserError, match="options are of another model: encoder_ffn_embed_dim is 480 there, 80 in its weights"
+    ):
         convert.main([str(source), str(tmp_path / "out")])
     torch.save(tiny_pruned(wavlm=True).checkpoint(), source)
     with pytest.raises(UserError, match="DPWavLM checkpoint, which is read without a yaml file"):

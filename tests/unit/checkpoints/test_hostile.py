@@ -21,7 +21,7 @@ from transformers.utils import logging as transformers_logging
 from speechdistill import convert
 from speechdistill.checkpoints import student_dir
 from speechdistill.errors import UserError
-from tests.published import TINY_THIN, tiny_pruned, tiny_thin
+from tests.published import TINY_THIN, tiny_pruned, tiny_thin, tiny_thin_without_options
 from tests.unit.teachers.tiny_teachers import make
 
 
@@ -36,8 +36,8 @@ class Calls:
 
 
 def thin(folder: Path, change: Callable[[dict], object] = lambda state: None, **beside: object) -> Path:
-    """A MaskHuBERT, its weights changed."""
-    content = tiny_thin("MaskHuBERT")
+    """A MaskHuBERT, its weights changed, whose options are in a yaml file alone."""
+    content = tiny_thin_without_options("MaskHuBERT")
     change(content["state_dict"])
     torch.save({**content, **beside}, folder / "x.ckpt")
     (folder / "x.yaml").write_text("distiller:\n  encoder_attention_heads: 4\n")

@@ -83,6 +83,43 @@ def test_the_student_of_hubert_base_is_the_papers():
     }
 
 
+def first_weights(**changes) -> dict[str, float]:
+    """Standard deviations of what is fresh outside the Transformer layers."""
+    torch.manual_seed(0)
+    model = StudentForDistillation(derived(transformers.HubertConfig(num_hidden_layers=2), **changes))
+    modules = {
+        "reduction": model.student.encoder.time_reduction.conv,
+        "upsampler": model.heads.layers[1].upsampler,
+        "head": model.heads.layers[1].projection,
+        "projection": model.student.feature_projection.projection,
+        "layer": model.student.encoder.layers[1].feed_forward.output_dense,
+    }
+    return {
+        f"{name} {part}": getattr(modules[name], part).std().item() for name in modules for part in ("weight", "bias")
+    }
+
+
+def test_first_weights_outside_the_layers_are_torchs_defaults_as_released():
+    # 1 / sqrt(3 x fan-in): 480 x 2 of the reduction and, as torch counts it, of the upsampler; 480 of a head's
+    # projection; 512 of the projection. The layers are as HuBERT's.
+    weights = {"reduction": 0.0186, "upsampler": 0.0186, "head": 0.0263, "projection": 0.0255}
+    found = first_weights()
+    for name, std in weights.items():
+        assert found[f"{name} weight"] == pytest.approx(std, rel=0.01), name
+        assert found[f"{name} bias"] == pytest.approx(std, rel=0.15), name  # of 480 numbers
+    assert found["layer weight"] == pytest.approx(0.02, rel=0.01)
+    assert found["layer bias"] == 0
+
+
+def test_first_weights_of_a_student_that_does_not_ask_for_torchs_are_huberts():
+    found = first_weights(outer_initialization="normal")
+    assert found["projection weight"] == pytest.approx(0.02, rel=0.01)
+    assert found["head weight"] == pytest.approx(0.02, rel=0.01)
+    assert found["projection bias"] == found["head bias"] == 0
+    with pytest.raises(UserError, match="outer_initialization is 'zeros'; allowed: 'normal', 'torch'"):
+        derived(transformers.HubertConfig(), outer_initialization="zeros")
+
+
 def test_group_norm_stands_behind_the_first_convolution_only():
     with torch.device("meta"):
         student = StudentForDistillation(derived(transformers.HubertConfig())).student

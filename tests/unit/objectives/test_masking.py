@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from speechdistill.objectives.masking import span_mask
+from speechdistill.objectives.masking import even_span_mask, span_mask
 
 
 def draw(num_frames, size, probability=0.8, length=10, seed=0):
@@ -61,3 +61,29 @@ def test_spans_are_as_long_as_asked_for_unless_the_recording_ends():
 
 def test_spans_longer_than_the_batch_are_no_harm():
     assert draw([5, 3], 5, probability=1.0, length=50).any(dim=1).all()
+
+
+def drawn_evenly(num_frames, size, probability=0.65, length=10, seed=0):
+    return even_span_mask(torch.tensor(num_frames), size, probability, length, torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize(("rows", "share"), [(1, 0.49), (18, 0.444), (32, 0.436)])
+def test_evened_out_rows_mask_the_share_that_the_released_masks_do(rows, share):
+    # Measured on fairseq's own sampler, with LightHuBERT's settings and 600 frames.
+    shares = [drawn_evenly([600] * rows, 600, seed=seed).float().mean().item() for seed in range(1 + 1000 // rows)]
+    assert np.mean(shares) == pytest.approx(share, abs=0.005)
+
+
+def test_rows_that_are_not_evened_out_mask_more():
+    assert draw([600] * 900, 600, probability=0.65).float().mean().item() == pytest.approx(0.486, abs=0.003)
+
+
+@pytest.mark.parametrize("lengths", [[600] * 8, [200, 150, 57], [30, 1, 7], [5, 3], [40, 0]])
+def test_evened_out_rows_have_equally_many_masked_frames_and_none_in_padding(lengths):
+    for seed in range(30):
+        mask = drawn_evenly(lengths, max(lengths), seed=seed)
+        counts = {int(count) for count, frames in zip(mask.sum(1), lengths, strict=True) if frames}
+        assert len(counts) == 1
+        assert counts.pop() > 0
+        assert not any(mask[row, frames:].any() for row, frames in enumerate(lengths))
+    assert torch.equal(drawn_evenly(lengths, max(lengths)), drawn_evenly(lengths, max(lengths)))

@@ -102,6 +102,13 @@ def test_masked_frames_alone_can_count():
     assert counted.all()
 
 
+def test_rows_can_be_evened_out():
+    for even in (True, False):
+        batch = wave_batch([16000] * 6)
+        _, masked, _ = module({**MASKING, "even_rows": even}).prepared(batch, torch.Generator().manual_seed(5))
+        assert (len(masked.sum(1).unique()) == 1) is even
+
+
 def test_padding_is_neither_masked_nor_counted():
     # With group norm padding would be part of the statistics, in the teacher and in the student.
     training = module({**MASKING, "probability": 1.0}, kind="hubert-large")
