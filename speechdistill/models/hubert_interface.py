@@ -122,7 +122,7 @@ def real_samples(attention_mask: Tensor, waveforms: Tensor) -> Tensor | None:
         )
     # A sum keeps a mask's precision, and half precision counts no further than 2048; a sum of bool is int64.
     lengths = attention_mask.bool().sum(-1)
-    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+    if torch.compiler.is_compiling() or torch.jit.is_tracing() or lengths.is_meta:
         return lengths
     expected = ~padding_mask(lengths, waveforms.shape[1])
     if not torch.equal(attention_mask, expected.to(attention_mask.dtype)):
