@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from speechdistill.models.attend import attend, attention_map
 from speechdistill.models.config import StudentConfig
+from speechdistill.models.dropout import dropout
 
 
 class AttentionMap(NamedTuple):
@@ -40,11 +41,15 @@ class Shared(NamedTuple):
         visible: (B, 1, 1, T) bool, True = a key that may be read; None = all of them.
         position_bias: (H, T, T) of `RelativePositionBias`, if the student has one.
         map: of the last layer with a map of its own.
+        explicit: whether layers keep their attention weights.
+        weights: if so, those of the last layer, (B, H, T, T), after dropout.
     """
 
     visible: Tensor | None
     position_bias: Tensor | None = None
     map: AttentionMap | None = None
+    explicit: bool = False
+    weights: Tensor | None = None
 
 
 class SelfAttention(nn.Module):
@@ -83,8 +88,10 @@ class SelfAttention(nn.Module):
             for projection in (self.q_proj, self.k_proj, self.v_proj)
         )
         own = AttentionMap(query, key, self._mask(hidden, query, shared))
-        context = own.read(value, self.dropout if self.training else 0.0)
-        return self.out_proj(context.transpose(1, 2).flatten(2)), shared._replace(map=own)
+        dropped = self.dropout if self.training else 0.0
+        weights = dropout(own.probabilities(), dropped) if shared.explicit else None
+        context = own.read(value, dropped) if weights is None else weights @ value
+        return self.out_proj(context.transpose(1, 2).flatten(2)), shared._replace(map=own, weights=weights)
 
     def _mask(self, hidden: Tensor, query: Tensor, shared: Shared) -> Tensor | None:
         return shared.visible
@@ -161,14 +168,17 @@ class ReusedAttention(nn.Module):
         """Let each frame read the frames that it read in the layer in front; shapes as in `SelfAttention`."""
         assert shared.map is not None
         value = self.v_proj(hidden).unflatten(-1, (-1, self.head_size)).transpose(1, 2)
-        if self.double_softmax:
-            scores = shared.map.probabilities()
-            if shared.visible is not None:
-                scores = scores.masked_fill(~shared.visible, -math.inf)
-            context = scores.softmax(-1).to(value.dtype) @ value
-        else:
+        if not (self.double_softmax or shared.explicit):
             context = shared.map.read(value)
-        return self.out_proj(context.transpose(1, 2).flatten(2)), shared
+            return self.out_proj(context.transpose(1, 2).flatten(2)), shared
+        weights = shared.map.probabilities()
+        if self.double_softmax:
+            if shared.visible is not None:
+                weights = weights.masked_fill(~shared.visible, -math.inf)
+            weights = weights.softmax(-1)
+        context = weights.to(value.dtype) @ value
+        kept = weights if shared.explicit else None
+        return self.out_proj(context.transpose(1, 2).flatten(2)), shared._replace(weights=kept)
 
 
 class RelativePositionBias(nn.Module):

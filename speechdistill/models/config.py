@@ -9,10 +9,18 @@ from typing import Any
 from transformers import PretrainedConfig
 
 from speechdistill.frames import HUBERT_CONV_STACK
+from speechdistill.models.hubert_interface import ConvolutionFields
 
 LAYER_KEYS = ("num_attention_heads", "head_size", "intermediate_size", "attention")
 ATTENTION = ("full", "relative", "reuse", "reuse_released", "none")
 POSITION_BIAS_KEYS = ("num_buckets", "max_distance", "num_heads")
+# Fields that HubertConfig has as well, and that follow from others here.
+_DERIVED = {
+    "num_hidden_layers": "the length of layers; see uniform_layers",
+    "num_feat_extract_layers": "the length of conv_layers",
+    **dict.fromkeys(("conv_dim", "conv_kernel", "conv_stride"), "part of conv_layers: [channels, kernel, stride] each"),
+    "inputs_to_logits_ratio": "the product of the strides in conv_layers",
+}
 # Kind of prediction heads -> the keys of its record.
 HEAD_KEYS = {
     "joint": ("kind", "teacher_layers", "teacher_hidden_size"),
@@ -45,7 +53,7 @@ def uniform_layers(
     return [{**dict(zip(LAYER_KEYS, sizes, strict=True)), **copy.deepcopy(position)} for _ in range(num_hidden_layers)]
 
 
-class StudentConfig(PretrainedConfig):
+class StudentConfig(ConvolutionFields, PretrainedConfig):
     """What a student looks like. The defaults are DistilHuBERT's (Chang et al., ICASSP 2022, arXiv:2110.01900).
 
     Args:
@@ -130,8 +138,8 @@ class StudentConfig(PretrainedConfig):
         """Bring lists to the form that JSON gives back, refuse what cannot be built."""
         own = [f.name for f in fields(self)]
         for name in kwargs:
-            if name == "num_hidden_layers":
-                raise ValueError("StudentConfig: num_hidden_layers is the length of layers; see uniform_layers")
+            if name in _DERIVED:
+                raise ValueError(f"StudentConfig: {name} is {_DERIVED[name]}")
             if nearest := difflib.get_close_matches(name, own, n=1, cutoff=0.85):
                 raise ValueError(f"StudentConfig has no {name!r}; did you mean {nearest[0]!r}?")
         super().__post_init__(**kwargs)
@@ -153,6 +161,11 @@ class StudentConfig(PretrainedConfig):
     def num_hidden_layers(self) -> int:
         """Transformer layers."""
         return len(self.layers)
+
+    @property
+    def conv_dim(self) -> tuple[int, ...]:
+        """Channels of each convolution."""
+        return tuple(channels for channels, _, _ in self.conv_layers)
 
     @property
     def conv_stack(self) -> tuple[tuple[int, int], ...]:

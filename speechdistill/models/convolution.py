@@ -55,6 +55,8 @@ def plain_is_better(features: Tensor) -> bool:
 def computed_dtype(features: Tensor) -> torch.dtype:
     """In which precision a product with these features is computed, here and now."""
     device = features.device.type
+    if not torch.amp.is_autocast_available(device):  # "meta", without numbers
+        return features.dtype
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else features.dtype
 
 

@@ -1,24 +1,24 @@
 """StudentForCTC: a recogniser on any encoder. Importing this file registers it with transformers."""
 
-import math
 from dataclasses import field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCTC, PretrainedConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCTC, PretrainedConfig
 from transformers.modeling_outputs import CausalLMOutput
 
-from speechdistill.frames import FRAME_STRIDE_SAMPLES
+from speechdistill.frames import HUBERT_CONV_STACK
 from speechdistill.models.ctc_encoders import ENCODERS, Mask, States
 from speechdistill.models.ctc_heads import LinearHead, RecurrentHead
+from speechdistill.models.hubert_interface import ConvolutionFields, HubertInterface, chosen_states, real_samples
 from speechdistill.models.recording_norms import RecordingStatistics
 
 HEADS = ("linear", "blstm")
 LAYERS = ("last", "weighted")
 
 
-class CTCConfig(PretrainedConfig):
+class CTCConfig(ConvolutionFields, PretrainedConfig):
     """What a recogniser looks like.
 
     Args:
@@ -63,14 +63,14 @@ class CTCConfig(PretrainedConfig):
                 raise ValueError(f"CTCConfig: {name} is {value!r}; allowed: {', '.join(allowed)}")
 
     @property
-    def inputs_to_logits_ratio(self) -> int:
-        """Samples from frame to frame, under the name that transformers' pipeline asks for."""
-        strides = {
-            "student": lambda: [stride for _, _, stride in self.encoder["conv_layers"]],
-            "transformers": lambda: self.encoder["conv_stride"],
-            "fbank": lambda: [FRAME_STRIDE_SAMPLES],
+    def conv_stack(self) -> tuple[tuple[int, int], ...]:
+        """(kernel, stride) of each convolution that makes frames of samples."""
+        stacks = {
+            "student": lambda: ((kernel, stride) for _, kernel, stride in self.encoder["conv_layers"]),
+            "transformers": lambda: zip(self.encoder["conv_kernel"], self.encoder["conv_stride"], strict=True),
+            "fbank": lambda: HUBERT_CONV_STACK,
         }
-        return math.prod(strides[self.encoder["kind"]]())
+        return tuple(stacks[self.encoder["kind"]]())
 
 
 def build_encoder(config: CTCConfig) -> Any:
@@ -79,7 +79,7 @@ def build_encoder(config: CTCConfig) -> Any:
     return ENCODERS[settings.pop("kind")](settings)
 
 
-class StudentForCTC(PreTrainedModel):
+class StudentForCTC(HubertInterface):
     """An encoder and a head that gives each frame of 20 ms the scores of the units of text and of the blank.
 
     Two ways (`CTCConfig`): a frozen encoder with learned layer weights and a BLSTM, as SUPERB does it, and fine-tuning
@@ -87,9 +87,7 @@ class StudentForCTC(PreTrainedModel):
     """
 
     config_class = CTCConfig
-    main_input_name = "input_values"
     base_model_prefix = "encoder"
-    _supports_sdpa = True
 
     def __init__(self, config: CTCConfig) -> None:
         super().__init__(config)
@@ -109,6 +107,10 @@ class StudentForCTC(PreTrainedModel):
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         """Torch's own fresh weights are good for the head; encoders draw theirs themselves."""
+
+    def _conv_module(self) -> nn.Module:
+        encoder: nn.Module = self.encoder.feature_encoder
+        return encoder
 
     def train(self, mode: bool = True) -> "StudentForCTC":
         """Train, but for a frozen encoder."""
@@ -138,42 +140,67 @@ class StudentForCTC(PreTrainedModel):
         Returns:
             (B, T, V) logits; (B,) real frames in each row.
         """
-        frozen = self.config.freeze_encoder and self.layer_weights is not None
-        learns = encoder_learns and not self.config.freeze_encoder and torch.is_grad_enabled()
-        with torch.set_grad_enabled(learns):
-            states: States = self.encoder(
-                waveforms, num_samples, self.layer_weights is not None, None if frozen else mask, of
-            )
-        hidden = states.hidden[0]
-        if self.layer_weights is not None:
-            weights = self.layer_weights.softmax(0)
-            hidden = torch.stack([weights[i] * state for i, state in enumerate(states.hidden)]).sum(0)
-        if frozen and mask is not None:
-            hidden = mask(hidden, states.num_frames)
-        return self.head(hidden, states.num_frames), states.num_frames
+        logits, states = self._score(waveforms, num_samples, mask, encoder_learns, of)
+        return logits, states.num_frames
 
     def forward(
         self,
         input_values: Tensor,
         attention_mask: Tensor | None = None,
-        return_dict: bool = True,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | int | list[int] | None = None,
+        return_dict: bool | None = None,
     ) -> CausalLMOutput | tuple[Any, ...]:
-        """Score the units in each frame, as transformers' CTC models do.
+        """Score the units in each frame, as transformers' CTC models do; what is None is as the config says.
 
         Args:
             input_values: (B, S) float at 16 kHz in [-1, 1]; normalised in here where the encoder wants them so.
-            attention_mask: (B, S), 1 = a real sample, 0 = padding behind it.
+            attention_mask: (B, S) of any dtype, 1 = a real sample, 0 = padding after it.
+            output_attentions: not to be had here; a student gives them.
+            output_hidden_states: whether to return all of the encoder's hidden states; or the indices of some, with
+                None in place of the others.
             return_dict: whether to return an object with names or a tuple.
 
         Returns:
-            logits (B, T, V).
+            logits (B, T, V); hidden_states, (B, T, D) each, the first the input of the first Transformer layer.
+
+        Raises:
+            ValueError: attentions are asked for, or a mask says something else than (B,) lengths.
         """
-        num_samples = None
-        if attention_mask is not None and not bool(attention_mask.all()):
-            num_samples = attention_mask.sum(-1)
-        logits, _ = self.logits(input_values, num_samples)
-        output = CausalLMOutput(logits=logits)
-        return output if return_dict else output.to_tuple()
+        config = self.config
+        if config.output_attentions if output_attentions is None else output_attentions:
+            raise ValueError("output_attentions: StudentForCTC gives none; its student, model.encoder.model, does")
+        asked = config.output_hidden_states if output_hidden_states is None else output_hidden_states
+        chosen = chosen_states(asked, self.encoder.num_states)
+        num_samples = None if attention_mask is None else real_samples(attention_mask, input_values)
+        logits, states = self._score(input_values, num_samples, all_states=bool(chosen))
+        kept = tuple(state if index in chosen else None for index, state in enumerate(states.hidden))
+        output = CausalLMOutput(logits=logits, hidden_states=kept if chosen else None)
+        return output if (config.return_dict if return_dict is None else return_dict) else output.to_tuple()
+
+    def _score(
+        self,
+        waveforms: Tensor,
+        num_samples: Tensor | None,
+        mask: Mask | None = None,
+        encoder_learns: bool = True,
+        of: RecordingStatistics | None = None,
+        all_states: bool = False,
+    ) -> tuple[Tensor, States]:
+        """The logits, and the states that they come from; arguments as of `logits`."""
+        frozen = self.config.freeze_encoder and self.layer_weights is not None
+        learns = encoder_learns and not self.config.freeze_encoder and torch.is_grad_enabled()
+        with torch.set_grad_enabled(learns):
+            states: States = self.encoder(
+                waveforms, num_samples, all_states or self.layer_weights is not None, None if frozen else mask, of
+            )
+        hidden = states.last
+        if self.layer_weights is not None:
+            weights = self.layer_weights.softmax(0)
+            hidden = torch.stack([weights[i] * state for i, state in enumerate(states.hidden)]).sum(0)
+        if frozen and mask is not None:
+            hidden = mask(hidden, states.num_frames)
+        return self.head(hidden, states.num_frames), states
 
 
 AutoConfig.register(CTCConfig.model_type, CTCConfig, exist_ok=True)

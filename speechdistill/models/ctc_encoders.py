@@ -36,11 +36,13 @@ class States(NamedTuple):
     """What an encoder makes of a batch.
 
     Attributes:
-        hidden: (B, T, D) each: the last hidden state alone, or all of them, layer 0 to L.
+        last: (B, T, D) last hidden state, after the final norm of a pre-norm encoder.
+        hidden: (B, T, D) each: all hidden states, layer 0 to L, if asked for.
         num_frames: (B,) real frames in each row.
     """
 
-    hidden: list[Tensor]
+    last: Tensor
+    hidden: tuple[Tensor, ...]
     num_frames: Tensor
 
 
@@ -115,13 +117,13 @@ class StudentStates(_Encoder):
             features = self.model.convolve(waveforms, num_samples)
         else:
             with fixed_norm(self.first_convolution, of.channels):
-                features = self.feature_encoder(_normalized(waveforms, of.waveform))
+                features = self.feature_encoder(_normalized(waveforms, of.waveform)).transpose(1, 2)
         real = _real_frames(waveforms, num_samples, self.conv_stack)
         if mask is not None:
             features = mask(features, real)
         layers = range(self.num_states) if all_layers else ()
         encoded = self.model.encode(waveforms, num_samples, layers, features=features)
-        return States(list(encoded.hidden_states.values()) if all_layers else [encoded.last_hidden_state], real)
+        return States(encoded.last_hidden_state, tuple(encoded.hidden_states.values()), real)
 
 
 class TransformersStates(_Encoder):
@@ -172,7 +174,7 @@ class TransformersStates(_Encoder):
         finally:
             for hook in hooks:
                 hook.remove()
-        return States(list(output.hidden_states) if all_layers else [output.last_hidden_state], real)
+        return States(output.last_hidden_state, tuple(output.hidden_states or ()), real)
 
 
 class LogMel(nn.Module):
@@ -218,7 +220,8 @@ class LogMel(nn.Module):
             mean = (features * visible).sum(1, keepdim=True) / count
             deviation = (((features - mean) * visible).square().sum(1, keepdim=True) / count).sqrt()
         features = (features - mean) * visible / (deviation + 1e-5)
-        return States([features if mask is None else mask(features, real)], real)
+        features = features if mask is None else mask(features, real)
+        return States(features, (features,) if all_layers else (), real)
 
 
 def _log_mels(waveforms: Tensor) -> Tensor:

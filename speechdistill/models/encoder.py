@@ -6,9 +6,10 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from speechdistill.frames import padding_mask
-from speechdistill.models.attention import RelativePositionBias, Shared, make_attention
+from speechdistill.models.attention import RelativePositionBias, SelfAttention, Shared, make_attention
 from speechdistill.models.config import StudentConfig
 from speechdistill.models.convolution import convolve
 from speechdistill.models.dropout import Dropout
@@ -46,8 +47,10 @@ class FeedForward(nn.Module):
         return self.output_dropout(self.output_dense(hidden))
 
 
-class EncoderLayer(nn.Module):
+class EncoderLayer(GradientCheckpointingLayer):
     """One Transformer layer, which may lack its attention or its feed-forward network (a pruned one).
+
+    After `gradient_checkpointing_enable` a training step keeps its input alone and computes the rest again.
 
     Args:
         config: of the student.
@@ -97,8 +100,8 @@ class Encoder(nn.Module):
         self.layers = nn.ModuleList(EncoderLayer(config, sizes) for sizes in config.layers)
 
     def forward(
-        self, features: Tensor, num_frames: Tensor | None, layers: Collection[int]
-    ) -> tuple[Tensor, dict[int, Tensor]]:
+        self, features: Tensor, num_frames: Tensor | None, layers: Collection[int], attentions: bool = False
+    ) -> tuple[Tensor, dict[int, Tensor], tuple[Tensor | None, ...]]:
         """Run all layers and keep the hidden states that are asked for.
 
         Args:
@@ -106,32 +109,41 @@ class Encoder(nn.Module):
             num_frames: (B,) real frames in each row, or None where nothing is padded.
             layers: which to keep; 0 = the input of the first layer, i = the output of layer i (before the final norm
                 of a pre-norm encoder).
+            attentions: whether to return attention weights.
 
         Returns:
-            The last hidden state (B, T, D), after the final norm if there is one; {layer: (B, T, D)}. Behind a time
-            reduction both have T' frames. Layer 0 is what the first layer reads, so it is reduced where that one is.
+            The last hidden state (B, T, D), after the final norm if there is one; {layer: (B, T, D)}; of each layer the
+            attention weights (B, H, T, T), None where it has no attention, or nothing if they are not asked for. After
+            a time reduction all have T' frames. Layer 0 is what the first layer reads, so it is reduced where that one
+            is.
         """
         if num_frames is not None:
             features = features.masked_fill(padding_mask(num_frames, features.shape[1])[..., None], 0)
-        shared = self._shared(num_frames, features.shape[1])
+        shared = self._shared(num_frames, features.shape[1], attentions)
         hidden = features + self.pos_conv_embed(features)
         hidden = self.dropout(hidden if self.norm_first else self.layer_norm(hidden))
         kept = {0: hidden} if 0 in layers else {}
+        weights: list[Tensor | None] = []
         for index, layer in enumerate(self.layers, start=1):
             if self.time_reduction is not None and index == self.reduction_layer:
                 hidden, num_frames = self.time_reduction(hidden, num_frames)
-                shared = self._shared(num_frames, hidden.shape[1])
+                shared = self._shared(num_frames, hidden.shape[1], attentions)
                 if index == 1 and 0 in layers:
                     kept[0] = hidden
-            hidden, shared = layer(hidden, shared)
+            if isinstance(layer.attention, SelfAttention):
+                shared = shared._replace(map=None)  # it makes its own: what nobody reads takes no memory
+            hidden, shared = layer(hidden, shared._replace(weights=None))
+            if attentions:
+                weights.append(shared.weights)
             if index in layers:
                 kept[index] = hidden
-        return (self.layer_norm(hidden) if self.norm_first else hidden), kept
+        return (self.layer_norm(hidden) if self.norm_first else hidden), kept, tuple(weights)
 
-    def _shared(self, num_frames: Tensor | None, size: int) -> Shared:
+    def _shared(self, num_frames: Tensor | None, size: int, attentions: bool = False) -> Shared:
         """What layers on `size` frames begin with."""
         bias = None if self.position_bias is None else self.position_bias(size)
         if num_frames is None:
-            return Shared(None, bias)
+            return Shared(None, bias, explicit=attentions)
         # A row too short for a single frame still reads one: a softmax over nothing would be NaN.
-        return Shared(~padding_mask(num_frames.clamp(min=1), size)[:, None, None, :], bias)
+        visible = ~padding_mask(num_frames.clamp(min=1), size)[:, None, None, :]
+        return Shared(visible, bias, explicit=attentions)

@@ -13,7 +13,7 @@ from speechdistill.models.config import StudentConfig
 from speechdistill.models.convolution import convolve, normalize
 from speechdistill.models.dropout import Dropout
 from speechdistill.models.folded_norm import convolve_and_normalize, folds
-from speechdistill.models.initialization import outer
+from speechdistill.models.outer_weights import outer
 
 
 def normalize_waveforms(waveforms: Tensor, num_samples: Tensor | None, eps: float = 1e-5) -> Tensor:
@@ -32,11 +32,13 @@ def normalize_waveforms(waveforms: Tensor, num_samples: Tensor | None, eps: floa
     """
     if num_samples is None:
         return F.layer_norm(waveforms, waveforms.shape[-1:], eps=eps)
+    given = waveforms.dtype
+    waveforms = waveforms.to(torch.promote_types(given, torch.float32))  # sums of a recording overflow half precision
     padded = padding_mask(num_samples, waveforms.shape[-1])
     count = num_samples[:, None]
     centred = waveforms - waveforms.masked_fill(padded, 0).sum(-1, keepdim=True) / count
     centred = centred.masked_fill(padded, 0)
-    return centred * torch.rsqrt(centred.square().sum(-1, keepdim=True) / count + eps)
+    return (centred * torch.rsqrt(centred.square().sum(-1, keepdim=True) / count + eps)).to(given)
 
 
 class _ScaleGradient(torch.autograd.Function):
@@ -104,7 +106,7 @@ class FeatureEncoder(nn.Module):
         self.channel_scale = nn.Parameter(torch.empty(in_channels)) if config.channel_scale else None
 
     def forward(self, waveforms: Tensor) -> Tensor:
-        """Turn waveforms (B, S) into features (B, T, C)."""
+        """Turn waveforms (B, S) into features (B, C, T), as HubertModel's feature_extractor does."""
         # A frozen stack gets no gradient at all, so that an optimizer leaves it alone: zeros would let weights decay.
         with torch.no_grad() if self.training and self.grad_mult == 0 else nullcontext():
             features = waveforms[:, None]
@@ -112,8 +114,11 @@ class FeatureEncoder(nn.Module):
                 features = layer(features)
         if self.training and 0 < self.grad_mult < 1:
             features = scale_gradient(features, self.grad_mult)
-        features = features.transpose(1, 2)
-        return features if self.channel_scale is None else features * self.channel_scale
+        return features if self.channel_scale is None else features * self.channel_scale[:, None]
+
+    def _freeze_parameters(self) -> None:
+        """What transformers' feature encoders call to be trained no further."""
+        self.requires_grad_(False)
 
 
 class FeatureProjection(nn.Module):

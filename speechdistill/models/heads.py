@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from speechdistill.models.config import StudentConfig
-from speechdistill.models.initialization import outer
+from speechdistill.models.outer_weights import outer
 
 
 class JointHeads(nn.Module):

@@ -1,33 +1,56 @@
-"""First weights of what stands outside the Transformer layers: projection, time reduction, layerwise heads."""
+"""How fresh weights of a student are drawn: as HuBERT draws them."""
 
-from typing import TypeVar
+import math
+from typing import Any
 
-import torch
 from torch import nn
+from torch.nn.utils import parametrize
 from transformers import initialization
 
-M = TypeVar("M", bound=nn.Module)
+from speechdistill.models.attention import RelativeSelfAttention
+from speechdistill.models.feature_encoder import FeatureEncoder
+from speechdistill.models.heads import JointHeads
+from speechdistill.models.outer_weights import draw_as_torch, is_outer
 
 
-def outer(module: M) -> M:
-    """Mark a linear map or a convolution as one of those that `StudentConfig.outer_initialization` is about."""
-    module.is_outer = True  # type: ignore[assignment]
-    return module
-
-
-def is_outer(module: nn.Module) -> bool:
-    """Whether it bears the mark."""
-    return bool(getattr(module, "is_outer", False))
-
-
-@torch.no_grad()
-def draw_as_torch(module: nn.Module) -> None:
-    """Draw weight and bias from torch's default, uniform within 1 / sqrt(fan-in).
+def draw_weights(module: nn.Module, outer_initialization: str) -> None:
+    """Draw one module's own weights; children come before their parents.
 
     Args:
-        module: a linear map or a convolution; fan-in is counted as torch does, over a transposed one's outputs too.
+        module: any of a student's.
+        outer_initialization: of StudentConfig.
     """
-    weight = module.get_parameter("weight")
-    bound = weight[0].numel() ** -0.5
-    for parameter in module.parameters():
-        initialization.uniform_(parameter, -bound, bound)
+    if isinstance(module, JointHeads):
+        # torch's default for a linear map of this input width, for the joint map and the maps behind it alike.
+        bound = module.joint.in_features**-0.5
+        for parameter in module.parameters():
+            initialization.uniform_(parameter, -bound, bound)
+    elif isinstance(module, nn.ConvTranspose1d) or (is_outer(module) and outer_initialization == "torch"):
+        draw_as_torch(module)
+    elif isinstance(module, nn.Linear):
+        initialization.normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            initialization.zeros_(module.bias)
+    elif isinstance(module, nn.Conv1d):
+        if parametrize.is_parametrized(module):
+            parametrizations: Any = module.parametrizations
+            weight = parametrizations.weight
+            std = 2 / math.sqrt(module.kernel_size[0] * module.in_channels)
+            initialization.normal_(weight.original1, std=std)
+            # The magnitude of each tap is that of the drawn direction: the kernel starts as it was drawn.
+            initialization.copy_(weight.original0, weight.original1.norm(dim=(0, 1), keepdim=True))
+        else:
+            initialization.kaiming_normal_(module.weight)
+        if module.bias is not None:
+            initialization.zeros_(module.bias)
+    elif isinstance(module, nn.LayerNorm | nn.GroupNorm):
+        initialization.ones_(module.weight)
+        initialization.zeros_(module.bias)
+    elif isinstance(module, nn.Embedding):
+        initialization.normal_(module.weight, std=0.02)
+    elif isinstance(module, RelativeSelfAttention):
+        initialization.ones_(module.gru_rel_pos_const)
+    elif isinstance(module, FeatureEncoder) and module.channel_scale is not None:
+        initialization.ones_(module.channel_scale)
+    elif getattr(module, "masked_spec_embed", None) is not None:
+        initialization.uniform_(module.masked_spec_embed)

@@ -1,24 +1,26 @@
 """The one student class, alone and with its prediction heads. Importing this file registers it with transformers."""
 
-import math
+import warnings
 from collections.abc import Collection
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
-from transformers import AutoConfig, AutoModel, PreTrainedModel, initialization
+from transformers import AutoConfig, AutoModel
 from transformers.modeling_outputs import BaseModelOutput
 
 from speechdistill.frames import num_frames as frames_of
 from speechdistill.frames import samples_for
-from speechdistill.models.attention import RelativeSelfAttention
 from speechdistill.models.config import StudentConfig
 from speechdistill.models.encoder import Encoder
 from speechdistill.models.feature_encoder import FeatureEncoder, FeatureProjection, normalize_waveforms
-from speechdistill.models.heads import JointHeads, LayerwiseHeads, make_heads
-from speechdistill.models.initialization import draw_as_torch, is_outer
+from speechdistill.models.heads import LayerwiseHeads, make_heads
+from speechdistill.models.hubert_interface import HubertInterface, chosen_states, given_lengths
+from speechdistill.models.initialization import draw_weights
 from speechdistill.models.time_reduction import reduced_frames, restore_frames
+
+# Settings of HubertConfig for training that examples set, and that would be ignored without a word.
+_NOT_IN_A_STUDENT = ("layerdrop", "mask_time_prob", "mask_feature_prob")
 
 
 class Encoded(NamedTuple):
@@ -29,11 +31,14 @@ class Encoded(NamedTuple):
         hidden_states: {layer: (B, T, D)}, the layers that were asked for; 0 = the input of the first Transformer
             layer, i = the output of layer i, before the final norm of a pre-norm encoder.
         num_frames: (B,) int64, real frames in each row of `last_hidden_state`.
+        attentions: of each layer, if asked for: attention weights (B, H, T, T) after dropout, T reduced frames after a
+            time reduction; None for a layer without attention.
     """
 
     last_hidden_state: Tensor
     hidden_states: dict[int, Tensor]
     num_frames: Tensor
+    attentions: tuple[Tensor | None, ...] = ()
 
 
 class Distilled(NamedTuple):
@@ -51,61 +56,27 @@ class Distilled(NamedTuple):
     num_frames: Tensor
 
 
-class StudentPreTrainedModel(PreTrainedModel):
-    """What both classes share: names for transformers, and how fresh weights are drawn (as HuBERT draws them)."""
+class StudentPreTrainedModel(HubertInterface):
+    """What both classes share: names for transformers, and how fresh weights are drawn."""
 
     config_class = StudentConfig
     base_model_prefix = "student"
-    main_input_name = "input_values"
-    _supports_sdpa = True
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        """Draw one module's weights; children come before their parents."""
-        if isinstance(module, JointHeads):
-            # torch's default for a linear map of this input width, for the joint map and the maps behind it alike.
-            bound = module.joint.in_features**-0.5
-            for parameter in module.parameters():
-                initialization.uniform_(parameter, -bound, bound)
-        elif isinstance(module, nn.ConvTranspose1d) or (
-            is_outer(module) and self.config.outer_initialization == "torch"
-        ):
-            draw_as_torch(module)
-        elif isinstance(module, nn.Linear):
-            initialization.normal_(module.weight, std=0.02)
-            if module.bias is not None:
-                initialization.zeros_(module.bias)
-        elif isinstance(module, nn.Conv1d):
-            if parametrize.is_parametrized(module):
-                parametrizations: Any = module.parametrizations
-                weight = parametrizations.weight
-                std = 2 / math.sqrt(module.kernel_size[0] * module.in_channels)
-                initialization.normal_(weight.original1, std=std)
-                # The magnitude of each tap is that of the drawn direction: the kernel starts as it was drawn.
-                initialization.copy_(weight.original0, weight.original1.norm(dim=(0, 1), keepdim=True))
-            else:
-                initialization.kaiming_normal_(module.weight)
-            if module.bias is not None:
-                initialization.zeros_(module.bias)
-        elif isinstance(module, nn.LayerNorm | nn.GroupNorm):
-            initialization.ones_(module.weight)
-            initialization.zeros_(module.bias)
-        elif isinstance(module, nn.Embedding):
-            initialization.normal_(module.weight, std=0.02)
-        elif isinstance(module, RelativeSelfAttention):
-            initialization.ones_(module.gru_rel_pos_const)
-        elif isinstance(module, FeatureEncoder) and module.channel_scale is not None:
-            initialization.ones_(module.channel_scale)
-        elif isinstance(module, StudentModel) and module.masked_spec_embed is not None:
-            initialization.uniform_(module.masked_spec_embed)
+        draw_weights(module, self.config.outer_initialization)
+
+    def _conv_module(self) -> nn.Module:
+        encoder: nn.Module = self.base_model.feature_encoder
+        return encoder
 
 
 class StudentModel(StudentPreTrainedModel):
     """The one student: convolutional feature encoder, Transformer with a record for each layer.
 
     Modules and parameters are named as in transformers' HubertModel, so that weights copy one to one; only its
-    `feature_extractor` is `feature_encoder` here, and `masked_spec_embed` is there only if the config says
-    `mask_embedding`.
+    `feature_extractor` is `feature_encoder` here (and an alias of it), and `masked_spec_embed` is there only if the
+    config says `mask_embedding`.
     """
 
     # The file of a student that was saved together with its heads holds them as well; they are left out on purpose.
@@ -116,8 +87,16 @@ class StudentModel(StudentPreTrainedModel):
         self.feature_encoder = FeatureEncoder(config)
         self.feature_projection = FeatureProjection(config)
         self.encoder = Encoder(config)
+        for name in _NOT_IN_A_STUDENT:
+            if value := getattr(config, name, 0):
+                warnings.warn(f"a student has no {name}: {name}={value} of its config changes nothing", stacklevel=2)
         self.masked_spec_embed = nn.Parameter(torch.empty(config.hidden_size)) if config.mask_embedding else None
         self.post_init()
+
+    @property
+    def feature_extractor(self) -> FeatureEncoder:
+        """The convolutional feature encoder, under HubertModel's name."""
+        return self.feature_encoder
 
     def convolve(self, waveforms: Tensor, num_samples: Tensor | None = None) -> Tensor:
         """Run the front end alone: normalisation, if the config says so, and convolutions.
@@ -131,7 +110,7 @@ class StudentModel(StudentPreTrainedModel):
         """
         if self.config.normalize_waveforms:
             waveforms = normalize_waveforms(waveforms, _only_where_padded(num_samples, waveforms))
-        return self.feature_encoder(waveforms)
+        return self.feature_encoder(waveforms).transpose(1, 2)
 
     def encode(
         self,
@@ -141,6 +120,7 @@ class StudentModel(StudentPreTrainedModel):
         upsample: bool = True,
         masked: Tensor | None = None,
         features: Tensor | None = None,
+        attentions: bool = False,
     ) -> Encoded:
         """Encode a batch; the entry for everything inside this package.
 
@@ -154,6 +134,7 @@ class StudentModel(StudentPreTrainedModel):
             masked: (B, T) bool, frames that the Transformer does not get to see: `masked_spec_embed` stands in their
                 place, behind the projection and in front of the positional convolution.
             features: (B, T, C) what `convolve` makes of the waveforms, where it is known already.
+            attentions: whether to return attention weights as well; takes their memory, B * H * T * T a layer.
 
         Returns:
             The last hidden state, the chosen ones and the real frames of each row; what stands behind a row's last
@@ -168,15 +149,15 @@ class StudentModel(StudentPreTrainedModel):
         features = self.feature_projection(self.convolve(waveforms, num_samples) if features is None else features)
         if masked is not None:
             if self.masked_spec_embed is None:
-                raise ValueError("masked is given, but StudentConfig.mask_embedding is False: nothing to mask with")
+                raise ValueError("frames are masked, but StudentConfig.mask_embedding is False: nothing to mask with")
             features = torch.where(masked[..., None], self.masked_spec_embed.to(features.dtype), features)
         num_frames = None if num_samples is None else frames_of(num_samples, self.config.conv_stack)
-        last, kept = self.encoder(features, num_frames, layers)
+        last, kept, weights = self.encoder(features, num_frames, layers, attentions)
         real, size = self._num_frames(waveforms, num_samples), features.shape[1]
         if not upsample:
-            return Encoded(last, kept, reduced_frames(real, self.config.time_reduction_factor))
+            return Encoded(last, kept, reduced_frames(real, self.config.time_reduction_factor), weights)
         kept = {layer: self._restore(state, layer, real, size) for layer, state in kept.items()}
-        return Encoded(self._restore(last, self.config.num_hidden_layers, real, size), kept, real)
+        return Encoded(self._restore(last, self.config.num_hidden_layers, real, size), kept, real, weights)
 
     def _num_frames(self, waveforms: Tensor, num_samples: Tensor | None) -> Tensor:
         """(B,) real frames of 20 ms."""
@@ -200,38 +181,51 @@ class StudentModel(StudentPreTrainedModel):
         self,
         input_values: Tensor,
         attention_mask: Tensor | None = None,
-        output_hidden_states: bool = False,
+        mask_time_indices: Tensor | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | int | list[int] | None = None,
+        return_dict: bool | None = None,
+        *,
         num_samples: Tensor | None = None,
-        return_dict: bool = True,
     ) -> BaseModelOutput | tuple[Any, ...]:
-        """Encode waveforms as transformers' HubertModel does.
+        """Encode waveforms as transformers' HubertModel does; what is None is as the config says.
 
         Args:
             input_values: (B, S) float at 16 kHz in [-1, 1], zeros behind each row's end. Normalised in here if the
                 config says `normalize_waveforms`, over real samples.
-            attention_mask: (B, S), 1 = a real sample, 0 = padding behind it.
-            output_hidden_states: whether to return all L + 1 hidden states.
-            num_samples: (B,) real samples in each row; says the same as a mask, in less memory.
+            attention_mask: (B, S) of any dtype, 1 = a real sample, 0 = padding after it.
+            mask_time_indices: (B, T) bool, frames that the Transformer does not get to see, where the config says
+                `mask_embedding`.
+            output_attentions: whether to return attention weights; in any implementation of attention.
+            output_hidden_states: whether to return all L + 1 hidden states; or the indices of some, with None in place
+                of the others.
             return_dict: whether to return an object with names or a tuple.
+            num_samples: (B,) real samples in each row; says the same as a mask, in less memory.
 
         Returns:
             last_hidden_state (B, T, D); hidden_states, L + 1 times (B, T, D), the first the input of the first
-            Transformer layer, the last before the final norm of a pre-norm encoder.
+            Transformer layer, the last before the final norm of a pre-norm encoder; attentions, L times (B, H, T, T),
+            with reduced frames after a time reduction, None for a layer without attention.
 
         Raises:
-            ValueError: the waveforms are shorter than one frame or not (B, S); a mask and lengths are given.
+            ValueError: the waveforms are shorter than one frame or not (B, S); a mask and lengths are given, or a mask
+                that says something else than (B,) lengths.
         """
-        if attention_mask is not None:
-            if num_samples is not None:
-                raise ValueError("attention_mask and num_samples say the same: give one of them")
-            num_samples = attention_mask.sum(-1)
-        layers = range(self.config.num_hidden_layers + 1) if output_hidden_states else ()
-        encoded = self.encode(input_values, num_samples, layers)
+        config = self.config
+        self._check(input_values, ())
+        num_samples = given_lengths(attention_mask, num_samples, input_values)
+        all_states = config.num_hidden_layers + 1
+        asked = config.output_hidden_states if output_hidden_states is None else output_hidden_states
+        layers = chosen_states(asked, all_states)
+        attentions = bool(config.output_attentions if output_attentions is None else output_attentions)
+        masked = None if mask_time_indices is None else mask_time_indices.bool()
+        encoded = self.encode(input_values, num_samples, layers, masked=masked, attentions=attentions)
         output = BaseModelOutput(
             last_hidden_state=encoded.last_hidden_state,
-            hidden_states=tuple(encoded.hidden_states.values()) if output_hidden_states else None,
+            hidden_states=tuple(map(encoded.hidden_states.get, range(all_states))) if layers else None,
+            attentions=encoded.attentions if attentions else None,
         )
-        return output if return_dict else output.to_tuple()
+        return output if (config.return_dict if return_dict is None else return_dict) else output.to_tuple()
 
     def _check(self, waveforms: Tensor, layers: Collection[int]) -> None:
         if waveforms.ndim != 2:

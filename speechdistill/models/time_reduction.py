@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from speechdistill.frames import padding_mask
-from speechdistill.models.initialization import outer
+from speechdistill.models.outer_weights import outer
 
 
 @overload
