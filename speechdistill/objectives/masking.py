@@ -39,12 +39,12 @@ def span_mask(num_frames: Tensor, size: int, probability: float, length: int, ge
 def even_span_mask(
     num_frames: Tensor, size: int, probability: float, length: int, generator: torch.Generator
 ) -> Tensor:
-    """Choose spans as fairseq does by default, with which HuBERT, data2vec and LightHuBERT were trained.
+    """Choose spans as fairseq's sampler does by default, which LightHuBERT's released code has too.
 
     A row gets probability * frames / length spans, rounded up or down at random, and two at least; each begins at
-    another frame, none of the last `length`. Then all rows are evened out: of each row so many masked frames are kept,
-    at random, as the row with the fewest has. That breaks spans up: of 18 rows of 600 frames, with 0.65 and 10, 0.444
-    of the frames are masked, where `span_mask` masks 0.486.
+    another frame, none of the last `length`. Then all rows are evened out: masked frames are dropped at random until
+    each row has as few as the row with the fewest. That breaks spans up: of 18 rows of 600 frames, with 0.65 and 10,
+    0.444 of the frames are masked, where `span_mask` masks 0.486.
 
     Args:
         num_frames: see `span_mask`.
