@@ -77,14 +77,23 @@ def piece_of(row: Row) -> Piece:
     Raises:
         UserError: no path, or times that are none.
     """
-    where, content = row.where, row.content
-    columns = columns_of(tuple(content))
-    values = {name: _named(content[name]) for name in columns.paths}
-    path = agreed(values, where, _same_file)
+    path = path_of(row)
+    start, seconds = span_of(row.content, columns_of(tuple(row.content)), row.where)
+    return Piece(path, start or 0.0, seconds)
+
+
+def path_of(row: Row) -> str:
+    """The file of a line, relative to the list's root or absolute.
+
+    Raises:
+        UserError: there is none, or it is an address.
+    """
+    columns = columns_of(tuple(row.content))
+    values = {name: _named(row.content[name]) for name in columns.paths}
+    path = agreed(values, row.where, _same_file)
     if path is None:
-        raise UserError(f"{where}: no path{'' if columns.paths else _renaming(tuple(content))}.")
-    start, seconds = span_of(content, columns, where)
-    return Piece(_file(path, where), start or 0.0, seconds)
+        raise UserError(f"{row.where}: no path{'' if columns.paths else _renaming(tuple(row.content))}.")
+    return _file(path, row.where)
 
 
 def _renaming(names: tuple[str, ...]) -> str:
