@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from speechdistill.errors import UserError, did_you_mean
+from speechdistill.home import home_in_words
 
 __all__ = ["did_you_mean", "main", "read_words", "run"]
 
@@ -37,6 +38,7 @@ def run(command: Callable[[list[str]], int | None], argv: Sequence[str] | None =
     if isinstance(sys.stdout, io.TextIOWrapper):  # names of files need not be what the terminal can say
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
+        words = home_in_words(words)
         code = command(words) or 0
     except UserError as error:
         print(f"speechdistill: {error}", file=sys.stderr)

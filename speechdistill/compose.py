@@ -14,6 +14,7 @@ from yaml import YAMLError
 
 from speechdistill.cli import did_you_mean
 from speechdistill.errors import UserError
+from speechdistill.home import home_in_values
 
 # What may change between the starts of one run: nothing that the weights depend on. (Ranks and accumulation may, if
 # their product stays: see training/checkpointing.py.)
@@ -228,7 +229,7 @@ def _resolved(config: Any) -> dict[str, Any]:
     except OmegaConfBaseException as error:
         raise UserError(f"the configuration cannot be resolved: {str(error).strip().splitlines()[0]}") from error
     assert isinstance(container, dict)
-    return {str(key): value for key, value in container.items()}
+    return {str(key): home_in_values(value, str(key)) for key, value in container.items()}
 
 
 def _earlier(folder: Path, words: Sequence[str], name: str) -> dict[str, Any]:

@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from speechdistill.home import home
+
 
 def cache_folder(given: str | Path | None = None) -> Path:
     """The folder that is given, else $SPEECHDISTILL_CACHE, else ~/.cache/speechdistill."""
     folder = Path(given or os.environ.get("SPEECHDISTILL_CACHE") or Path.home() / ".cache" / "speechdistill")
-    return folder.expanduser().resolve()
+    return Path(home(str(folder), "SPEECHDISTILL_CACHE")).resolve()
 
 
 @contextmanager

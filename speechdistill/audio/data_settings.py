@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from speechdistill.audio.lists.reading import ACCEPTED
 from speechdistill.checks import is_number, shown
 from speechdistill.errors import UserError
 from speechdistill.frames import FRAME_WINDOW_SAMPLES, SAMPLE_RATE_HZ
@@ -41,8 +42,8 @@ _FRAME_SECONDS = FRAME_WINDOW_SAMPLES / SAMPLE_RATE_HZ
 _NEED_A_ROOT = ("folder", "librispeech", "shards")
 _KEYS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "root": (lambda value: value is None or _is_path(value), "a folder"),
-    "manifest": (_is_path, "a .csv, .jsonl or .jsonl.gz file"),
-    "val_manifest": (lambda value: value is None or _is_path(value), "a .csv, .jsonl or .jsonl.gz file, or null"),
+    "manifest": (_is_path, ACCEPTED),
+    "val_manifest": (lambda value: value is None or _is_path(value), f"{ACCEPTED}, or null"),
     "hours": (lambda value: value is None or (is_number(value) and value > 0), "hours above 0, or null for all"),
     "min_seconds": (lambda value: is_number(value, 0), "seconds from 0 up"),
     "max_seconds": (lambda value: is_number(value, _FRAME_SECONDS), f"seconds from {_FRAME_SECONDS} (a frame) up"),

@@ -4,22 +4,13 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
 
-from speechdistill.audio.measuring import DECODE_UP_TO_HOURS, Limits, Piece, none_long_enough
+from speechdistill.audio.lists.entry import Entry
+from speechdistill.audio.measuring import DECODE_UP_TO_HOURS, Limits, none_long_enough
 from speechdistill.audio.row_sorter import Row, RowSorter
 from speechdistill.audio.spool import TextSpool
 from speechdistill.audio.table import Table
 from speechdistill.frames import SAMPLE_RATE_HZ
-
-
-class Entry(NamedTuple):
-    """One line of a list: a recording, its split (None = not said), its labels, and its length, if the list says it."""
-
-    piece: Piece
-    split: str | None
-    labels: dict[str, Any]
-    num_samples: int | None
 
 
 def is_long(entries: Iterable[Entry]) -> bool:

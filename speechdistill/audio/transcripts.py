@@ -3,31 +3,32 @@
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
+from speechdistill.audio.lists.columns import TEXTS, plain
 from speechdistill.audio.table import Table
 from speechdistill.errors import UserError
-
-_COLUMNS = ("text", "transcript")
 
 
 def transcripts(table: Table) -> list[str | None]:
     """The text of each row, None where there is none.
 
-    A label `text` or `transcript`, else what the <speaker>-<chapter>.trans.txt in the recording's folder says.
+    A label `text`, `transcript`, `transcription` or `sentence`, the first of them that is there, else what the
+    <speaker>-<chapter>.trans.txt in the recording's folder says.
 
     Raises:
         UserError: no row has a text, or a text file cannot be read.
     """
     found: list[str | None] = [None] * len(table)
-    for name in reversed(_COLUMNS):
-        for row, text in enumerate(table.labels.get(name, ())):
-            found[row] = text if text is None else str(text)
+    named = [name for name in table.labels if plain(name) in TEXTS]
+    for name in sorted(named, key=lambda name: TEXTS.index(plain(name)), reverse=True):
+        for row, text in enumerate(table.labels[name]):
+            found[row] = found[row] if text is None else str(text)
     if any(text is None for text in found):
         beside = _beside(table.root, table.paths)
         found = [beside.get(path) if text is None else text for path, text in zip(table.paths, found, strict=True)]
     if all(text is None for text in found):
         raise UserError(
             "no recording has a transcript: recognition needs data=demo, data=librispeech with its *.trans.txt files, "
-            f"or data=manifest with a column {' or '.join(_COLUMNS)}."
+            f"or data=manifest with a column {' or '.join(TEXTS)}."
         )
     return found
 

@@ -20,7 +20,7 @@ from speechdistill.checkpoints.encoders import load_encoder
 from speechdistill.errors import UserError
 from speechdistill.evaluation.extraction_folder import (
     INDEX,
-    file_name,
+    file_names,
     index_line,
     open_folder,
     rows_there,
@@ -65,7 +65,7 @@ def extract(
         "dtype": dtype,
         "frame_seconds": 0.02,
     }
-    names = [file_name(table, row, format) for row in range(len(table))]
+    names = file_names(table, format)
 
     def write(row: int) -> None:
         waveform = read_waveform(table.path(row), table.first_sample(row), int(table.num_samples[row]))
@@ -86,19 +86,22 @@ def _write_missing(
 ) -> list[Skipped]:
     """Write what is not there; the index has a line for each file as soon as that is whole. Returns what failed."""
     failed, done = [], set(there)
+    written: set[str] = set()
     write_index(folder, table, names, done)
     with (folder / INDEX).open("a", encoding="utf-8", errors="backslashreplace", newline="") as index:
         for row in tqdm(range(len(table)), desc="extracting", unit="file", delay=1):
             if row in there:
                 continue
             try:
-                write(row)
+                if names[row] not in written:
+                    write(row)
             except UnreadableAudioError as error:
                 failed.append(Skipped(table.paths[row], str(error)))
                 continue
             csv.writer(index).writerow(index_line(table, names, row))
             index.flush()
             done.add(row)
+            written.add(names[row])
     write_index(folder, table, names, done)
     return failed
 

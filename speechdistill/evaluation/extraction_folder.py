@@ -60,17 +60,25 @@ def _check_same(folder: Path, about: Mapping[str, Any]) -> None:
         raise UserError(f"out={folder} holds states with {key}={found[key]}, not {about[key]}: choose another.")
 
 
-def file_name(table: Table, row: int, format: str) -> str:
-    """The recording's own path below `out`; with its place in the file where a file holds several recordings.
+def file_names(table: Table, format: str) -> list[str]:
+    """Each recording's own path below `out`; with its place in the file where a file holds several recordings.
 
     Nothing leaves `out`, and no two recordings share a file: ".." becomes "_up", the root of the file system "_root",
-    and folders that are really called so have one more "_" in front.
+    and folders that are really called so have one more "_" in front. The same audio under two labels is one recording.
     """
+    lengths: dict[str, int] = {}
+    samples = map(int, table.num_samples)
+    several = any(lengths.setdefault(path, count) != count for path, count in zip(table.paths, samples, strict=True))
+    placed = several or table.first_samples is not None
+    return [_file_name(table, row, format, placed) for row in range(len(table))]
+
+
+def _file_name(table: Table, row: int, format: str, placed: bool) -> str:
     path = Path(table.paths[row])
     own = path.relative_to(path.anchor).parts
     parts = ["_up" if part == ".." else re.sub(r"^(?=_+(up|root)$)", "_", part) for part in own]
     inside = "/".join(["_root", *parts] if path.is_absolute() else parts)
-    place = "" if table.first_samples is None else f".{table.first_sample(row)}-{table.num_samples[row]}"
+    place = f".{table.first_sample(row)}-{table.num_samples[row]}" if placed else ""
     return f"{inside}{place}.{format}"
 
 

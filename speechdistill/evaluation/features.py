@@ -96,14 +96,14 @@ def head_features(model: StudentForDistillation) -> Features:
     return features
 
 
-def read_recording(path: Path | TarMember) -> Tensor:
-    """Read a recording at 16 kHz, (S,).
+def read_recording(path: Path | TarMember, first_sample: int = 0, num_samples: int | None = None) -> Tensor:
+    """Read a recording, or a part of one counted at 16 kHz; (S,) at 16 kHz.
 
     Raises:
         UserError: it cannot be read.
     """
     try:
-        return torch.from_numpy(read_waveform(path))
+        return torch.from_numpy(read_waveform(path, first_sample, num_samples))
     except UnreadableAudioError as error:
         raise UserError(f"{path} cannot be read: {error}. Repair it, or take it out of the table.") from error
 

@@ -1,21 +1,24 @@
-"""Where an utterance probe gets its utterances: a CSV file of anybody's, or the demo corpus."""
+"""Where an utterance probe gets its utterances: a list of the caller's, or the demo corpus."""
 
-import csv
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
+from speechdistill.audio.lists.columns import columns_of
+from speechdistill.audio.lists.entry import ListFile, Row, piece_of
+from speechdistill.audio.lists.reading import find_list, read_list
+from speechdistill.audio.measuring import Piece
 from speechdistill.audio.table import Table
 from speechdistill.errors import UserError
 from speechdistill.evaluation.probes import Fold, UtteranceProbe, leave_one_group_out, within_each_label
+from speechdistill.frames import SAMPLE_RATE_HZ
 
 
 def csv_probe(file: str, label: str, group: str | None = None) -> UtteranceProbe:
-    """Make a probe of a CSV file with a header and a column `path`, relative to the file's own folder.
+    """Make a probe of a list with a column `path`, relative to the list's own folder; see data=manifest of train.
 
     Args:
-        file: the CSV file.
+        file: the list.
         label: name of the column with the classes.
         group: name of the column whose values are held out in turn; without it, the column `split` says train, test
             and, for the choice of the layer, val.
@@ -23,17 +26,18 @@ def csv_probe(file: str, label: str, group: str | None = None) -> UtteranceProbe
     Raises:
         UserError: the file, a column, a value or a recording is missing, or nothing is left to tell apart.
     """
-    path = Path(file).expanduser()
-    by = group or "split"
-    rows = _read(path, ["path", label, by])
-    paths = [path.parent / row["path"] for row in rows]
+    listed, by = find_list(file, "table"), group or "split"
+    rows = _read(listed, [label, by])
+    pieces = [piece_of(row) for row in rows]
+    paths = [listed.root / piece.path for piece in pieces]
     if missing := [item for item in paths if not item.is_file()]:
         shown = ", ".join(map(str, missing[:3]))
         raise UserError(
-            f"table={file}: {len(missing)} of {len(paths)} recordings are missing, the first: {shown}. The column path "
-            "is relative to the folder of the CSV file."
+            f"table={file}: {len(missing)} of {len(paths)} recordings are missing, the first: {shown}. Relative "
+            "paths start from the folder of the list."
         )
-    labels, column = [row[label] for row in rows], [row[by] for row in rows]
+    parts = [_part(row, piece) for row, piece in zip(rows, pieces, strict=True)]
+    labels, column = [str(row.content[label]) for row in rows], [str(row.content[by]) for row in rows]
     if len(set(labels)) < 2:
         raise UserError(f"label={label}: the column has one value only, {labels[0]!r}; a probe needs two classes.")
     if group is None:
@@ -44,9 +48,16 @@ def csv_probe(file: str, label: str, group: str | None = None) -> UtteranceProbe
     else:
         folds = leave_one_group_out(column)
         chosen_on = f"the other {group}s"
-    title = f"{label} in {path.name}, {f'{group} held out' if group else 'its own split'}"
+    title = f"{label} in {listed.path.name}, {f'{group} held out' if group else 'its own split'}"
     over = f"{group}s" if group else "seeds"
-    return UtteranceProbe(title, paths, labels, lambda seed: folds, over=over, chosen_on=chosen_on)
+    return UtteranceProbe(title, paths, labels, lambda seed: folds, over=over, chosen_on=chosen_on, parts=parts)
+
+
+def _part(row: Row, piece: Piece) -> tuple[int, int | None]:
+    """First sample and samples; a duration without a beginning is that of the file."""
+    if piece.seconds is None or not columns_of(tuple(row.content)).have_places:
+        return round(piece.first_seconds * SAMPLE_RATE_HZ), None
+    return round(piece.first_seconds * SAMPLE_RATE_HZ), round(piece.seconds * SAMPLE_RATE_HZ)
 
 
 def speaker_probe(table: Table) -> UtteranceProbe:
@@ -65,25 +76,20 @@ def speaker_probe(table: Table) -> UtteranceProbe:
     )
 
 
-def _read(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
-    """Rows of a CSV file that has these columns, with a value in each."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            there = list(reader.fieldnames or ())
-            rows = list(reader)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"table={path} cannot be read: {error}. Give a CSV file in UTF-8.") from error
+def _read(file: ListFile, columns: Sequence[str]) -> list[Row]:
+    """Rows of a list that has these columns, with a value in each."""
+    rows = list(read_list(file))
+    if not rows:
+        raise UserError(f"{file.name} has no rows.")
+    there = dict.fromkeys(name for row in rows for name in row.content)
     if absent := [name for name in columns if name not in there]:
         raise UserError(
-            f"table={path} has no column {', '.join(absent)}; it has {', '.join(there) or 'none'}. Needed are path, "
+            f"{file.name} has no column {', '.join(absent)}; it has {', '.join(there)}. Needed are path, "
             "the column that label= names, and the one that group= names (without group=: split)."
         )
-    if not rows:
-        raise UserError(f"table={path} has a header and no rows.")
-    for number, row in enumerate(rows, start=1):
-        if empty := [name for name in columns if not row[name]]:
-            raise UserError(f"table={path}: row {number} behind the header has no {', '.join(empty)}.")
+    for row in rows:
+        if empty := [name for name in columns if row.content.get(name) in (None, "")]:
+            raise UserError(f"{row.where}: no {', '.join(empty)}.")
     return rows
 
 

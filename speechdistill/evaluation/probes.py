@@ -160,6 +160,8 @@ class UtteranceProbe:
         num_parts: equal parts of an utterance; hidden states are averaged in each and joined to one vector.
         over: what trials differ in.
         chosen_on: what the folds choose the layer on, in words.
+        parts: of their files, as first sample and number of samples at 16 kHz (None = to the end), where an utterance
+            may be a part; None = all are whole files.
     """
 
     title: str
@@ -169,15 +171,17 @@ class UtteranceProbe:
     num_parts: int = 3
     over: str = "seeds"
     chosen_on: str = "a part of its own"
+    parts: Sequence[tuple[int, int | None]] | None = None
     measure: str = field(default="accuracy", init=False)
     normalizes_mfcc: bool = field(default=False, init=False)
 
     def runs(self, features: Features, seeds: Sequence[int], name: str) -> list[Run]:
         """Probe one encoder, once for each seed and fold."""
+        parts = self.parts or [(0, None)] * len(self.paths)
         with _small_work():
             pooled = [
-                [pool(layer, self.num_parts) for layer in features(read_recording(path))]
-                for path in _progress(self.paths, f"{name}: features", "file")
+                [pool(layer, self.num_parts) for layer in features(read_recording(path, *part))]
+                for path, part in _progress(list(zip(self.paths, parts, strict=True)), f"{name}: features", "file")
             ]
         layers = [torch.stack(layer) for layer in zip(*pooled, strict=True)]
         names, classes = np.unique(np.array(self.labels), return_inverse=True)

@@ -201,7 +201,7 @@ def _term(name: str, config: Any) -> Term:
     key = f"objective.terms.{name}"
     known, needed = {"distance", "weight", "reduction", "layer_weights"}, {"distance", "weight"}
     if not isinstance(config, Mapping) or not needed <= set(config) <= known:
-        raise UserError(f"{key}={config}: give {{distance: NAME, weight: NUMBER}}, and reduction, layer_weights if any.")
+        raise UserError(f"{key}={config}: give {{distance, weight}} and optional reduction, layer_weights.")
     if not isinstance(config["distance"], str) or config["distance"] not in DISTANCES:
         raise UserError(f"{key}.distance={config['distance']}: known are {', '.join(DISTANCES)}.")
     weight = config["weight"]

@@ -187,7 +187,7 @@ def test_the_same_words_give_the_same_configuration_twice():
         "/corpora/lr=0.1/audio",
         "/a,b",
         "/Users/Zoë/Aufnahmen/日本語",
-        "~/recordings",
+        "/tilde/~/inside",
         "/odd (1)/[2]/{3}",
         "/it's/said",
         '/so "called"',

@@ -4,6 +4,10 @@ import csv
 from collections.abc import Sequence
 from pathlib import Path
 
+from speechdistill.audio.lists.columns import columns_of
+from speechdistill.audio.lists.entry import ListFile, path_of
+from speechdistill.audio.lists.entry import Row as ListRow
+from speechdistill.audio.lists.reading import read_list
 from speechdistill.errors import UserError, did_you_mean
 from speechdistill.whole_file import whole_file
 
@@ -27,29 +31,34 @@ TRIAL_COLUMNS = ("id1", "id2", "wav_path1", "wav_path2", "label")
 
 
 def read_table(path: Path, columns: Sequence[str]) -> list[Row]:
-    """Read a CSV file.
+    """Read a list; the file may be named as in any other list (audio/lists/columns.py), and is `wav_path` here.
 
     Raises:
         UserError: it is not there, is empty, or lacks a column.
     """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            rows = list(reader)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path} cannot be read as CSV: {getattr(error, 'strerror', None) or error}.") from error
-    found = list(reader.fieldnames or [])
+    listed = list(read_list(ListFile(path, str(path), path.parent)))
+    if not listed:
+        raise UserError(f"{path} has no rows.")
+    rows = [_row(row, "wav_path" in columns) for row in listed]
+    found = list(rows[0])
     if missing := [name for name in columns if name not in found]:
         raise UserError(
             f"{path} has no column {missing[0]!r}{did_you_mean(missing[0], found)}; columns are {', '.join(columns)}, "
             f"it has {', '.join(found) or 'none'}."
         )
-    if not rows:
-        raise UserError(f"{path} has no rows.")
     for number, row in enumerate(rows, start=2):
-        if empty := [name for name in columns if not (row[name] or "").strip()]:
+        if empty := [name for name in columns if not row.get(name, "").strip()]:
             raise UserError(f"{path}, line {number}: {empty[0]} is empty.")
     return rows
+
+
+def _row(row: ListRow, has_file: bool) -> Row:
+    values = {name: "" if value is None else str(value) for name, value in row.content.items()}
+    named = columns_of(tuple(values)).paths
+    if has_file and any(values[name] for name in named):
+        path = path_of(row)
+        values = {name: value for name, value in values.items() if name not in named} | {"wav_path": path}
+    return values
 
 
 def write_table(path: Path, rows: Sequence[Row]) -> Path:

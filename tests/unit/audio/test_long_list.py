@@ -64,7 +64,7 @@ def test_no_file_is_opened_and_the_table_is_in_order(write, tmp_path, monkeypatc
     assert table.first_samples is None
     assert list(table.too_short) == ["00.flac"]
     assert table.root == tmp_path
-    monkeypatch.setattr("speechdistill.audio.manifest.read_manifest", refuse)
+    monkeypatch.setattr("speechdistill.audio.manifest.read_list", refuse)
     again = manifest_corpus(tmp_path / f"list{suffix}", limits=QUIET)
     assert fingerprint(again) == fingerprint(table)
 

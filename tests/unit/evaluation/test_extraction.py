@@ -108,6 +108,25 @@ def test_parts_of_a_file_have_files_of_their_own_and_damage_is_listed(recordings
 
 
 @pytest.mark.parametrize(
+    "lines",
+    [
+        ["audio_filepath,offset,duration", "a/two.flac,0.25,0.5", "a/two.flac,0,0.5"],
+        ["path,end", "a/two.flac,0.75", "a/two.flac,0.5"],  # all begin at 0
+        ["path,duration", "a/two.flac,", "a/two.flac,0.5", "a/two.flac,0.5"],
+    ],
+)
+def test_no_two_parts_of_a_file_share_states(lines, recordings, teacher, tmp_path):
+    (recordings / "parts.csv").write_text("\n".join(lines))
+    run(f"upstream={teacher}", f"data={recordings / 'parts.csv'}", f"out={tmp_path / 'out'}", "layers=last")
+    with (tmp_path / "out" / "index.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len({row["file"] for row in rows}) == len({(row["start"], row["duration"]) for row in rows}) == 2
+    for row in rows:
+        frames = (round(float(row["duration"]) * 16_000) - 400) // 320 + 1
+        assert np.load(tmp_path / "out" / row["file"]).shape[1] == frames
+
+
+@pytest.mark.parametrize(
     ("words", "message"),
     [
         (["upstream=mini", "data=/x"], "out= is missing"),

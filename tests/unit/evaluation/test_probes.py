@@ -219,7 +219,7 @@ class TestFolds:
 
         table = UtteranceProbe("t", [Path(str(n)) for n in range(24)], labels, lambda _: leave_one_group_out(speakers))
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(probes, "read_recording", lambda path: torch.tensor([float(path.name)]))
+            patch.setattr(probes, "read_recording", lambda path, *part: torch.tensor([float(path.name)]))
             runs = table.runs(features, [0], "rigged")
         for run, others in zip(runs, ([1, 2], [0, 2], [0, 1]), strict=True):
             assert run.choosing == pytest.approx(np.mean([runs[other].test for other in others], axis=0))
@@ -237,11 +237,24 @@ class TestCsv:
         assert fold.choosing is not None
         assert (len(fold.train), len(fold.test), len(fold.choosing)) == (16, 16, 16)
 
+    @pytest.mark.parametrize("columns", ["audio_filepath,offset,duration", "wav,start_ms,end_ms"])
+    def test_parts_of_a_file_are_read_where_the_list_says(self, columns: str, tmp_path: Path) -> None:
+        rng = np.random.default_rng(0)
+        hz = [(300, 2500)[number % 2] for number in range(16)]
+        waves = [0.3 * np.sin(2 * np.pi * one * np.arange(8000) / 16_000) for one in hz]
+        sound = np.concatenate(waves) + 0.01 * rng.standard_normal(16 * 8000)
+        soundfile.write(tmp_path / "long.wav", sound, 16_000)
+        times = [(500 * n, 500 * n + 500) if "ms" in columns else (n / 2, 0.5) for n in range(16)]
+        lines = [f"long.wav,{a},{b},{hz[n]},{'ab'[n // 2 % 2]}" for n, (a, b) in enumerate(times)]
+        (tmp_path / "t.csv").write_text("\n".join([f"{columns},pitch,speaker", *lines]))
+        runs = csv_probe(str(tmp_path / "t.csv"), "pitch", "speaker").runs(mfcc_features(False), [0], "MFCC")
+        assert [run.error for run in runs] == [0, 0]
+
     def test_errors_name_what_is_wrong(self, tmp_path: Path) -> None:
         table = tones(tmp_path)
         with pytest.raises(UserError, match=r"no column word; it has path, pitch, speaker, split"):
             csv_probe(str(table), "word", "speaker")
-        with pytest.raises(UserError, match=r"cannot be read: .*No such file"):
+        with pytest.raises(UserError, match=r"table=.*none\.csv: no such file"):
             csv_probe(str(tmp_path / "none.csv"), "pitch", "speaker")
         (tmp_path / "7.wav").unlink()
         with pytest.raises(UserError, match=r"1 of 48 recordings are missing, the first: .*7\.wav"):
@@ -251,10 +264,11 @@ class TestCsv:
         ("text", "message"),
         [
             ("path,label,split\n", "no rows"),
-            ("path,label,split\na.wav,,train\n", "row 1 behind the header has no label"),
+            ("path,label,split\na.wav,,train\n", "line 2: no label"),
             ("path,label,split\na.wav,x,train\na.wav,x,test\n", "one value only, 'x'"),
             ("path,label,split\na.wav,x,train\na.wav,y,dev\n", "must say train and test"),
-            ("", "has no column path, label, split; it has none"),
+            ("", "has no rows"),
+            ("path,word,split\na.wav,x,train\n", "has no column label; it has path, word, split"),
         ],
     )
     def test_tables_without_a_problem_in_them(self, tmp_path: Path, text: str, message: str) -> None:

@@ -73,6 +73,40 @@ def test_a_start_alone_is_a_piece_to_the_end(sounds: list[str], tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
+    ("content", "name"),
+    [
+        ("audio_filepath\tlabel\toffset\tduration\n{sound}\tx\t0.1\t0.2\n", "list.tsv"),
+        ('{{"path": "{sound}", "label": "x", "start_ms": 100, "end_ms": 300}}', "list.jsonl"),
+        ("\ufeffFile;label;Start;End\n{sound};x;0.1;0.3\n", "LIST.CSV"),
+    ],
+)
+def test_lists_of_other_tools_are_read(content: str, name: str, sounds: list[str], tmp_path: Path) -> None:
+    (tmp_path / name).write_text(content.format(sound=Path(sounds[0]).name), encoding="utf-8")
+    settings = dict.fromkeys(("train", "valid", "test"), str(tmp_path / name)) | {"root": None}
+    data = manifest_data("ks", settings, tmp_path / "out")
+    check_tables("ks", data)
+    assert data.train is not None
+    (row,) = read_table(data.train, ())
+    assert row == {"id": "000000", "wav_path": sounds[0], "label": "x", "start_sec": "0.1", "end_sec": "0.3"}
+
+
+@pytest.mark.parametrize("column", ["start_sec", "offset", "End"])
+def test_a_task_of_whole_recordings_refuses_parts(column: str, sounds: list[str], tmp_path: Path) -> None:
+    row = {"wav_path": sounds[0], "transcription": "A B", column: "0.1"}
+    path = str(write_table(tmp_path / "list.csv", [row]))
+    settings = dict.fromkeys(("train", "valid", "test"), path) | {"root": None}
+    with pytest.raises(UserError, match=rf"line 2: {column}=0\.1, and a row of task=asr is a whole recording"):
+        manifest_data("asr", settings, tmp_path / "out")
+    assert manifest_data(
+        "asr", settings | dict.fromkeys(("train", "valid", "test"), _without(column, row, tmp_path)), tmp_path / "out"
+    ).train
+
+
+def _without(column: str, row: dict[str, str], folder: Path) -> str:
+    return str(write_table(folder / "whole.csv", [row | {column: ""}]))
+
+
+@pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"end_sec": "0.4"}, "line 3: end_sec is '0.4'; give seconds from 0 to 0.3"),

@@ -1,0 +1,128 @@
+"""From a line of a list, whichever its format, to a recording."""
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import unquote, urlsplit
+
+from speechdistill.audio.lists.columns import agreed, columns_of, span_of
+from speechdistill.audio.measuring import Piece
+from speechdistill.audio.table import SPLITS
+from speechdistill.errors import UserError
+from speechdistill.frames import SAMPLE_RATE_HZ
+from speechdistill.home import home
+
+
+class ListFile(NamedTuple):
+    """A list that is there.
+
+    Attributes:
+        path: of the file.
+        name: for messages, as the caller wrote it: "data.manifest=list.csv".
+        root: the folder that relative paths start from.
+    """
+
+    path: Path
+    name: str
+    root: Path
+
+
+class Row(NamedTuple):
+    """What one line of a list says.
+
+    Attributes:
+        where: the list and the line, for messages.
+        content: by column or key, named as in the list.
+        num_samples: the recording's length at 16 kHz, where the format itself says it.
+    """
+
+    where: str
+    content: Mapping[str, Any]
+    num_samples: int | None = None
+
+
+class Entry(NamedTuple):
+    """One line of a list: a recording, its split (None = not said), its labels, and its length, if the list says it."""
+
+    piece: Piece
+    split: str | None
+    labels: dict[str, Any]
+    num_samples: int | None
+
+
+def entry_of(row: Row) -> Entry:
+    """The recording of a line.
+
+    Raises:
+        UserError: no path, or a value that its column cannot have.
+    """
+    where, content = row.where, row.content
+    columns = columns_of(tuple(content))
+    split = agreed({name: content[name] for name in columns.splits}, where)
+    split = (split.strip() or None) if isinstance(split, str) else split
+    if split is not None and split not in SPLITS:
+        raise UserError(f"{where}: split={split}; allowed are {', '.join(SPLITS)}, or nothing.")
+    piece = piece_of(row)
+    num_samples = row.num_samples
+    if num_samples is None and piece.seconds is not None:
+        num_samples = round(piece.seconds * SAMPLE_RATE_HZ)
+    return Entry(piece, split, {name: content[name] for name in columns.labels}, num_samples)
+
+
+def piece_of(row: Row) -> Piece:
+    """The file of a line, or the part of one.
+
+    Raises:
+        UserError: no path, or times that are none.
+    """
+    path = path_of(row)
+    start, seconds = span_of(row.content, columns_of(tuple(row.content)), row.where)
+    return Piece(path, start or 0.0, seconds)
+
+
+def path_of(row: Row) -> str:
+    """The file of a line, relative to the list's root or absolute.
+
+    Raises:
+        UserError: there is none, or it is an address.
+    """
+    columns = columns_of(tuple(row.content))
+    values = {name: _named(row.content[name]) for name in columns.paths}
+    path = agreed(values, row.where, _same_file)
+    if path is None:
+        raise UserError(f"{row.where}: no path{'' if columns.paths else _renaming(tuple(row.content))}.")
+    return _file(path, row.where)
+
+
+def _renaming(names: tuple[str, ...]) -> str:
+    shown = ", ".join(name[:40] for name in names[:12]) or "none"
+    return f"; the columns are {shown}. Call the one that names the file path (in a table the first line has the names)"
+
+
+def _named(value: Any) -> Any:
+    """The path of Hugging Face's {"path": ..., "bytes": null}."""
+    return value.get("path") if isinstance(value, Mapping) else value
+
+
+def _same_file(one: Any, other: Any) -> bool:
+    """Whether two spellings are one file: the shorter may lack folders."""
+    shorter, longer = sorted((str(one), str(other)), key=len)
+    return f"/{longer}".endswith(f"/{shorter.removeprefix('/')}")
+
+
+def _file(path: Any, where: str) -> str:
+    if not isinstance(path, str) or "\0" in path:
+        raise UserError(f"{where}: no path.")
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError as error:  # JSON can say more than the name of a file can
+        raise UserError(f"{where}: path={path!r} can be no file's name.") from error
+    if path.startswith("file:/"):
+        address = urlsplit(path)
+        if address.netloc in ("", "localhost"):
+            return unquote(address.path)
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", path):
+        raise UserError(f"{where}: path={path} is an address. Fetch the recordings, and list the files.")
+    return home(path, f"{where}: path")
