@@ -22,10 +22,10 @@ def home(path: str, what: str = "") -> str:
         return path
     expanded = os.path.expanduser(path)
     if expanded.startswith("~"):
-        shown = f"{what}={path}" if what else path
+        shown = f"{what}={path[:200]}" if what else path[:200]
         raise UserError(
-            f"{shown}: {path.split('/')[0]} is no home folder here. For something whose name begins with ~ write "
-            f"./{path}."
+            f"{shown}: {path.split('/')[0][:200]} is no home folder here. For something whose name begins with ~ write "
+            f"./{path[:200]}."
         )
     return expanded
 

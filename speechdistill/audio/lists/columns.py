@@ -1,7 +1,8 @@
 """What the columns of a list mean. Tools name the same thing differently: another name is taught here."""
 
+import operator
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -125,28 +126,33 @@ def _time(name: str) -> tuple[str, float] | None:
     return role, 0.0 if found["first"] or found["counted"] else _SECONDS[found["unit"] or "s"]
 
 
-def agreed(values: Mapping[str, Any], where: str, same: Any = None) -> Any:
+def agreed(
+    content: Mapping[str, Any], columns: Sequence[str], where: str, same: Callable[[Any, Any], bool] = operator.eq
+) -> Any:
     """The one value of several columns that mean the same; None where all are empty.
 
     Args:
-        values: by column, in the order of preference.
+        content: a line, by column.
+        columns: in the order of preference.
         where: the list and the line, for messages.
-        same: tells whether two values are one; None = they are equal.
+        same: tells whether two values are one.
 
     Raises:
         UserError: two of them differ.
     """
-    given = {column: value for column, value in values.items() if value not in (None, "")}
-    if not given:
-        return None
-    first, *others = given
-    for other in others:
-        if not (same or (lambda one, two: one == two))(given[first], given[other]):
+    first: str | None = None
+    for column in columns:
+        if content.get(column) in (None, ""):
+            continue
+        if first is None:
+            first = column
+        elif not same(content[first], content[column]):
+            one, other = (f"{name}={str(content[name])[:200]}" for name in (first, column))
             raise UserError(
-                f"{where}: {first}={given[first]} and {other}={given[other]} mean the same and differ. Take one of "
-                "the two columns out of the list, or give it another name."
+                f"{where}: {one} and {other} mean the same and differ. Take one of the two columns out of the list, or "
+                "give it another name."
             )
-    return given[first]
+    return None if first is None else content[first]
 
 
 def span_of(content: Mapping[str, Any], columns: Columns, where: str) -> Span:
@@ -155,27 +161,29 @@ def span_of(content: Mapping[str, Any], columns: Columns, where: str) -> Span:
     Raises:
         UserError: a time that is no number of seconds, or times that do not fit together.
     """
-
-    def seconds(times: Sequence[_Time]) -> float | None:
-        values = {time.column: _seconds(content.get(time.column), time, where) for time in times}
-        found = agreed(values, where, lambda one, two: abs(one - two) <= _SLACK_SECONDS)
-        return None if found is None else float(found)
-
-    start, end, duration = map(seconds, (columns.starts, columns.ends, columns.durations))
+    start, end, duration = (
+        _one_time(content, times, where) for times in (columns.starts, columns.ends, columns.durations)
+    )
     if end is None:
         return Span(start, duration)
     length = end - (start or 0.0)
     if length < 0 or (duration is not None and abs(length - duration) > _SLACK_SECONDS):
-        shown = [
-            f"{time.column}={content[time.column]}"
-            for time in (*columns.starts, *columns.ends, *columns.durations)
-            if content.get(time.column) is not None
-        ]
+        times = (*columns.starts, *columns.ends, *columns.durations)
+        shown = [f"{column}={content[column]}" for column, _ in times if content.get(column) is not None]
         raise UserError(
             f"{where}: {', '.join(shown)} do not fit together: a recording ends after its start, and its duration is "
             "from the one to the other. Correct them, or take out the column that says something else."
         )
     return Span(start or 0.0, length)
+
+
+def _one_time(content: Mapping[str, Any], times: Sequence[_Time], where: str) -> float | None:
+    if not times:
+        return None
+    values = {time.column: _seconds(content.get(time.column), time, where) for time in times}
+    if len(values) == 1:
+        return values[times[0].column]
+    return agreed(values, tuple(values), where, lambda one, other: abs(one - other) <= _SLACK_SECONDS)
 
 
 def _seconds(value: Any, time: _Time, where: str) -> float | None:

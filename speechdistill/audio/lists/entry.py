@@ -5,9 +5,9 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
-from speechdistill.audio.lists.columns import agreed, columns_of, span_of
+from speechdistill.audio.lists.columns import Columns, agreed, columns_of, span_of
 from speechdistill.audio.measuring import Piece
 from speechdistill.audio.table import SPLITS
 from speechdistill.errors import UserError
@@ -60,11 +60,11 @@ def entry_of(row: Row) -> Entry:
     """
     where, content = row.where, row.content
     columns = columns_of(tuple(content))
-    split = agreed({name: content[name] for name in columns.splits}, where)
+    split = agreed(content, columns.splits, where)
     split = (split.strip() or None) if isinstance(split, str) else split
     if split is not None and split not in SPLITS:
         raise UserError(f"{where}: split={split}; allowed are {', '.join(SPLITS)}, or nothing.")
-    piece = piece_of(row)
+    piece = _piece(row, columns)
     num_samples = row.num_samples
     if num_samples is None and piece.seconds is not None:
         num_samples = round(piece.seconds * SAMPLE_RATE_HZ)
@@ -77,9 +77,7 @@ def piece_of(row: Row) -> Piece:
     Raises:
         UserError: no path, or times that are none.
     """
-    path = path_of(row)
-    start, seconds = span_of(row.content, columns_of(tuple(row.content)), row.where)
-    return Piece(path, start or 0.0, seconds)
+    return _piece(row, columns_of(tuple(row.content)))
 
 
 def path_of(row: Row) -> str:
@@ -88,27 +86,34 @@ def path_of(row: Row) -> str:
     Raises:
         UserError: there is none, or it is an address.
     """
-    columns = columns_of(tuple(row.content))
-    values = {name: _named(row.content[name]) for name in columns.paths}
-    path = agreed(values, row.where, _same_file)
+    return _path(row, columns_of(tuple(row.content)))
+
+
+def _piece(row: Row, columns: Columns) -> Piece:
+    start, seconds = span_of(row.content, columns, row.where)
+    return Piece(_path(row, columns), start or 0.0, seconds)
+
+
+def _path(row: Row, columns: Columns) -> str:
+    path = _named(agreed(row.content, columns.paths, row.where, _same_file))
     if path is None:
         raise UserError(f"{row.where}: no path{'' if columns.paths else _renaming(tuple(row.content))}.")
     return _file(path, row.where)
 
 
 def _renaming(names: tuple[str, ...]) -> str:
-    shown = ", ".join(name[:40] for name in names[:12]) or "none"
+    shown = ", ".join(name[:40] if name.isprintable() else repr(name[:40]) for name in names[:12]) or "none"
     return f"; the columns are {shown}. Call the one that names the file path (in a table the first line has the names)"
 
 
 def _named(value: Any) -> Any:
     """The path of Hugging Face's {"path": ..., "bytes": null}."""
-    return value.get("path") if isinstance(value, Mapping) else value
+    return value.get("path") if isinstance(value, dict) else value
 
 
 def _same_file(one: Any, other: Any) -> bool:
     """Whether two spellings are one file: the shorter may lack folders."""
-    shorter, longer = sorted((str(one), str(other)), key=len)
+    shorter, longer = sorted((str(_named(one)), str(_named(other))), key=len)
     return f"/{longer}".endswith(f"/{shorter.removeprefix('/')}")
 
 
@@ -116,13 +121,11 @@ def _file(path: Any, where: str) -> str:
     if not isinstance(path, str) or "\0" in path:
         raise UserError(f"{where}: no path.")
     try:
-        os.fsencode(path)
+        path.isascii() or os.fsencode(path)
     except UnicodeEncodeError as error:  # JSON can say more than the name of a file can
         raise UserError(f"{where}: path={path!r} can be no file's name.") from error
-    if path.startswith("file:/"):
-        address = urlsplit(path)
-        if address.netloc in ("", "localhost"):
-            return unquote(address.path)
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", path):
-        raise UserError(f"{where}: path={path} is an address. Fetch the recordings, and list the files.")
+    if local := re.fullmatch(r"file:(?://(?:localhost)?)?(/(?!/).*)", path, re.DOTALL):
+        return unquote(local[1])
+    if "://" in path and re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", path):
+        raise UserError(f"{where}: path={path[:200]} is an address. Fetch the recordings, and list the files.")
     return home(path, f"{where}: path")

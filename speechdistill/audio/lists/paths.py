@@ -11,7 +11,7 @@ from speechdistill.audio.reading import AUDIO_SUFFIXES
 def is_paths(first: str, second: str, file: ListFile) -> bool:
     """Whether the first line is a file of audio."""
     path = first.strip()
-    return path.lower().endswith(AUDIO_SUFFIXES) and (len(path.split()) == 1 or (file.root / path).is_file())
+    return path.lower().endswith(AUDIO_SUFFIXES) and (len(path.split()) == 1 or os.path.isfile(file.root / path))
 
 
 def path_rows(lines: Iterator[str], file: ListFile) -> Iterator[Row]:

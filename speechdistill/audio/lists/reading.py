@@ -1,6 +1,7 @@
 """Any list in, its lines out. To read another format, add it to FORMATS."""
 
 import itertools
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -83,7 +84,7 @@ def read_list(file: ListFile, progress: bool = False) -> Iterator[Row]:
             first, second = [*(line for line in head if line.strip()), "", ""][:2]
             format = next((format for format in FORMATS if format.fits(first, second, file)), _TABLE)
             yield from format.rows(itertools.chain(head, lines), file)
-    except (OSError, EOFError, UnicodeError) as error:
+    except (OSError, EOFError, zlib.error, UnicodeError) as error:
         raise UserError(f"{file.name} cannot be read: {error}. Give {ACCEPTED}, as text in UTF-8.") from error
 
 

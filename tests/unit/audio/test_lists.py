@@ -111,6 +111,7 @@ def test_what_says_nothing_of_a_place_is_a_label(column, corpus):
         ("path,end_time\na.wav,noon\n", "end_time=noon; give seconds from 0 to 1e+09, or another name"),
         ("path,start_ms\na.wav,-1\n", "start_ms=-1; give milliseconds from 0 to 1e+12"),
         ("path\nhttps://a.org/b.wav\n", "path=https://a.org/b.wav is an address. Fetch the recordings"),
+        ("path\nfile://[b.wav\n", "path=file://[b.wav is an address"),
         ("path\n~nobody-here/b.wav\n", "path=~nobody-here/b.wav: ~nobody-here is no home folder"),
         ("path,path\na.wav,a.wav\n", "names column 'path' more than once"),
     ],
@@ -214,6 +215,18 @@ def test_kaldis_commands_are_never_executed(line, message, name, corpus):
     with pytest.raises(UserError, match=message):
         read(corpus, f"{line}\nu2 a.wav\n", name)
     assert not (corpus / "executed.wav").exists()
+
+
+@pytest.mark.parametrize("damage", [b"\xff", b"\x00" * 40])
+def test_a_damaged_gzip_file_is_one_message(damage, corpus):
+    whole = gzip.compress(b"".join(b"a%d.wav,5\n" % number for number in range(1000)))
+    with pytest.raises(UserError, match=r"list cannot be read: .*\. Give a list: CSV"):
+        read(corpus, whole[:100] + damage + whole[120:])
+
+
+def test_a_line_that_no_file_can_be_called_is_one_message(corpus):
+    with pytest.raises(UserError, match=r"line 2: no path; the columns are u1 9999"):
+        read(corpus, f"u1 {'9' * 5000}\nb\n")
 
 
 def test_hugging_faces_audio_is_a_path_where_it_has_one(corpus):
