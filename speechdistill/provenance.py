@@ -22,7 +22,7 @@ def versions() -> dict[str, str]:
 
 
 def shared_name(name: str) -> str:
-    """What a model card calls an encoder: not where it lies on somebody's machine."""
+    """What the files of a student call an encoder: of an absolute path the last part, not where it lies."""
     path = Path(name).expanduser()
     return path.name if path.is_absolute() else name
 
