@@ -27,6 +27,11 @@ def shared_name(name: str) -> str:
     return path.name if path.is_absolute() else name
 
 
+def shared_config(config: Any) -> dict[str, Any]:
+    """What a config of transformers says, but for the folder that it was loaded from."""
+    return {key: value for key, value in config.to_dict().items() if key != "_name_or_path"}
+
+
 def hardware() -> str:
     """The device that computed, in words."""
     if torch.cuda.is_available():

@@ -7,9 +7,14 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
+from speechdistill import convert
 from speechdistill.checkpoints.recorded import load_recorded_teacher
+from speechdistill.compose import configure
 from speechdistill.errors import UserError
 from speechdistill.provenance import shared_name
+from speechdistill.recognition.asr_dir import save_recognizer
+from speechdistill.recognition.building import build_recognizer
+from speechdistill.recognition.vocabulary import Vocabulary
 from speechdistill.searching.sources import teacher_of
 from speechdistill.teachers import load as teachers
 from speechdistill.training.beginnings import prepare_teacher
@@ -100,3 +105,13 @@ def test_the_bundled_teacher_needs_no_run(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("{")  # damaged, and not looked at
     record = {"name": "mini", "revision": None, "sha256": "0"}
     assert load_recorded_teacher(record, tmp_path).source.name == "mini"
+
+
+def test_the_files_of_a_recogniser_do_not_say_where_its_encoder_lay(teacher: Path, tmp_path: Path) -> None:
+    convert.main([str(teacher), str(tmp_path / "student")])
+    task = configure("finetune", ["task=asr", f"student={teacher}"])["task"]
+    for folder in (teacher, tmp_path / "student"):
+        model = build_recognizer(str(folder), task, 5)
+        save_recognizer(tmp_path / "saved", model, Vocabulary.of_characters(["ab"]), "")
+        for path in (tmp_path / "saved").iterdir():
+            assert str(tmp_path).encode() not in path.read_bytes(), path
