@@ -22,9 +22,14 @@ def versions() -> dict[str, str]:
 
 
 def shared_name(name: str) -> str:
-    """What a model card calls an encoder: not where it lies on somebody's machine."""
+    """What the files of a student call an encoder: of an absolute path the last part, not where it lies."""
     path = Path(name).expanduser()
     return path.name if path.is_absolute() else name
+
+
+def shared_config(config: Any) -> dict[str, Any]:
+    """What a config of transformers says, but for the folder that it was loaded from."""
+    return {key: value for key, value in config.to_dict().items() if key != "_name_or_path"}
 
 
 def hardware() -> str:

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol
 
 import torch
 
 from speechdistill.checkpoints.encoders import load_encoder
+from speechdistill.checkpoints.recorded import load_recorded_teacher
 from speechdistill.checkpoints.student_dir import load_student
 from speechdistill.errors import UserError
 from speechdistill.evaluation.features import Features, encoder_features, head_features, mfcc_features
@@ -180,7 +182,7 @@ def _teacher_of(configs: Sequence[Any], students: Sequence[str], name: str | Non
     if not records[0].get("name"):
         raise UserError(f"student={students[0]}: its config.json names no teacher; name it with teacher=.")
     try:
-        teacher = load_teacher(str(records[0]["name"]), records[0].get("revision"))
+        teacher = load_recorded_teacher(records[0], Path(students[0]).expanduser())
     except UserError as error:
         raise UserError(f"the teacher of student={students[0]}: {error} Or name it with teacher=.") from error
     # From a folder the hash is of the files, and so does not depend on the precision that was loaded.

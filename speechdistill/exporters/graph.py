@@ -74,12 +74,18 @@ def traced(graph: StudentGraph) -> torch.export.ExportedProgram:
     """The graph for every batch and every length from 0.1 s up."""
     dynamic = torch.export.Dim.DYNAMIC
     with torch.no_grad():
-        return torch.export.export(
+        program = torch.export.export(
             graph,
             example((1.0, 0.8)),
             dynamic_shapes={"waveforms": {0: dynamic, 1: dynamic}, "num_samples": {0: dynamic}},
             strict=False,
         )
+    # Each node names the lines of source that made it, by their paths on this machine: no business of a file's users.
+    for module in program.graph_module.modules():
+        if isinstance(module, torch.fx.GraphModule):
+            for node in module.graph.nodes:
+                node.meta.pop("stack_trace", None)
+    return program
 
 
 @torch.no_grad()

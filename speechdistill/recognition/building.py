@@ -8,6 +8,7 @@ from speechdistill.errors import UserError
 from speechdistill.frames import FRAME_STRIDE_SAMPLES
 from speechdistill.models.ctc import CTCConfig, StudentForCTC
 from speechdistill.models.student import StudentModel
+from speechdistill.provenance import shared_config
 
 FBANK = "fbank"
 _DROPOUTS = ("hidden_dropout", "attention_dropout", "activation_dropout")
@@ -54,8 +55,8 @@ def _encoder_config(encoder: Any, task: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(encoder, StudentModel):
         grad_mult = 0.0 if task["freeze_feature_encoder"] else 1.0
         own = {"heads": None, "feat_proj_dropout": 0.0, "feature_grad_mult": grad_mult}
-        return {"kind": "student", **encoder.config.to_dict(), **dropouts, **own}
-    return {"kind": "transformers", **encoder.config.to_dict(), **dropouts, "feat_proj_dropout": 0.0}
+        return {"kind": "student", **shared_config(encoder.config), **dropouts, **own}
+    return {"kind": "transformers", **shared_config(encoder.config), **dropouts, "feat_proj_dropout": 0.0}
 
 
 def _prepare(model: StudentForCTC, encoder: Any, task: Mapping[str, Any]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from speechdistill.checkpoints.recorded import config_of_run
 from speechdistill.checkpoints.student_dir import load_supernet
 from speechdistill.errors import UserError
 from speechdistill.models.supernet import Supernet
@@ -17,7 +18,7 @@ from speechdistill.searching.folder import TRIED, check_same, open_folder
 from speechdistill.searching.history import Trial, append, read
 from speechdistill.searching.ranking import run_ranking
 from speechdistill.searching.report import best, leave_winners
-from speechdistill.searching.sources import config_of_run, teacher_of, validation_batches
+from speechdistill.searching.sources import teacher_of, validation_batches
 from speechdistill.searching.validation import SubnetValidation, contextual_target_of
 from speechdistill.teachers.load import Teacher
 from speechdistill.training.progress import duration
@@ -69,7 +70,7 @@ def run_search(config: dict[str, Any]) -> int:
 def _prepare(config: Mapping[str, Any], supernet: Supernet) -> tuple[SubnetValidation, Teacher, str]:
     folder = Path(config["supernet"]).expanduser()
     batches, recordings = validation_batches(config, [folder])
-    teacher = teacher_of(config, supernet.config)
+    teacher = teacher_of(config, supernet.config, folder)
     run = config_of_run(folder)
     target = contextual_target_of(supernet, run[1].get("objective") if run else None)
     return SubnetValidation(supernet, teacher, target, batches, config["device"]), teacher, recordings

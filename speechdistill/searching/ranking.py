@@ -55,7 +55,7 @@ def run_ranking(config: Mapping[str, Any], budget: Budget, stopwatch: Stopwatch,
         )
     folders = [Path(folder).expanduser() for folder in [*config["students"], config["supernet"]] if folder is not None]
     batches, _ = validation_batches(config, folders)
-    teacher = teacher_of(config, next(iter(students.values())).config)
+    teacher = teacher_of(config, next(iter(students.values())).config, folders[0])
     print(f"teacher  {teacher.describe()}")
     seconds = sum(float(batch.num_samples.sum()) for batch in batches) / SAMPLE_RATE_HZ
     print(

@@ -4,14 +4,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from speechdistill.audio.corpora import corpus_root, load_corpus
 from speechdistill.audio.datamodule import SpeechData
 from speechdistill.audio.shards import check_shards
 from speechdistill.audio.table import Table
 from speechdistill.audio.table_file import fingerprint, load_table
 from speechdistill.batch import WaveBatch
+from speechdistill.checkpoints.recorded import config_of_run, load_recorded_teacher
 from speechdistill.errors import UserError
 from speechdistill.frames import SAMPLE_RATE_HZ
 from speechdistill.models.config import StudentConfig
@@ -19,35 +18,6 @@ from speechdistill.teachers.load import Teacher, load_teacher
 from speechdistill.training.run_folder import RECORDINGS
 
 _BATCH_KEYS = ("batch_seconds", "max_utterances", "max_seconds", "batching")
-
-
-def config_of_run(folder: Path) -> tuple[Path, dict[str, Any]] | None:
-    """The run that a student or supernet folder belongs to, with its config.yaml; None where there is none.
-
-    Behind a search without recordings of its own stands the run of its supernet.
-
-    Raises:
-        UserError: config.yaml is damaged.
-    """
-    for run in (folder, folder.parent):
-        if (path := run / "config.yaml").is_file():
-            try:
-                config = yaml.safe_load(path.read_text(encoding="utf-8"))
-            except (OSError, ValueError, yaml.YAMLError) as error:
-                raise UserError(f"{path} cannot be read ({type(error).__name__}).") from error
-            if isinstance(config, dict) and config.get("data") is not None:
-                return run, config
-            if isinstance(config, dict) and "data" in config:
-                return _run_of_supernet(run, config)
-    return None
-
-
-def _run_of_supernet(search: Path, config: Mapping[str, Any]) -> tuple[Path, dict[str, Any]] | None:
-    """The run behind a search, unless what it searched lies in its own folder: then nothing is behind it."""
-    if config.get("supernet") is None:
-        return None
-    supernet = Path(config["supernet"]).expanduser().resolve()
-    return None if search.resolve() in (supernet, supernet.parent) else config_of_run(supernet)
 
 
 def validation_batches(config: Mapping[str, Any], folders: Sequence[Path]) -> tuple[list[WaveBatch], str]:
@@ -100,8 +70,13 @@ def _recordings_of_run(run: Path, data: Mapping[str, Any]) -> Table:
     return saved
 
 
-def teacher_of(config: Mapping[str, Any], student: StudentConfig) -> Teacher:
+def teacher_of(config: Mapping[str, Any], student: StudentConfig, folder: Path) -> Teacher:
     """Load the teacher that the search names, else the one in the student's config.json; in float32.
+
+    Args:
+        config: of the search.
+        student: what is searched or ranked.
+        folder: its folder.
 
     Raises:
         UserError: none is named, or it cannot be loaded.
@@ -112,8 +87,6 @@ def teacher_of(config: Mapping[str, Any], student: StudentConfig) -> Teacher:
     if not record.get("name"):
         raise UserError("the student's config.json names no teacher: say teacher.name=...")
     try:
-        return load_teacher(
-            record["name"].partition("@")[0] if record.get("revision") else record["name"], record.get("revision")
-        )
+        return load_recorded_teacher(record, folder)
     except UserError as error:
         raise UserError(f"the student's teacher: {error} Or name one with teacher.name=...") from error

@@ -11,6 +11,7 @@ from speechdistill.checkpoints.student_dir import load_network
 from speechdistill.errors import UserError
 from speechdistill.models.derive import copy_from_teacher
 from speechdistill.models.student import StudentForDistillation
+from speechdistill.provenance import shared_name
 from speechdistill.teachers.load import Teacher, load_teacher
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -32,7 +33,7 @@ def prepare_teacher(config: dict[str, Any]) -> tuple[Teacher, dict[str, Any]]:
         # A resumed run takes the same commit, wherever the branch has gone by then.
         config["teacher"] |= {"name": teacher.source.name.partition("@")[0], "revision": teacher.source.revision}
     provenance = {
-        "name": teacher.source.name,
+        "name": shared_name(teacher.source.name),
         "revision": teacher.source.revision,
         "sha256": teacher.source.sha256,
         "params": teacher.num_params,

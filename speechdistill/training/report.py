@@ -6,7 +6,7 @@ from typing import Any
 
 from speechdistill.audio.datamodule import SpeechData
 from speechdistill.audio.table import Table
-from speechdistill.provenance import hardware, shared_name, versions
+from speechdistill.provenance import hardware, versions
 from speechdistill.training.engine import Outcome
 from speechdistill.training.module import TrainingModule
 
@@ -59,7 +59,7 @@ pipeline_tag: feature-extraction
 tags: [speech, self-supervised, distillation, {summary["recipe"]}]
 ---
 
-# {summary["recipe"]} student of {shared_name(teacher["name"])}
+# {summary["recipe"]} student of {teacher["name"]}
 
 {student["params"]:,} parameters, {student["macs_per_second"] / 1e9:.2f} G multiply-accumulates for a second of audio,
 50 frames a second, 16 kHz mono input. Distilled with [speechdistill](https://pypi.org/project/speechdistill/).
@@ -76,7 +76,7 @@ where the teacher wants them so; do not normalise them yourself.
 
 | | |
 | --- | --- |
-| teacher | {shared_name(teacher["name"])}{revision}, {teacher["params"]:,} parameters |
+| teacher | {teacher["name"]}{revision}, {teacher["params"]:,} parameters |
 | teacher's weights, SHA-256 | `{teacher["sha256"]}` |
 | data | {data["kind"]}, {data["hours"]:.2f} h in {data["files"]} recordings |
 | training | {steps}, seed {summary["seed"]} |
@@ -98,7 +98,7 @@ library_name: speechdistill
 tags: [speech, self-supervised, distillation, once-for-all, {summary["recipe"]}]
 ---
 
-# {summary["recipe"]} supernet of {shared_name(teacher["name"])}
+# {summary["recipe"]} supernet of {teacher["name"]}
 
 One network of {supernet["params"]:,} parameters with {supernet["subnets"]:,} students in it. Any of them can be taken
 out and used as it is:
@@ -115,7 +115,7 @@ student = supernet.extract(Subnet.uniform(hidden_size, num_attention_heads, ffn_
 
 | | |
 | --- | --- |
-| teacher | {shared_name(teacher["name"])}, {teacher["params"]:,} parameters |
+| teacher | {teacher["name"]}, {teacher["params"]:,} parameters |
 | objective | {formula} |
 | choices | {choices} |
 | published | {published} |

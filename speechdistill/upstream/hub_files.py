@@ -7,6 +7,7 @@ import torch
 from speechdistill.checkpoints.student_dir import load_student
 from speechdistill.errors import UserError
 from speechdistill.models.student import StudentForDistillation, StudentModel
+from speechdistill.provenance import shared_config
 from speechdistill.whole_file import whole_file
 
 MODEL = "model.pt"
@@ -60,7 +61,7 @@ def write_hub_files(student: str | Path, out: str | Path | None = None) -> list[
     try:
         folder.mkdir(exist_ok=True)
         with whole_file(folder / MODEL, "wb") as file:
-            torch.save({"config": model.config.to_dict(), "weights": model.state_dict()}, file)
+            torch.save({"config": shared_config(model.config), "weights": model.state_dict()}, file)
         for name, text in texts.items():
             (folder / name).write_text(text, encoding="utf-8")
     except OSError as error:

@@ -18,6 +18,7 @@ from speechdistill.errors import UserError, reason
 from speechdistill.models.config import StudentConfig
 from speechdistill.models.student import StudentForDistillation, StudentModel
 from speechdistill.models.supernet import Supernet
+from speechdistill.provenance import shared_name
 from speechdistill.safe_pickle import fields
 from speechdistill.teachers.load import load_teacher
 
@@ -110,7 +111,12 @@ def _finish(
     student: StudentModel | StudentForDistillation, conversion: Conversion, about: Mapping[str, Any]
 ) -> Converted:
     """Write down where it comes from, and take the published subnet out of a supernet."""
-    record = {**about, "left_out": list(conversion.left_out), "notes": list(conversion.notes)}
+    record = {
+        **about,
+        "source": shared_name(about["source"]),
+        "left_out": list(conversion.left_out),
+        "notes": list(conversion.notes),
+    }
     student.config.converted_from = record
     if conversion.space is None:
         return Converted(student, None, record)

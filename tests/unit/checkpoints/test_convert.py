@@ -45,10 +45,11 @@ def test_content_tells_the_kind_and_the_folder_records_it(name: str, file: str, 
     convert.main([str(tmp_path / file), str(tmp_path / "out")])
     record = json.loads((tmp_path / "out" / "config.json").read_text())["converted_from"]
     assert name in record["kind"]
-    assert record["source"] == str(tmp_path / file)
+    assert record["source"] == file
     assert record["sha256"] == hashlib.sha256((tmp_path / file).read_bytes()).hexdigest()
     card = (tmp_path / "out" / "README.md").read_text()
     assert all(text in card for text in (record["kind"], record["sha256"], record["source"]))
+    assert not any(str(tmp_path).encode() in path.read_bytes() for path in (tmp_path / "out").iterdir())
     student = speechdistill.load_student(tmp_path / "out")
     assert f"{sum(p.numel() for p in student.parameters()):,} parameters" in card
     auto = transformers.AutoModel.from_pretrained(tmp_path / "out").eval()

@@ -16,6 +16,12 @@ from speechdistill.exporters.onnx_file import onnx_run, write_onnx
 from tests.unit.exporters.tiny import tiny_student
 
 
+def names_no_source(file: Path) -> bool:
+    """Whether an exported file keeps to itself where this package and torch are installed."""
+    content = file.read_bytes()
+    return not any(str(Path(module.__file__ or "").parent).encode() in content for module in (graph, torch))
+
+
 @pytest.mark.parametrize("shape", ["FitHuBERT", "LightHuBERT subnet", "pruned WavLM"])
 def test_onnx_runtime_agrees_with_the_student(shape: str, tmp_path: Path) -> None:
     student = tiny_student(shape)
@@ -37,6 +43,7 @@ def test_the_verb_writes_onnx_and_says_how_it_compares(tmp_path: Path, capsys: p
     file = tmp_path / "run" / "student" / "onnx" / "model.onnx"
     assert str(file) in said
     assert [output.name for output in onnx.load(file).graph.output] == ["last_hidden_state", "num_frames"]
+    assert names_no_source(file)
     card = (file.parent / "README.md").read_text()
     assert "# mine" in card
     assert "agree to 0.0001" in card
@@ -51,6 +58,7 @@ def test_a_saved_program_runs_without_this_package(tmp_path: Path, capsys: pytes
     save_student(tmp_path / "student", student, "")
     assert export.main([f"student={tmp_path / 'student'}", "format=torch_export", f"out={tmp_path / 'out'}"]) == 0
     assert "agree to 0.0001" in capsys.readouterr().out
+    assert names_no_source(tmp_path / "out" / "model.pt2")
     program = (
         "import sys; sys.modules['speechdistill'] = None\n"
         "import torch\n"

@@ -36,6 +36,7 @@ def last_state(expert: UpstreamExpert) -> torch.Tensor:
 @pytest.mark.parametrize("options", [{}, {"states": "predicted"}], ids=str)
 def test_torch_hub_loads_the_exported_folder(student: Path, tmp_path: Path, options: dict[str, str]) -> None:
     write_hub_files(student, tmp_path / "exported")
+    assert not any(str(tmp_path).encode() in path.read_bytes() for path in (tmp_path / "exported").iterdir())
     expert = torch.hub.load(str(tmp_path / "exported"), "speechdistill", source="local", **options)
     assert torch.equal(last_state(expert), last_state(UpstreamExpert(str(student), **options)))
 
