@@ -28,3 +28,42 @@ def test_without_hard_links_the_file_appears_too(tmp_path: Path, monkeypatch: py
             file.write(content)
     assert (tmp_path / "file").read_text() == "first"
     assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize(("umask", "file_mode", "folder_mode"), [(0o022, 0o644, 0o755), (0o002, 0o664, 0o775), (0o077, 0o600, 0o700)])
+def test_files_and_folders_have_the_modes_that_the_umask_leaves(
+    umask: int, file_mode: int, folder_mode: int, tmp_path: Path
+) -> None:
+    """Weights too, which libraries write through temporary files of 0600, and folders that are made beside their place."""
+    before = os.umask(umask)
+    try:
+        run = tmp_path / "run"
+        with whole_file(tmp_path / "whole") as file:
+            file.write("x")
+        student = tiny_student("DistilHuBERT")
+        save_student(run / "student", student, "")
+        write_hubert(student.student, run / "hf_hubert")
+        save_recognizer(run / "model", tiny_recognizer(), Vocabulary.of_characters("ab"), "")
+        demo_corpus(0.002, cache=tmp_path / "cache")
+    finally:
+        os.umask(before)
+    found = {path.relative_to(tmp_path): stat.S_IMODE(path.stat().st_mode) for path in tmp_path.rglob("*")}
+    assert {path.name for path in found} >= {"model.safetensors", "config.json", "metadata.jsonl", "whole"}
+    wrong = {
+        path: oct(mode)
+        for path, mode in found.items()
+        if mode != (folder_mode if (tmp_path / path).is_dir() else file_mode)
+    }
+    assert not wrong
+
+
+def test_a_probe_for_the_mode_is_not_left_behind(tmp_path: Path) -> None:
+    private = tmp_path / "weights.safetensors"
+    private.touch(0o600)
+    before = os.umask(0o027)
+    try:
+        give_usual_mode(private)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(private.stat().st_mode) == 0o640
+    assert list(tmp_path.iterdir()) == [private]
