@@ -50,7 +50,7 @@ def _instead(group: str, value: str, path: Path) -> str:
     is_path = "/" in value or "\\" in value or value.startswith(("~", ".")) or path.exists()
     if group == "teacher" and (is_path or "@" in value or ":" in value or path.suffix in (".pt", ".pth", ".ckpt")):
         return f": say {_word('teacher.name', value)}"
-    if not is_path and path.suffix not in (*_LISTS, ".tar"):
+    if not is_path and path.suffix.lower() not in (*_LISTS, ".tar"):
         return ""
     if group.removeprefix(_SUPERB) == "data":
         return (_superb_data if group.startswith(_SUPERB) else _data)(value, path)
@@ -72,7 +72,7 @@ def _data(value: str, path: Path) -> str:
     if path.is_dir():
         kind = "librispeech" if any(path.glob("train-*/*/*/*.trans.txt")) else "folder"
         return f" is a folder: say data={kind} {_word('data.root', value)}"
-    if path.suffix in _LISTS:
+    if path.suffix.lower() in _LISTS:
         return f" is a list: say data=manifest {_word('data.manifest', value)}"
     if path.is_file():
         return f" is a single file: say data=folder {_word('data.root', path.parent)}"

@@ -43,7 +43,9 @@ def test_a_folder_of_archives_an_archive_and_librispeech(tmp_path: Path) -> None
     assert f"say data=librispeech data.root={tmp_path}." in message("train", f"data={tmp_path}")
 
 
-@pytest.mark.parametrize("name", ["list.csv", "list.tsv", "list.jsonl", "list.jsonl.gz", "nemo.json", "./list.csv"])
+@pytest.mark.parametrize(
+    "name", ["list.csv", "LIST.CSV", "list.tsv", "list.jsonl", "list.jsonl.gz", "nemo.json", "./list.csv"]
+)
 def test_a_list(name: str) -> None:
     assert f"data={name} is a list: say data=manifest data.manifest={name}." in message("train", f"data={name}")
 
