@@ -1,7 +1,6 @@
 """What a person gets wrong ends in one message: the name, the value, what is allowed, what to do."""
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 
