@@ -4,11 +4,25 @@
 """
 
 import os
+import sys
+from pathlib import Path
 
 __version__ = "0.1.0"
 
-# The demo corpus's synthesiser needs no torch, and forks, which a process that has loaded torch should not.
-if "SPEECHDISTILL_SYNTHESISER" not in os.environ:
+
+def _loads_all() -> bool:
+    """Whether the names below are wanted: by whoever imports the package, but not by its own commands.
+
+    These load what they need, when they need it: help and messages about words come within a second. Nor by the demo
+    corpus's synthesiser, which needs no torch, and forks, which a process that has loaded torch should not.
+    """
+    words = sys.orig_argv
+    module = words[words.index("-m") + 1] if "-m" in words[:-1] else ""
+    is_command = module.partition(".")[0] == __name__ or Path(sys.argv[0]).name in (__name__, f"{__name__}.exe")
+    return not is_command and "SPEECHDISTILL_SYNTHESISER" not in os.environ
+
+
+if _loads_all():
     from speechdistill.checkpoints.student_dir import load_student, load_supernet
     from speechdistill.errors import UserError
     from speechdistill.models.config import StudentConfig

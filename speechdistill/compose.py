@@ -1,7 +1,7 @@
 """Configurations from configs/ and KEY=VALUE words, and those of earlier runs."""
 
-import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,12 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from speechdistill.cli import did_you_mean
-from speechdistill.errors import UserError
+from speechdistill import config_help
+from speechdistill.choices import CONFIGS, unknown
+from speechdistill.cli import HelpAskedError, asks_for_help
+from speechdistill.errors import UserError, did_you_mean
 from speechdistill.home import home_in_values
+from speechdistill.words import PATH_KEYS, PRECISIONS, SUPERB_GROUPS, prepared
 
 # What may change between the starts of one run: nothing that the weights depend on. (Ranks and accumulation may, if
 # their product stays: see training/checkpointing.py.)
@@ -44,9 +47,6 @@ SUPERB_RESUMABLE_KEYS = ("data.num_workers", "device", "features.cache")
 _RESUMABLE = {"search": SEARCH_RESUMABLE_KEYS, "superb": SUPERB_RESUMABLE_KEYS}
 # A key of config.yaml that tells whose it is; without any of them it is a training's.
 _MARKS = {"search": "evaluations", "superb": "superb_task"}
-# SUPERB's tasks and data are other than fine-tuning's, and have their own groups behind the same words.
-_SUPERB_GROUPS = {"task": "superb_task", "data": "superb_data"}
-
 # The least that a number may be; keys of whole numbers, and those that may also be absent (null).
 _MINIMUMS = {
     "seed": 0,
@@ -74,13 +74,6 @@ _NULLABLE_KEYS = (
 )
 # A list of pairs may stand in the place of a name with its arguments.
 _WHOLE_VALUES = ("objective.map",)
-# Their values are taken verbatim: to Hydra's grammar "=", "~", "(" and letters beyond ASCII are no part of a word.
-_PATH_KEYS = (
-    *("data.root", "data.manifest", "data.val_manifest", "out_dir"),
-    *("student.init_from", "teacher.cache", "teacher.name"),
-    *("student", "supernet", "task.vocabulary", "task.lm"),
-    *("upstream", "features.cache", "data.train", "data.valid", "data.test"),
-)
 # "auto" is stored as what it was resolved to.
 _AUTOMATIC = ("trainer.devices", "trainer.num_nodes", "trainer.precision")
 # Numbers in whose place a list of numbers may stand.
@@ -99,12 +92,12 @@ def configure(name: str, words: Sequence[str]) -> dict[str, Any]:
         Plain nested dictionaries, everything resolved.
 
     Raises:
+        HelpAskedError: -h or --help is among the words.
         UserError: an unknown key or choice, a value that must be given, or a key that a resumed run cannot change.
     """
-    words, own = _without_config_dir(words)
-    if name == "superb":
-        words = [_with_superb_group(word) for word in words]
-    words = [_verbatim(word) for word in words]
+    if asks_for_help(words):
+        raise HelpAskedError(_help(name, words, config_help.help_text))
+    words, own, _ = prepared(name, words)
     resumed = [word.partition("=")[2] for word in words if word.startswith("resume=")]
     if resumed and resumed[-1] not in ("", "null"):
         rest = [word for word in words if not word.startswith("resume=")]
@@ -112,49 +105,35 @@ def configure(name: str, words: Sequence[str]) -> dict[str, Any]:
     return _composed(name, words, own)
 
 
-def _without_config_dir(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The other words, and the override that makes Hydra look into the folder."""
-    rest: list[str] = []
-    own: list[str] = []
-    remaining = iter(words)
-    for word in remaining:
-        option, equals, value = word.partition("=")
-        if option != "--config-dir":
-            rest.append(word)
-            continue
-        given = value if equals else next(remaining, "")
-        folder = Path(given).expanduser().absolute()
-        if not given or not folder.is_dir():
-            raise UserError(
-                f"--config-dir {given}: no such folder. It holds recipe/NAME.yaml, data/NAME.yaml and such."
-            )
-        own = [f"hydra.searchpath=[{_quoted(f'file://{folder}')}]"]
-    return rest, own
+def keys_of(name: str, words: Sequence[str]) -> str:
+    """The part of a verb's help that lists its keys, with the values that they have with these words."""
+    return _help(name, words, config_help.keys_text)
 
 
-def _with_superb_group(word: str) -> str:
-    key, equals, value = word.partition("=")
-    return f"{_SUPERB_GROUPS.get(key, key)}{equals}{value}"
-
-
-def _verbatim(word: str) -> str:
-    """Quote a path, unless it is quoted already or means "none"."""
-    key, _, value = word.partition("=")
-    if key not in _PATH_KEYS or value in ("", "null") or (value[0] in "'\"" and value[0] == value[-1]):
-        return word
-    return f"{key}={_quoted(value)}"
-
-
-def _quoted(value: str) -> str:
-    # In Hydra's quotes a backslash counts only in front of a quote, also of the closing one.
-    escaped = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), value)
-    return f"'{escaped}'"
+def _help(name: str, words: Sequence[str], text: Callable[..., str]) -> str:
+    words = [word for word in words if not asks_for_help([word]) and not word.startswith("resume=")]
+    words, own, folders = prepared(name, words)
+    with _composing(name, words, own):
+        config = _compose(name, words, own)
+        choices = compose(name, overrides=[*_choices(words), *own], return_hydra_config=True).hydra.runtime.choices
+        config = OmegaConf.to_container(config, resolve=True)
+    renamed = {group: word for word, group in SUPERB_GROUPS.items()}
+    return text(name, config, {key: value for key, value in choices.items() if "/" not in key}, folders, renamed)
 
 
 def _composed(name: str, words: Sequence[str], own: Sequence[str]) -> dict[str, Any]:
+    with _composing(name, words, own):
+        config = _compose(name, words, own)
+        _check_kinds(config, compose(name, overrides=[*_choices(words), *own]), words)
+    return _resolved(config)
+
+
+@contextmanager
+def _composing(name: str, words: Sequence[str], own: Sequence[str]) -> Iterator[None]:
+    """Hydra, with one message for what it does not like."""
     with initialize_config_module("speechdistill.configs", version_base="1.3"):
         try:
-            config = _compose(name, words, own)
+            yield
         except MissingConfigException as error:
             raise UserError(_unknown_choice(error)) from error
         except OverrideParseException as error:
@@ -163,8 +142,6 @@ def _composed(name: str, words: Sequence[str], own: Sequence[str]) -> dict[str, 
             raise UserError(_unknown_key(words, _known_keys(name, words, own), error)) from error
         except (HydraException, YAMLError) as error:
             raise UserError(" ".join(str(error).split())) from error
-        _check_kinds(config, compose(name, overrides=[*_choices(words), *own]), words)
-    return _resolved(config)
 
 
 def _compose(name: str, words: Sequence[str], own: Sequence[str]) -> Any:
@@ -225,6 +202,9 @@ def _resolved(config: Any) -> dict[str, Any]:
     try:
         if missing := sorted(OmegaConf.missing_keys(config)):
             raise UserError(f"{missing[0]} has to be given: add {missing[0]}=... to the command.")
+        for key, spelled in PRECISIONS.items():
+            if (value := OmegaConf.select(config, key)) is not None:
+                OmegaConf.update(config, key, spelled(key, value))
         container = OmegaConf.to_container(config, resolve=True)
     except OmegaConfBaseException as error:
         raise UserError(f"the configuration cannot be resolved: {str(error).strip().splitlines()[0]}") from error
@@ -292,7 +272,7 @@ def _says_the_same(config: Any, folder: Path, key: str, value: Any) -> bool:
     if not _is_value(config, key):
         return False
     before = OmegaConf.select(config, key)
-    if key in _PATH_KEYS and isinstance(value, str) and isinstance(before, str):
+    if key in PATH_KEYS and isinstance(value, str) and isinstance(before, str):
         return before in (value, str(Path(value).expanduser().absolute()))
     return bool(before == value) and isinstance(before, bool) == isinstance(value, bool)
 
@@ -314,8 +294,7 @@ def _known_keys(name: str, words: Sequence[str], own: Sequence[str]) -> list[str
 
 def _choices(words: Sequence[str]) -> list[str]:
     """The words that choose a file of a group; the rest set keys."""
-    groups = {path.name for path in (Path(__file__).parents[1] / "configs").glob("*/")}
-    groups |= {path.name for path in (Path(__file__).parent / "configs").glob("*/")}
+    groups = {path.name for path in CONFIGS.glob("*/")}
     return [word for word in words if word.partition("=")[0] in groups]
 
 
@@ -336,7 +315,6 @@ def _unknown_key(words: Sequence[str], known: Sequence[str] | None, error: Excep
 
 
 def _unknown_choice(error: MissingConfigException) -> str:
+    """Of a file's own defaults: words are checked before."""
     group, _, choice = (error.missing_cfg_file or "").rpartition("/")
-    group = group.removeprefix("superb_")
-    options = sorted(error.options or [])
-    return f"{group}={choice} does not exist{did_you_mean(choice, options)}; {group} is one of {', '.join(options)}."
+    return unknown(group, choice, sorted(error.options or []))

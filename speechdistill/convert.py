@@ -1,14 +1,4 @@
-"""Convert: `python -m speechdistill.convert SOURCE OUT_DIR [config=FILE.yaml]`; a published checkpoint as a student.
-
-SOURCE     a file, a folder, a hub id, OWNER/NAME/FILE on the Hugging Face hub, torchaudio:NAME; recognised by what it
-           holds: DistilHuBERT (s3prl), FitHuBERT, FitW2V2, LightHuBERT, DPHuBERT, DPWavLM, MaskHuBERT, ARMHuBERT,
-           ARMwavLM, STaRHuBERT; HuBERT, wav2vec 2.0 and WavLM of transformers, fairseq, s3prl and torchaudio
-OUT_DIR    a new folder: a student; of a LightHuBERT supernet student/ (the published subnet) and supernet/
-config=    yaml file of a thin student (FitHuBERT to STaRHuBERT); needed only where the checkpoint does not hold its own
-           options, with which it has to agree. One beside the checkpoint is found
-
-Nothing in a file is executed.
-"""
+"""Convert: `python -m speechdistill.convert SOURCE OUT_DIR [config=FILE.yaml]`; a published checkpoint as a student."""
 
 import sys
 from pathlib import Path
@@ -16,6 +6,36 @@ from typing import NamedTuple
 
 from speechdistill import cli
 from speechdistill.errors import UserError
+
+COMMAND = cli.Command(
+    verb="convert",
+    usage="SOURCE OUT_DIR [config=FILE.yaml]",
+    paths=(
+        (
+            "SOURCE",
+            "a file, a folder, a hub id, OWNER/NAME/FILE on the Hugging Face hub, or torchaudio:NAME; the format is "
+            "detected from the contents: DistilHuBERT (s3prl), FitHuBERT, FitW2V2, LightHuBERT, DPHuBERT, DPWavLM, "
+            "MaskHuBERT, ARMHuBERT, ARMwavLM, STaRHuBERT; HuBERT, wav2vec 2.0 and WavLM of transformers, fairseq, "
+            "s3prl and torchaudio",
+        ),
+        (
+            "OUT_DIR",
+            "a new folder: a student; of a LightHuBERT supernet student/ (the published subnet) and supernet/",
+        ),
+    ),
+    keys=(
+        cli.Key(
+            "config",
+            "yaml file of a thin student (FitHuBERT to STaRHuBERT); needed only where the checkpoint does not hold its own "
+            "options, with which it has to agree. One beside the checkpoint is found",
+        ),
+    ),
+    examples=(
+        "pyf98/DPHuBERT/DPHuBERT-sp0.75.pth students/dphubert",
+        "downloads/fithubert.ckpt students/fithubert config=downloads/fithubert.yaml",
+    ),
+    note="Nothing in a file is executed.",
+)
 
 
 class Settings(NamedTuple):
@@ -32,9 +52,6 @@ def main(words: list[str]) -> None:
     Raises:
         UserError: what a person can put right.
     """
-    if words in (["-h"], ["--help"]):
-        print(__doc__)
-        return
     settings = read_settings(words)
     from speechdistill.checkpoints.official.convert import check_free, convert, write
     from speechdistill.models.student import StudentModel
@@ -60,12 +77,10 @@ def read_settings(words: list[str]) -> Settings:
     Raises:
         UserError: one is missing, unknown or too many.
     """
-    paths, given = cli.read_words(words, ("config",))
+    paths, given = COMMAND.read(words)
     if len(paths) != 2:
-        raise UserError(f"{len(paths)} paths are given; it takes two: SOURCE OUT_DIR [config=FILE.yaml].")
-    if isinstance(given.get("config"), list):
-        raise UserError("config is given more than once.")
-    return Settings(paths[0], Path(paths[1]).expanduser(), given.get("config"))
+        raise UserError(f"{len(paths)} paths are given; it takes two: {COMMAND.usage}.")
+    return Settings(paths[0], Path(paths[1]).expanduser(), given["config"])
 
 
 if __name__ == "__main__":

@@ -1,10 +1,4 @@
-"""Describe: `python -m speechdistill.describe recipe=NAME ... | student=DIR`; what a student looks like.
-
-recipe=NAME     what `train` with the same words would train; of the teacher only the configuration is read
-student=DIR     a student's folder, or its run's
-subnet=NAME     with student=, of a supernet: smallest, published, largest
-Prints the architecture, the heads, which layer predicts which, the size, and the loss.
-"""
+"""Describe: `python -m speechdistill.describe recipe=NAME ... | student=DIR`; what a student looks like."""
 
 import re
 import sys
@@ -12,10 +6,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from speechdistill import cli
+from speechdistill.compose import configure, keys_of
 from speechdistill.errors import UserError
 
 if TYPE_CHECKING:
     from speechdistill.models.config import StudentConfig
+
+
+COMMAND = cli.Command(
+    verb="describe",
+    usage="recipe=NAME [KEY=VALUE ...] | student=DIR [subnet=NAME]",
+    keys=(
+        cli.Key("student", "a student's folder, or its run's"),
+        cli.Key("subnet", "with student=, of a supernet: smallest, published, largest"),
+    ),
+    examples=("student=runs/distilhubert/<time>", "recipe=fithubert teacher=hubert_base"),
+    note="recipe=NAME with any keys of train: what train would make of them; only the teacher's configuration is read.",
+)
 
 
 def main(words: list[str]) -> None:
@@ -24,9 +31,8 @@ def main(words: list[str]) -> None:
     Raises:
         UserError: what a person can put right.
     """
-    if not words or words in (["-h"], ["--help"]):
-        print(__doc__)
-        return
+    if not words or cli.asks_for_help(words):
+        raise cli.HelpAskedError(f"{COMMAND.help()}\n{keys_of('train', words)}")
     student = read_student(words)
     for name, text in _of_student(*student) if student else _of_recipe(words):
         print(f"{name:<13} {text}")
@@ -71,8 +77,6 @@ def _of_student(name: str, subnet: str | None) -> list[tuple[str, str]]:
 
 
 def _of_recipe(words: list[str]) -> list[tuple[str, str]]:
-    from speechdistill.compose import configure
-
     recipe = configure("train", words)
     if recipe["method"] == "masked_units":
         raise UserError(f"recipe={recipe['recipe']} trains a teacher from scratch; describe knows students.")

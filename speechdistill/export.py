@@ -1,14 +1,4 @@
-"""Export: `python -m speechdistill.export student=DIR format=FORMAT [out=DIR]`; a student in the form that others load.
-
-format=hf_hubert      a HubertModel folder of transformers, where the student's shape allows it
-format=onnx           model.onnx, any batch and length; states=all brings every hidden state, states=last (default) one
-format=int8           the same with int8 linear layers; says how fast and how alike it is
-format=torch_export   model.pt2, a program of torch.export; states= as above
-format=s3prl          hubconf.py for torch.hub; expert.py, requirements.txt and model.pt for s3prl's --hub huggingface
-out=DIR               where to; by default DIR/FORMAT in the student's folder, with s3prl beside the student's own files
-subnet=NAME           of a supernet: smallest, published, largest
-push=USER/NAME        also to the Hugging Face Hub, with the model card
-"""
+"""Export: `python -m speechdistill.export student=DIR format=FORMAT [out=DIR]`; a student in others' formats."""
 
 import sys
 from pathlib import Path
@@ -20,14 +10,40 @@ from speechdistill.errors import UserError
 if TYPE_CHECKING:
     from speechdistill.models.student import StudentModel
 
-FORMATS = ("s3prl", "hf_hubert", "onnx", "int8", "torch_export")
 _FILES = {
     "onnx": "model.onnx",
     "int8": "model_int8.onnx",
     "torch_export": "model.pt2",
     "hf_hubert": "model.safetensors",
 }
-_KEYS = ("student", "format", "out", "states", "subnet", "push")
+COMMAND = cli.Command(
+    verb="export",
+    usage="student=DIR format=FORMAT [out=DIR]",
+    keys=(
+        cli.Key("student", "a student's folder, or its run's", is_needed=True),
+        cli.Key(
+            "format",
+            "s3prl = hubconf.py for torch.hub, and expert.py, requirements.txt and model.pt for s3prl's --hub "
+            "huggingface; hf_hubert = a HubertModel folder of transformers, where the student's shape allows it; "
+            "onnx = model.onnx, any batch and length; int8 = the same with int8 linear layers, how fast and alike it "
+            "is; torch_export = model.pt2, a program of torch.export",
+            allowed=("s3prl", "hf_hubert", "onnx", "int8", "torch_export"),
+            is_needed=True,
+        ),
+        cli.Key("out", "folder; by default FORMAT/ in the student's, with s3prl beside the student's own files"),
+        cli.Key(
+            "states",
+            "of onnx, int8 and torch_export: one hidden state or every one; by default last",
+            allowed=("last", "all"),
+        ),
+        cli.Key("subnet", "of a supernet: smallest, published, largest"),
+        cli.Key("push", "USER/NAME: also to the Hugging Face Hub, with the model card"),
+    ),
+    examples=(
+        "student=runs/distilhubert/<time> format=onnx states=all",
+        "student=runs/distilhubert/<time> format=hf_hubert push=me/my-student",
+    ),
+)
 
 
 def main(words: list[str]) -> int:
@@ -36,9 +52,6 @@ def main(words: list[str]) -> int:
     Raises:
         UserError: what a person can put right.
     """
-    if words in (["-h"], ["--help"]):
-        print(__doc__)
-        return 0
     settings = read_settings(words)
     if settings["format"] == "s3prl":
         from speechdistill.upstream.hub_files import write_hub_files
@@ -121,29 +134,19 @@ def read_settings(words: list[str]) -> dict[str, Any]:
     Raises:
         UserError: one is missing, unknown or given twice.
     """
-    paths, given = cli.read_words(words, _KEYS)
-    if paths:
-        raise UserError(f"{paths[0]!r} is no KEY=VALUE; a folder is given as student=DIR.")
-    if twice := [key for key, value in given.items() if isinstance(value, list)]:
-        raise UserError(f"{twice[0]} is given more than once.")
-    if missing := [key for key in ("student", "format") if not given.get(key)]:
-        raise UserError(f"{missing[0]}= is missing: student=DIR format={'|'.join(FORMATS)} [out=DIR].")
+    _, given = COMMAND.read(words)
     form = given["format"]
-    if form not in FORMATS:
-        raise UserError(f"format={form} does not exist; there is {', '.join(FORMATS)}.")
-    if given.get("out") and not Path(given["out"]).expanduser().absolute().parent.is_dir():
+    if given["out"] and not Path(given["out"]).expanduser().absolute().parent.is_dir():
         raise UserError(f"out={given['out']}: the folder around it does not exist.")
-    if given.get("states", "last") not in ("last", "all"):
-        raise UserError(f"states={given['states']}: allowed are last, all.")
-    if form == "s3prl" and (wrong := [key for key in ("states", "subnet") if given.get(key)]):
+    if form == "s3prl" and (wrong := [key for key in ("states", "subnet") if given[key]]):
         raise UserError(
             f"{wrong[0]}= goes with the other formats; an upstream is asked for its {wrong[0]} when loaded."
         )
-    if given.get("push"):
+    if given["push"]:
         from speechdistill.exporters.hub import check_name
 
         check_name(given["push"])
-    return {"out": None, "subnet": None, "push": None, "states": "all" if form == "hf_hubert" else "last", **given}
+    return given | {"states": given["states"] or ("all" if form == "hf_hubert" else "last")}
 
 
 if __name__ == "__main__":

@@ -1,24 +1,47 @@
-"""Extract: `python -m speechdistill.extract upstream=DIR data=DIR out=DIR`; hidden states, one file a recording.
-
-upstream=DIR        a student (its folder or its run's), "mini", a teacher (folder, hub id, file, bundle)
-subnet=NAME         of a supernet: smallest, published, largest
-data=DIR | FILE     a folder of recordings, or a list (.csv, .jsonl, .jsonl.gz; see data=manifest of train), or demo
-out=DIR             one file for each recording, under the recording's own path; index.csv lists them
-layers=all          all | last | numbers like 0,4,8; 0 = the input of the first Transformer layer
-format=npy          npy: one array (layers, frames, width) | safetensors: layer_00, layer_01 ... of (frames, width)
-dtype=float32       float32 | float16
-Started again with the same words it goes on where it stopped, also where recordings have come to the folder or list.
-"""
+"""Extract: `python -m speechdistill.extract upstream=DIR data=DIR out=DIR`; hidden states, one file a recording."""
 
 import sys
 from typing import Any
 
-from speechdistill import cli
+from speechdistill import cli, precision
 from speechdistill.errors import UserError
 
-_KEYS = ("upstream", "subnet", "data", "out", "layers", "format", "dtype")
-_DEFAULTS = {"subnet": None, "layers": "all", "format": "npy", "dtype": "float32"}
-_CHOICES = {"format": ("npy", "safetensors"), "dtype": ("float32", "float16")}
+_DTYPES = ("float32", "float16")
+COMMAND = cli.Command(
+    verb="extract",
+    usage="upstream=DIR data=DIR out=DIR [layers=...]",
+    keys=(
+        cli.Key(
+            "upstream",
+            'a student (its folder or its run\'s), "mini", a teacher (folder, hub id, file, bundle)',
+            is_needed=True,
+        ),
+        cli.Key("subnet", "of a supernet: smallest, published, largest"),
+        cli.Key(
+            "data",
+            "a folder of recordings, or a list (.csv, .jsonl, .jsonl.gz; see data=manifest of train), or demo",
+            is_needed=True,
+        ),
+        cli.Key(
+            "out",
+            "folder: one file for each recording, under the recording's own path; index.csv lists them",
+            is_needed=True,
+        ),
+        cli.Key("layers", "all | last | numbers like 0,4,8; 0 = the input of the first Transformer layer", "all"),
+        cli.Key(
+            "format",
+            "one array (layers, frames, width), or layer_00, layer_01 ... of (frames, width)",
+            "npy",
+            ("npy", "safetensors"),
+        ),
+        cli.Key("dtype", f"{' | '.join(_DTYPES)}: of the numbers in the files", "float32"),
+    ),
+    examples=(
+        "upstream=runs/distilhubert/<time> data=/my/recordings out=features layers=1,2",
+        "upstream=mini data=list.csv out=features format=safetensors dtype=float16",
+    ),
+    note="Started again with the same words it resumes where it stopped, and takes what has come to the data.",
+)
 
 
 def main(words: list[str]) -> None:
@@ -27,9 +50,6 @@ def main(words: list[str]) -> None:
     Raises:
         UserError: what a person can put right.
     """
-    if words in (["-h"], ["--help"]):
-        print(__doc__)
-        return
     settings = read_settings(words)
     from speechdistill.evaluation.extraction import extract
 
@@ -42,17 +62,8 @@ def read_settings(words: list[str]) -> dict[str, Any]:
     Raises:
         UserError: one is missing, unknown, given twice or has no such value.
     """
-    paths, given = cli.read_words(words, _KEYS)
-    if paths:
-        raise UserError(f"{paths[0]!r} is no KEY=VALUE; a folder is given as data=DIR.")
-    if twice := [key for key, value in given.items() if isinstance(value, list)]:
-        raise UserError(f"{twice[0]} is given more than once.")
-    if missing := [key for key in ("upstream", "data", "out") if not given.get(key)]:
-        raise UserError(f"{missing[0]}= is missing: upstream=DIR data=DIR out=DIR.")
-    settings: dict[str, Any] = {**_DEFAULTS, **given}
-    for key, allowed in _CHOICES.items():
-        if settings[key] not in allowed:
-            raise UserError(f"{key}={settings[key]}: allowed are {' and '.join(allowed)}.")
+    _, settings = COMMAND.read(words)
+    settings["dtype"] = precision.dtype("dtype", settings["dtype"], _DTYPES)
     if settings["layers"] not in ("all", "last"):
         try:
             settings["layers"] = sorted({int(word) for word in settings["layers"].split(",")})

@@ -1,12 +1,4 @@
-"""Probe: `python -m speechdistill.probe upstream=DIR data=demo`; what an encoder's layers know, in minutes on a CPU.
-
-upstream=DIR ...                    rows for students, "mini", teachers; MFCC is always there
-student=RUN ... [teacher=NAME]      MFCC, random, copied layers, distilled (also with its heads), teacher
-subnet=NAME                         of supernets among them: smallest, published, largest
-data=demo [hours=0.5] [label=phone | speaker]
-table=FILE.csv label=COLUMN [group=COLUMN]
-[seeds=0,1,2] [out=FILE.json]
-"""
+"""Probe: `python -m speechdistill.probe upstream=DIR data=demo`; what an encoder's layers know, in minutes on a CPU."""
 
 import json
 import sys
@@ -21,8 +13,33 @@ from speechdistill.whole_file import whole_file
 if TYPE_CHECKING:
     from speechdistill.evaluation.comparison import Probe, Row
 
-_LISTS = ("upstream", "student")
-_SINGLE = ("subnet", "teacher", "data", "hours", "label", "table", "group", "seeds", "out")
+COMMAND = cli.Command(
+    verb="probe",
+    usage="upstream=DIR ... | student=RUN ... [data=demo | table=FILE.csv label=COLUMN]",
+    keys=(
+        cli.Key("upstream", 'a row for each: students, "mini", teachers; MFCC is always there', repeats=True),
+        cli.Key(
+            "student", "rows for MFCC, random, copied layers, distilled (also with its heads), teacher", repeats=True
+        ),
+        cli.Key("subnet", "of supernets among them: smallest, published, largest"),
+        cli.Key("teacher", "of student=, where it is not the one that its folder names"),
+        cli.Key("data", "the corpus where no table is given; by default the only one, demo"),
+        cli.Key("hours", "of the demo corpus; by default 0.5"),
+        cli.Key(
+            "label",
+            "what is probed for: of the demo phone (default) or speaker; of a table the column with the classes",
+        ),
+        cli.Key("table", "CSV with a path for each recording, the label, and any group"),
+        cli.Key("group", "column of the table: its groups are held out as a whole (speakers, say)"),
+        cli.Key("seeds", "like 0,1,2; by default as many as students, else three, and one on a table"),
+        cli.Key("out", "JSON file with all figures"),
+    ),
+    examples=(
+        "upstream=runs/distilhubert/<time> upstream=mini label=speaker",
+        "student=runs/distilhubert/<time> data=demo",
+        "upstream=mini table=emotions.csv label=emotion group=speaker",
+    ),
+)
 
 
 def main(words: list[str]) -> int:
@@ -31,9 +48,6 @@ def main(words: list[str]) -> int:
     Raises:
         UserError: what a person can put right.
     """
-    if words in (["-h"], ["--help"]):
-        print(__doc__)
-        return 0
     settings = _settings(words)
     from speechdistill.checkpoints.encoders import chosen_subnets
     from speechdistill.evaluation.comparison import mfcc_row, student_rows, upstream_row
@@ -63,13 +77,7 @@ def main(words: list[str]) -> int:
 
 def _settings(words: list[str]) -> dict[str, Any]:
     """The words with defaults filled in and combinations checked, before the libraries that take seconds to load."""
-    paths, given = cli.read_words(words, (*_LISTS, *_SINGLE))
-    if paths:
-        raise UserError(f"{paths[0]!r} is no KEY=VALUE; a folder is given as upstream=DIR or student=DIR.")
-    if twice := [key for key in _SINGLE if isinstance(given.get(key), list)]:
-        raise UserError(f"{twice[0]} is given more than once; only {' and '.join(_LISTS)} may be.")
-    lists = {key: [given[key]] if isinstance(given.get(key), str) else given.get(key, []) for key in _LISTS}
-    settings: dict[str, Any] = {**dict.fromkeys(_SINGLE), **given, **lists}
+    _, settings = COMMAND.read(words)
     if not settings["upstream"] and not settings["student"]:
         raise UserError("what to probe? Give upstream=DIR (a student or a teacher) or student=RUN (five rows).")
     if settings["teacher"] and not settings["student"]:

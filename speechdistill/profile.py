@@ -1,24 +1,34 @@
-"""Profile: `python -m speechdistill.profile student=DIR [vs=DIR ...]`; what encoders cost here, side by side.
-
-student=DIR         a student's folder or its run's
-vs=NAME             more of them, and teachers: "mini", a folder, file or hub id; may be repeated
-subnet=NAME         of supernets among them: smallest, published, largest
-seconds=1,4,10,30   lengths of audio     batch=1,8   recordings at once     precision=fp32,bf16   bf16 is autocast
-threads=N           of torch; by default as many as it takes      repeats=5   of which the median counts
-budget=20           seconds for a case, after which no new repeat begins
-out=DIR             profile.csv, profile.png and profile.md; by default profile/ in the student's folder, or in this one
-"""
+"""Profile: `python -m speechdistill.profile student=DIR [vs=DIR ...]`; what encoders cost here, side by side."""
 
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from speechdistill import cli
+from speechdistill import cli, precision
 from speechdistill.errors import UserError
 
-_DEFAULTS = {"seconds": "1,4,10,30", "batch": "1,8", "precision": "fp32,bf16", "repeats": "5", "budget": "20"}
-_KEYS = ("student", "vs", "subnet", "threads", "out", *_DEFAULTS)
+_PRECISIONS = {"float32": "fp32", "bfloat16": "bf16"}
+COMMAND = cli.Command(
+    verb="profile",
+    usage="student=DIR [vs=DIR ...]",
+    keys=(
+        cli.Key("student", "a student's folder or its run's", is_needed=True),
+        cli.Key("vs", 'more of them, and teachers: "mini", a folder, file or hub id', repeats=True),
+        cli.Key("subnet", "of supernets among them: smallest, published, largest"),
+        cli.Key("threads", "of torch; by default as many as it takes"),
+        cli.Key(
+            "out",
+            "folder of profile.csv, profile.png and profile.md; by default profile/ in the student's, or in this one",
+        ),
+        cli.Key("seconds", "lengths of audio", "1,4,10,30"),
+        cli.Key("batch", "recordings at once", "1,8"),
+        cli.Key("precision", "fp32 | bf16 (autocast), or both with a comma", "fp32,bf16"),
+        cli.Key("repeats", "passes, of which the median counts", "5"),
+        cli.Key("budget", "seconds for a case, after which no new repeat begins", "20"),
+    ),
+    examples=("student=runs/distilhubert/<time> vs=mini threads=2", "student=students/dphubert seconds=10 batch=1"),
+)
 
 
 def main(words: list[str]) -> None:
@@ -27,9 +37,6 @@ def main(words: list[str]) -> None:
     Raises:
         UserError: what a person can put right.
     """
-    if words in (["-h"], ["--help"]):
-        print(__doc__)
-        return
     settings = read_settings(words)
     import torch
 
@@ -42,8 +49,8 @@ def main(words: list[str]) -> None:
     if settings["threads"]:
         torch.set_num_threads(settings["threads"])
     cases = [
-        Case(precision, batch, length)
-        for precision in settings["precision"]
+        Case(number_format, batch, length)
+        for number_format in settings["precision"]
         for batch in settings["batch"]
         for length in settings["seconds"]
     ]
@@ -141,29 +148,15 @@ def read_settings(words: list[str]) -> dict[str, Any]:
     Raises:
         UserError: one is missing, unknown, given twice, or no number.
     """
-    paths, given = cli.read_words(words, _KEYS)
-    if paths:
-        raise UserError(f"{paths[0]!r} is no KEY=VALUE; a folder is given as student=DIR.")
-    if twice := [key for key, value in given.items() if isinstance(value, list) and key != "vs"]:
-        raise UserError(f"{twice[0]} is given more than once; only vs may be.")
-    if not given.get("student"):
-        raise UserError("student= is missing: student=DIR [vs=DIR ...].")
-    vs = given.get("vs", [])
-    settings: dict[str, Any] = {
-        "out": None,
-        "subnet": None,
-        **_DEFAULTS,
-        **given,
-        "vs": vs if isinstance(vs, list) else [vs],
-    }
+    _, settings = COMMAND.read(words)
     for key, kind in (("seconds", float), ("batch", int)):
         settings[key] = [_number(key, word, kind) for word in settings[key].split(",")]
     settings["repeats"] = _number("repeats", settings["repeats"], int)
     settings["budget"] = _number("budget", settings["budget"], float)
-    settings["threads"] = _number("threads", given["threads"], int) if given.get("threads") else None
-    settings["precision"] = settings["precision"].split(",")
-    if wrong := [word for word in settings["precision"] if word not in ("fp32", "bf16")]:
-        raise UserError(f"precision={wrong[0]}: allowed are fp32, bf16, or both with a comma.")
+    settings["threads"] = _number("threads", settings["threads"], int) if settings["threads"] else None
+    settings["precision"] = [
+        _PRECISIONS[precision.dtype("precision", word, tuple(_PRECISIONS))] for word in settings["precision"].split(",")
+    ]
     return settings
 
 

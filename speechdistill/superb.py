@@ -1,19 +1,4 @@
-"""SUPERB (arXiv:2105.01051): `python -m speechdistill.superb task=T upstream=DIR data=demo|manifest|official ...`.
-
-task=T upstream=U                one of pr asr ks qbe sid asv sd ic sf er; tasks=all or tasks=[ks,sid] are several
-upstream=DIR                     a student's folder or its run's, "mini", a teacher (folder, hub id), or fbank (log-mel)
-upstream=DIR untrained=true      the same architecture with random weights
-data=demo                        made from the demo corpus, small heads, about a minute for each task
-data=manifest data.train=A.csv data.valid=B.csv data.test=C.csv       one's own recordings
-data=official data.root=DIR      the corpora of the leaderboard, full-size heads
-lr=1e-3, lr=[1e-5,1e-4,1e-3]     learning rate; several: the best by validation is tested, all are reported
-steps=N                          updates
-features.cache=true|DIR          encode each recording once for all steps, tasks and learning rates
-out_dir=DIR                      a fresh folder; resume=DIR goes on in that of an earlier start (task=T: with that one)
-report RUNS... [out=DIR]         gather superb.json files into a table, a CSV and a plot
-s3prl run_downstream ...         s3prl's own command line, with students as upstreams: -u speechdistill -k DIR
-s3prl main ...                   likewise: --build_upstream.name speechdistill --build_upstream.path_or_url DIR
-"""
+"""SUPERB (arXiv:2105.01051): `python -m speechdistill.superb task=T upstream=DIR data=demo|manifest|official ...`."""
 
 import io
 import sys
@@ -28,6 +13,13 @@ from speechdistill.errors import UserError
 from speechdistill.evaluation.superb.tasks import TASKS, task_named
 
 PROGRAMS = ("run_downstream", "main")
+REPORT = cli.Command(
+    verb="superb report",
+    usage="RUNS... [out=DIR]",
+    paths=(("RUNS", "folders with superb.json files below them"),),
+    keys=(cli.Key("out", "folder of the table, the CSV and the plot", "."),),
+    examples=("runs/superb out=results",),
+)
 
 
 def main(words: list[str]) -> int:
@@ -36,9 +28,7 @@ def main(words: list[str]) -> int:
     Raises:
         UserError: what a person can put right.
     """
-    if not words or words in (["-h"], ["--help"]):
-        print(__doc__)
-        return 0
+    words = words or ["--help"]
     if words[0] == "s3prl":
         program, rest = read_program(words)
         from speechdistill.upstream.register import hand_over
@@ -86,6 +76,9 @@ def read_configs(words: list[str]) -> tuple[list[dict[str, Any]], Path | None]:
         UserError: what `configure` says, or no task, or an unknown one, or one that the earlier start has not.
     """
     rest = [word for word in words if word.partition("=")[0] not in ("task", "tasks", "resume")]
+    if cli.asks_for_help(words):
+        task = [word for word in words if word.startswith("task=")]
+        return [configure("superb", [*task, *rest])], None
     given = {key: word.partition("=")[2] for word in words for key in (word.partition("=")[0],)}
     names = given.get("tasks", given.get("task", "")).strip("[]")
     if given.get("resume") not in (None, "", "null"):
@@ -112,12 +105,12 @@ def _chosen(names: str) -> list[str]:
 
 
 def _report(words: list[str]) -> int:
-    folders, values = cli.read_words(words, ("out",))
+    folders, values = REPORT.read(words)
     if not folders:
         raise UserError("report of what? Give folders with superb.json files below them: report runs/...")
     from speechdistill.evaluation.superb.report import report
 
-    print(report([Path(folder).expanduser() for folder in folders], Path(values.get("out", ".")).expanduser()))
+    print(report([Path(folder).expanduser() for folder in folders], Path(values["out"]).expanduser()))
     return 0
 
 

@@ -1,12 +1,4 @@
-"""Transcribe: `python -m speechdistill.transcribe model=DIR FILES...`; text of recordings of any length.
-
-model=DIR                          what `speechdistill finetune task=asr` leaves, or its run's folder
-[format=text | json | srt]         json and srt have the times of words
-[out=DIR]                          a file for each recording; without it everything is printed
-[lm=FILE.arpa] [beam=N] [lm_weight=0.5] [word_bonus=1]   beam search in place of the best unit of each frame
-[chunk_seconds=S] [context_seconds=S]   how long recordings are divided; without them: as long as the longest that the
-                                   model was trained on (10 to 60 s), and a sixth of it as context on each side
-"""
+"""Transcribe: `python -m speechdistill.transcribe model=DIR FILES...`; text of recordings of any length."""
 
 import os
 import sys
@@ -18,9 +10,31 @@ from speechdistill import cli
 from speechdistill.errors import UserError
 
 FORMATS = {"text": ".txt", "json": ".json", "srt": ".srt"}
-# Keys of numbers, with what they are if nobody says anything.
-_NUMBERS = {"beam": 0, "lm_weight": 0.5, "word_bonus": 1.0, "chunk_seconds": None, "context_seconds": None}
-_KEYS = ("model", "format", "out", "lm", *_NUMBERS)
+# Keys of numbers.
+_NUMBERS = {"beam": int, "lm_weight": float, "word_bonus": float, "chunk_seconds": float, "context_seconds": float}
+COMMAND = cli.Command(
+    verb="transcribe",
+    usage="model=DIR FILE.wav ...",
+    paths=(("FILES", "the recordings"),),
+    keys=(
+        cli.Key("model", "what `speechdistill finetune task=asr` leaves, or its run's folder", is_needed=True),
+        cli.Key("format", "json and srt have the times of words", "text", tuple(FORMATS)),
+        cli.Key("out", "folder: a file for each recording; without it everything is printed"),
+        cli.Key("lm", "language model of words for the beam search, .arpa or .arpa.gz"),
+        cli.Key("beam", "prefixes of the beam search; 0 = the best unit of each frame", "0"),
+        cli.Key("lm_weight", "of the language model's log probability", "0.5"),
+        cli.Key("word_bonus", "added to the log probability for each word", "1.0"),
+        cli.Key(
+            "chunk_seconds",
+            "length of the chunks of a recording; by default that of the longest in the model's training, 10 to 60",
+        ),
+        cli.Key("context_seconds", "audio on each side of a chunk; by default a sixth of chunk_seconds"),
+    ),
+    examples=(
+        "model=runs/asr/<time> FILE.wav",
+        "model=runs/asr/<time> format=srt out=subtitles beam=20 lm=words.arpa.gz recordings/*.flac",
+    ),
+)
 
 
 def main(words: list[str]) -> int:
@@ -29,9 +43,6 @@ def main(words: list[str]) -> int:
     Raises:
         UserError: what a person can put right.
     """
-    if words in (["-h"], ["--help"]):
-        print(__doc__)
-        return 0
     files, settings = read_settings(words)
     # Words are checked before the libraries that take seconds to load.
     import torch
@@ -73,22 +84,15 @@ def read_settings(words: list[str]) -> tuple[list[str], dict[str, Any]]:
     Raises:
         UserError: one is missing, unknown, given twice or of the wrong kind.
     """
-    files, given = cli.read_words(words, _KEYS)
-    if twice := [key for key, value in given.items() if isinstance(value, list)]:
-        raise UserError(f"{twice[0]} is given more than once.")
-    if not given.get("model") or not files:
-        what = "model= is" if files else "the recordings are" if given.get("model") else "model= and recordings are"
-        raise UserError(f"{what} missing: model=DIR FILE.wav ...")
-    settings: dict[str, Any] = {"format": "text", "out": None, "lm": None, **_NUMBERS, **given}
-    for key, default in _NUMBERS.items():
+    files, settings = COMMAND.read(words)
+    if not files:
+        raise UserError(f"the recordings are missing: {COMMAND.usage}.")
+    for key, kind in _NUMBERS.items():
         try:
             if settings[key] is not None:
-                settings[key] = (int if isinstance(default, int) else float)(settings[key])
+                settings[key] = kind(settings[key])
         except ValueError as error:
-            kind = "a whole number" if isinstance(default, int) else "a number"
-            raise UserError(f"{key}={settings[key]}: give {kind}.") from error
-    if settings["format"] not in FORMATS:
-        raise UserError(f"format={settings['format']} does not exist; there is {', '.join(FORMATS)}.")
+            raise UserError(f"{key}={settings[key]}: give a {'whole ' * (kind is int)}number.") from error
     if settings["format"] != "text" and len(files) > 1 and not settings["out"]:
         raise UserError(f"format={settings['format']} of several recordings needs a folder: out=DIR.")
     if settings["out"] and (

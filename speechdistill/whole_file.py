@@ -2,6 +2,7 @@
 
 import os
 import platform
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,6 +35,17 @@ def whole_file(path: Path, mode: str = "w", first_wins: bool = False) -> Iterato
             os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def give_usual_mode(path: Path) -> None:
+    """Give a file the mode that one opened beside it has, where a library wrote it as a temporary file of 0600."""
+    probe = path.with_name(f".{path.name}.mode")
+    try:
+        with probe.open("wb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+    finally:
+        probe.unlink(missing_ok=True)
+    path.chmod(stat.S_IMODE(mode))
 
 
 def _publish(partial: Path, path: Path) -> None:

@@ -162,9 +162,10 @@ def _speakers(hours: float) -> list[tuple[str, str, float]]:
 
 def _build(root: Path, hours: float, seed: int, num_workers: int, progress: bool) -> None:
     """Make the corpus beside its place, then move it there whole."""
-    partial = Path(tempfile.mkdtemp(prefix=f".{root.name}.partial-", dir=root.parent))
+    private = Path(tempfile.mkdtemp(prefix=f".{root.name}.partial-", dir=root.parent))
+    partial = private / root.name  # with the mode that the umask leaves
     try:
-        partial.chmod(0o755)  # mkdtemp makes it private
+        partial.mkdir()
         rows = _synthesise(partial, hours, seed, num_workers, progress)
         with (partial / _METADATA).open("w", encoding="utf-8") as file:
             file.writelines(row + "\n" for row in rows)
@@ -174,7 +175,7 @@ def _build(root: Path, hours: float, seed: int, num_workers: int, progress: bool
             if not root.is_dir():  # else somebody else was faster, with the same bytes
                 raise
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(private, ignore_errors=True)
 
 
 def _synthesise(partial: Path, hours: float, seed: int, num_workers: int, progress: bool) -> list[str]:

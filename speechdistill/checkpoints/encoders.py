@@ -1,13 +1,14 @@
 """Whatever a person names as an encoder: the one place that decides what it is."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, overload
 
+from speechdistill.checkpoints.kinds import kind_of, model_type_of
 from speechdistill.checkpoints.student_dir import is_supernet, load_student
 from speechdistill.errors import UserError
 from speechdistill.models.config import StudentConfig
+from speechdistill.models.ctc import CTCConfig
 from speechdistill.models.search_space import NAMED
 from speechdistill.models.student import StudentForDistillation, StudentModel
 from speechdistill.teachers.legacy import is_legacy
@@ -49,13 +50,12 @@ def load_encoder(
     inner = [folder / name / "config.json" for name in ("student", "supernet")]
     if any(path.is_file() for path in inner) and not (folder / "config.json").is_file():
         return _student(folder, heads)
-    try:
-        model_type = json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    model_type = model_type_of(folder)
+    if model_type in (None, CTCConfig.model_type):
         raise UserError(
             f"{key}={name} is neither a student (a run's folder, or the student/ in it) nor an encoder in Hugging "
-            "Face's format: no config.json in it names a model_type."
-        ) from error
+            f"Face's format. {kind_of(name)}"
+        )
     if model_type == StudentConfig.model_type:
         return _student(folder, heads)
     return _teacher(name, key, heads)
@@ -93,4 +93,7 @@ def _teacher(name: str, key: str, heads: bool) -> Teacher:
     try:
         return load_teacher(name)
     except UserError as error:
-        raise UserError(f"{key}={name}: no such folder, and no encoder on the hub: {error}") from error
+        reason = str(error).removeprefix(f"teacher.name={name}").lstrip(": ")
+        if Path(name).expanduser().exists():
+            raise UserError(f"{key}={name} {reason} {kind_of(name)}") from error
+        raise UserError(f"{key}={name}: no such folder, and no encoder on the hub: {reason}") from error

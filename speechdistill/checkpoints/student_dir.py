@@ -8,11 +8,12 @@ from typing import Any, Literal, TypeVar, overload
 
 import torch
 from safetensors import SafetensorError
-from transformers import PreTrainedModel, Wav2Vec2FeatureExtractor
+from transformers import PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
+from speechdistill.checkpoints.kinds import kind_of, model_type_of
+from speechdistill.checkpoints.pretrained import no_bars, save_pretrained
 from speechdistill.errors import UserError, reason
-from speechdistill.frames import SAMPLE_RATE_HZ
 from speechdistill.models.config import StudentConfig
 from speechdistill.models.search_space import SearchSpace, Subnet
 from speechdistill.models.student import StudentForDistillation, StudentModel
@@ -31,20 +32,12 @@ def save_student(folder: Path, student: PreTrainedModel, model_card: str) -> Non
     """
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    bars = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()
     try:
-        student.save_pretrained(partial)
-        # The student normalises waveforms itself where its teacher wants them so: nobody else should.
-        Wav2Vec2FeatureExtractor(
-            feature_size=1, sampling_rate=SAMPLE_RATE_HZ, do_normalize=False, return_attention_mask=True
-        ).save_pretrained(partial)
+        save_pretrained(partial, student)
         (partial / "README.md").write_text(model_card, encoding="utf-8")
         replace_folder(partial, folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-        if bars:
-            transformers_logging.enable_progress_bar()
 
 
 def replace_folder(partial: Path, folder: Path) -> None:
@@ -163,27 +156,27 @@ def _inside(folder: str | Path, name: str) -> Path:
         folder = folder / name
     for file in ("config.json", "model.safetensors"):
         if not (folder / file).is_file():
-            raise UserError(f"{folder} is no {name} folder: {file} is missing. A run leaves one in <out_dir>/{name}.")
+            raise UserError(f"{folder} is no {name} folder: {file} is missing. {kind_of(folder)}")
     return folder
 
 
 def _load(folder: Path, kind: type[_Student]) -> _Student:
-    verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
     info: dict[str, Any]
     try:
+        if model_type_of(folder) not in (None, StudentConfig.model_type):
+            raise UserError(f"{folder} is no student folder. {kind_of(folder)}")
         config = StudentConfig.from_pretrained(folder)
         if kind is StudentForDistillation and config.heads is None:
             raise UserError(f"{folder} has no prediction heads: they were left out when it was saved.")
-        student, info = kind.from_pretrained(folder, config=config, dtype=torch.float32, output_loading_info=True)
+        with no_bars():
+            student, info = kind.from_pretrained(folder, config=config, dtype=torch.float32, output_loading_info=True)
     # TypeError and the like: a config.json of another form than ours.
     except (OSError, ValueError, RuntimeError, SafetensorError, TypeError, KeyError, AttributeError) as error:
         raise UserError(f"{folder} cannot be loaded: {reason(error)}") from error
     finally:
         transformers_logging.set_verbosity(verbosity)
-        if bars:
-            transformers_logging.enable_progress_bar()
     if wrong := sorted(map(str, [*info["missing_keys"], *info["unexpected_keys"], *info["mismatched_keys"]])):
         raise UserError(f"{folder}: weights and config.json do not fit: {', '.join(wrong[:5])}.")
     return student.eval()

@@ -5,12 +5,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
-from transformers.utils import logging as transformers_logging
+from transformers import HubertConfig, HubertModel
 
+from speechdistill.checkpoints.pretrained import save_pretrained
 from speechdistill.errors import UserError
 from speechdistill.exporters.graph import Run
-from speechdistill.frames import SAMPLE_RATE_HZ, num_frames, padding_mask
+from speechdistill.frames import num_frames, padding_mask
 from speechdistill.models.config import StudentConfig
 from speechdistill.models.feature_encoder import normalize_waveforms
 from speechdistill.models.student import StudentModel
@@ -99,21 +99,8 @@ def write_hubert(student: StudentModel, folder: Path) -> list[Path]:
     Raises:
         UserError: the shape does not fit.
     """
-    hubert = as_hubert(student)
-    bars = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()
-    try:
-        hubert.save_pretrained(folder)
-    finally:
-        if bars:
-            transformers_logging.enable_progress_bar()
     # HubertModel takes waveforms as they come: what the student normalises inside is done by whoever prepares them.
-    Wav2Vec2FeatureExtractor(
-        feature_size=1,
-        sampling_rate=SAMPLE_RATE_HZ,
-        do_normalize=student.config.normalize_waveforms,
-        return_attention_mask=True,
-    ).save_pretrained(folder)
+    save_pretrained(folder, as_hubert(student), do_normalize=student.config.normalize_waveforms)
     return [folder / name for name in ("config.json", "model.safetensors", "preprocessor_config.json")]
 
 

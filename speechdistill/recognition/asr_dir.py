@@ -7,12 +7,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import Wav2Vec2FeatureExtractor
 from transformers.utils import logging as transformers_logging
 
+from speechdistill.checkpoints.pretrained import no_bars, save_pretrained
 from speechdistill.checkpoints.student_dir import replace_folder
 from speechdistill.errors import UserError
-from speechdistill.frames import SAMPLE_RATE_HZ
 from speechdistill.models.ctc import CTCConfig, StudentForCTC
 from speechdistill.recognition.vocabulary import BLANK, BOUNDARY, UNKNOWN, Vocabulary
 
@@ -32,15 +31,7 @@ def save_recognizer(folder: Path, model: StudentForCTC, vocabulary: Vocabulary, 
     """
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    bars = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()
-    model.save_pretrained(partial)
-    if bars:
-        transformers_logging.enable_progress_bar()
-    # The model normalises waveforms itself where its encoder wants them so.
-    Wav2Vec2FeatureExtractor(
-        feature_size=1, sampling_rate=SAMPLE_RATE_HZ, do_normalize=False, return_attention_mask=True
-    ).save_pretrained(partial)
+    save_pretrained(partial, model)
     tokenizer = {
         "tokenizer_class": "Wav2Vec2CTCTokenizer",
         "processor_class": "Wav2Vec2Processor",
@@ -78,21 +69,19 @@ def load_recognizer(folder: str | Path) -> tuple[StudentForCTC, Vocabulary]:
                 f"model={folder} is no recogniser: {file} is missing. `speechdistill finetune task=asr` leaves one in "
                 f"<out_dir>/{NAME}."
             )
-    level, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    level = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
     info: dict[str, Any]
     try:
         config = CTCConfig.from_pretrained(folder)
-        model, info = StudentForCTC.from_pretrained(
-            folder, config=config, dtype=torch.float32, output_loading_info=True
-        )
+        with no_bars():
+            model, info = StudentForCTC.from_pretrained(
+                folder, config=config, dtype=torch.float32, output_loading_info=True
+            )
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         raise UserError(f"model={folder} cannot be loaded: {str(error).strip().splitlines()[0]}") from error
     finally:
         transformers_logging.set_verbosity(level)
-        if bars:
-            transformers_logging.enable_progress_bar()
     wrong = sorted(map(str, [*info["missing_keys"], *info["unexpected_keys"], *info["mismatched_keys"]]))
     vocabulary = Vocabulary.from_file(folder / "vocab.json")
     if wrong or len(vocabulary) != config.vocab_size:

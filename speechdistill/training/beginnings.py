@@ -77,6 +77,4 @@ def _teacher_dtype(teacher: Mapping[str, Any], settings: Mapping[str, Any]) -> t
     name = teacher["dtype"]
     if name == "auto":
         return torch.bfloat16 if settings["precision"] == "bf16-mixed" else torch.float32
-    if name not in _DTYPES:
-        raise UserError(f"teacher.dtype={name}: allowed are auto, {', '.join(_DTYPES)}.")
     return _DTYPES[name]

@@ -27,8 +27,6 @@ from speechdistill.training.progress import Progress
 from speechdistill.training.ranks import find_launch
 from speechdistill.training.teacher_cache import TeacherCache
 
-PRECISIONS = ("auto", "bf16-mixed", "16-mixed", "32-true")
-
 
 @dataclass(frozen=True)
 class Outcome:
@@ -48,13 +46,7 @@ class Outcome:
 
 
 def choose_precision(precision: str) -> str:
-    """Turn "auto" into bf16 where the hardware computes with it, else float32.
-
-    Raises:
-        UserError: not one of PRECISIONS.
-    """
-    if precision not in PRECISIONS:
-        raise UserError(f"trainer.precision={precision}: allowed are {', '.join(PRECISIONS)}.")
+    """Turn "auto" into bf16 where the hardware computes with it, else float32."""
     if precision != "auto":
         return precision
     if torch.cuda.is_available():

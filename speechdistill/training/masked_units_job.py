@@ -7,6 +7,7 @@ from typing import Any
 from speechdistill.audio.datamodule import SpeechData
 from speechdistill.audio.demo import PHONES, phone_frames
 from speechdistill.audio.table import Table
+from speechdistill.checkpoints.pretrained import save_pretrained
 from speechdistill.errors import UserError
 from speechdistill.evaluation.cost import macs_per_second, num_params
 from speechdistill.frames import num_frames
@@ -17,7 +18,7 @@ from speechdistill.training.runs import Job
 
 def masked_units(config: dict[str, Any], data: SpeechData) -> Job:
     """A HuBERT from scratch, units = the synthesiser's frame-aligned phones."""
-    from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
+    from transformers import HubertConfig, HubertModel
 
     if any(phones is None for phones in data.table.labels.get("phones", [None])):
         raise UserError(f"recipe={config['recipe']} needs frame-aligned phones, which only data=demo has.")
@@ -51,8 +52,7 @@ def masked_units(config: dict[str, Any], data: SpeechData) -> Job:
         # Half precision halves the file; load_teacher computes in whatever precision it is asked for.
         saved = HubertModel(encoder_config)
         saved.load_state_dict(encoder.state_dict())
-        saved.half().save_pretrained(out_dir / "teacher")
-        Wav2Vec2FeatureExtractor(do_normalize=False, return_attention_mask=True).save_pretrained(out_dir / "teacher")
+        save_pretrained(out_dir / "teacher", saved.half())
 
     about = {
         "teacher": None,

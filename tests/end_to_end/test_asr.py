@@ -178,7 +178,7 @@ def test_a_damaged_file_is_named_and_the_others_are_transcribed(
         (["a.wav"], "model= is missing"),
         (["model=x"], "the recordings are missing"),
         (["model=x", "a.wav", "chunk_seconds=long"], "chunk_seconds=long: give a number"),
-        (["model=x", "a.wav", "format=pdf"], "format=pdf does not exist"),
+        (["model=x", "a.wav", "format=pdf"], "format=pdf: allowed are text, json, srt"),
         (["model=x", "a.wav", "beam=many"], "beam=many: give a whole number"),
         (["model=x", "a.wav", "b/a.flac", "out=y"], "several recordings are called a"),
         (["model=x", "a.wav", "b.wav", "format=srt"], "format=srt of several recordings needs a folder"),

@@ -230,7 +230,7 @@ def test_quoted_paths_lose_their_quotes_and_null_stays_null():
         (["teacher=hubert_bass"], r"teacher=hubert_bass does not exist, did you mean 'hubert_base'\?"),
         (["data=librispeech"], r"data\.root has to be given: add data\.root=\.\.\."),
         (["data=folder"], r"data\.root has to be given"),
-        (["--help"], r"'--help' cannot be read; words are KEY=VALUE"),
+        (["--hlep"], r"--hlep: no such option\. Words are KEY=VALUE"),
         (["distilhubert"], r"'distilhubert' cannot be read; words are KEY=VALUE"),
         (["trainer=[a"], r"'trainer=\[a' cannot be read"),
         (["recipe=distilhubert,hubert_mini"], r"distilhubert,hubert_mini"),

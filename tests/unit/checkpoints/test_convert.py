@@ -281,8 +281,3 @@ def test_heads_are_converted_where_there_are_some(source: Path, tmp_path: Path) 
     whole = speechdistill.load_student(tmp_path / "out", heads=True)
     assert isinstance(whole, StudentForDistillation)
     assert list(whole(torch.zeros(1, 4000)).predictions) == [1, 2, 3, 4]
-
-
-def test_help(capsys: pytest.CaptureFixture[str]) -> None:
-    convert.main(["--help"])
-    assert "SOURCE" in capsys.readouterr().out

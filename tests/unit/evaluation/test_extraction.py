@@ -134,7 +134,7 @@ def test_no_two_parts_of_a_file_share_states(lines, recordings, teacher, tmp_pat
         (["upstream=/no/such", "data={data}", "out={out}"], "upstream=/no/such: no such folder"),
         (["upstream=mini", "data={data}", "out={out}", "layers=7"], "layers=7: mini has 0 to 6"),
         (["upstream=mini", "data={data}", "out={out}", "layers=top"], "layers=top: all, last, or numbers"),
-        (["upstream=mini", "data={data}", "out={out}", "format=mat"], "format=mat: allowed are npy and safetensors"),
+        (["upstream=mini", "data={data}", "out={out}", "format=mat"], "format=mat: allowed are npy, safetensors"),
         (["upstream=mini", "data={data}", "out={data}"], "holds something else"),
         (["upstream=mini", "data={data}", "out={out}", "layer=1"], "did you mean 'layers'"),
         (["mini"], "is no KEY=VALUE"),

@@ -103,7 +103,7 @@ def test_a_folder_is_made_before_anything_is_measured(
         ([], "student= is missing"),
         (["student=x", "seconds=1,two"], "seconds=two: a number above 0"),
         (["student=x", "batch=0"], "batch=0: a whole number above 0"),
-        (["student=x", "precision=fp16"], "precision=fp16: allowed are fp32, bf16"),
+        (["student=x", "precision=fp16"], "precision=fp16: allowed are float32 (32), bfloat16 (bf16)"),
         (["student=x", "student=y"], "student is given more than once"),
         (["student=/no/such"], "student=/no/such: no such folder"),
     ],

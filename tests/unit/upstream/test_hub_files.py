@@ -100,7 +100,7 @@ def test_the_verb(student: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     [
         (["format=s3prl"], ["student= is missing"]),
         (["student=x"], ["format= is missing", "s3prl"]),
-        (["student=x", "format=coreml"], ["format=coreml", "there is s3prl, hf_hubert, onnx"]),
+        (["student=x", "format=coreml"], ["format=coreml", "allowed are s3prl, hf_hubert, onnx"]),
         (["x", "format=s3prl"], ["'x' is no KEY=VALUE", "student=DIR"]),
         (["student=x", "student=y", "format=s3prl"], ["student is given more than once"]),
         (["student=/no/such/student", "format=s3prl"], ["/no/such/student", "no student folder"]),

@@ -1,0 +1,90 @@
+"""The words of a command as Hydra reads them."""
+
+import re
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+from speechdistill import precision
+from speechdistill.choices import CONFIGS, refuse_unknown_choices
+from speechdistill.errors import UserError
+
+# SUPERB's tasks and data are other than fine-tuning's, and have their own groups behind the same words.
+SUPERB_GROUPS = {"task": "superb_task", "data": "superb_data"}
+# Their values are taken verbatim: to Hydra's grammar "=", "~", "(" and letters beyond ASCII are no part of a word.
+PATH_KEYS = (
+    *("data.root", "data.manifest", "data.val_manifest", "out_dir"),
+    *("student.init_from", "teacher.cache", "teacher.name"),
+    *("student", "supernet", "task.vocabulary", "task.lm"),
+    *("upstream", "features.cache", "data.train", "data.valid", "data.test"),
+)
+# Each of their values has one spelling in a configuration.
+PRECISIONS: dict[str, Callable[[str, object], str]] = {
+    "trainer.precision": precision.training_precision,
+    "teacher.dtype": partial(precision.dtype, allowed=("auto", "float32", "bfloat16", "float16")),
+}
+_QUOTES = "'\""
+
+
+def prepared(name: str, words: Sequence[str]) -> tuple[list[str], list[str], list[Path]]:
+    """Check and rewrite the words for a configuration.
+
+    Args:
+        name: of the root file.
+        words: KEY=VALUE, and any --config-dir DIR.
+
+    Returns:
+        The words in Hydra's grammar; overrides for a person's own folder; the folders that hold the groups.
+
+    Raises:
+        UserError: an option, a choice or a number format that does not exist.
+    """
+    words, own, folders = _without_config_dir(words)
+    if name == "superb":
+        words = [_with_superb_group(word) for word in words]
+    if options := [word for word in words if word.startswith("-")]:
+        raise UserError(f"{options[0]}: no such option. Words are KEY=VALUE; --help lists the keys.")
+    refuse_unknown_choices(words, folders)
+    return [_verbatim(word) for word in words], own, folders
+
+
+def _without_config_dir(words: Sequence[str]) -> tuple[list[str], list[str], list[Path]]:
+    """The other words, the override that makes Hydra look into the folder, and all folders with choices."""
+    rest: list[str] = []
+    own: list[str] = []
+    folders = [CONFIGS]
+    remaining = iter(words)
+    for word in remaining:
+        option, equals, value = word.partition("=")
+        if option != "--config-dir":
+            rest.append(word)
+            continue
+        given = value if equals else next(remaining, "")
+        folder = Path(given).expanduser().absolute()
+        if not given or not folder.is_dir():
+            raise UserError(
+                f"--config-dir {given}: no such folder. It holds recipe/NAME.yaml, data/NAME.yaml and such."
+            )
+        own, folders = [f"hydra.searchpath=[{_quoted(f'file://{folder}')}]"], [CONFIGS, folder]
+    return rest, own, folders
+
+
+def _with_superb_group(word: str) -> str:
+    key, equals, value = word.partition("=")
+    return f"{SUPERB_GROUPS.get(key, key)}{equals}{value}"
+
+
+def _verbatim(word: str) -> str:
+    """Quote a path, unless it is quoted already or means "none"; a precision gets its one spelling."""
+    key, _, value = word.partition("=")
+    if key in PRECISIONS:
+        return f"{key}={PRECISIONS[key](key, value.strip(_QUOTES))}"
+    if key not in PATH_KEYS or value in ("", "null") or (value[0] in "'\"" and value[0] == value[-1]):
+        return word
+    return f"{key}={_quoted(value)}"
+
+
+def _quoted(value: str) -> str:
+    # In Hydra's quotes a backslash counts only in front of a quote, also of the closing one.
+    escaped = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), value)
+    return f"'{escaped}'"
