@@ -131,11 +131,14 @@ def leave_signals_to_the_parent(worker: int) -> None:
 
 
 @contextmanager
-def lost_reader_is_an_answer(resume: Callable[[], str]) -> Iterator[None]:
+def lost_reader_is_an_answer(
+    resume: Callable[[], str], keys: str = "data.num_workers or data.batch_seconds"
+) -> Iterator[None]:
     """Turn the death of a reading process, which torch reports anywhere in the training, into one message.
 
     Args:
         resume: says how to resume.
+        keys: what takes less memory where it is lower.
 
     Raises:
         UserError: a reading process is dead, or cannot be reached.
@@ -146,7 +149,7 @@ def lost_reader_is_an_answer(resume: Callable[[], str]) -> Iterator[None]:
         said = [str(one) for one in _chain(error) if any(sign in str(one) for sign in _SIGNS)]
         if not said:
             raise
-        raise UserError(f"{_what_happened(' '.join(said))} Then {resume()}") from error
+        raise UserError(f"{_what_happened(' '.join(said), keys)} Then {resume()}") from error
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
@@ -156,19 +159,15 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def _what_happened(said: str) -> str:
+def _what_happened(said: str, keys: str) -> str:
     killed = re.search(r"killed by signal: ([^.]*)", said)
     name = killed[1] if killed else ""
     if name == "Killed":
-        return (
-            "a process that reads audio was killed (signal 9): did memory run out? Lower data.num_workers or "
-            "data.batch_seconds."
-        )
+        return f"a process that reads audio was killed (signal 9): did memory run out? Lower {keys}."
     if name == "Bus error":
         return (
             f"a process that reads audio ended with a bus error: was a recording cut meanwhile?{_shared_memory()} "
-            "Make room there (docker run --shm-size=1g), lower data.num_workers or data.batch_seconds, or set "
-            "data.num_workers=0."
+            f"Make room there (docker run --shm-size=1g), lower {keys}, or set data.num_workers=0."
         )
     if name:
         return (
@@ -179,7 +178,7 @@ def _what_happened(said: str) -> str:
         return "too many open files: raise ulimit -n, or lower data.num_workers."
     return (
         f"a process that reads audio ended ({said.partition(chr(10))[0].strip().rstrip('.')}): did memory or open "
-        "files (ulimit -n) run out? Lower data.num_workers or data.batch_seconds."
+        f"files (ulimit -n) run out? Lower {keys}."
     )
 
 

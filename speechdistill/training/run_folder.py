@@ -17,6 +17,7 @@ from speechdistill.audio.table_file import fingerprint, load_table, save_table
 from speechdistill.commands import command
 from speechdistill.errors import UserError
 from speechdistill.recognition.building import FBANK
+from speechdistill.resumable import verb_of
 from speechdistill.teachers.load import MINI
 from speechdistill.training.checkpointing import LAST, PREVIOUS
 from speechdistill.training.ranks import LEADER_VARIABLE, OUT_DIR_VARIABLE, Launch
@@ -66,11 +67,6 @@ def open_run_folder(config: dict[str, Any], launch: Launch) -> Path:
             f"out_dir={folder} cannot be written: {error.strerror}. Choose a folder of yours with out_dir=..."
         ) from error
     return folder
-
-
-def verb_of(config: Mapping[str, Any]) -> str:
-    """The verb that a training's configuration is for."""
-    return "finetune" if "task" in config else "train"
 
 
 def how_to_resume(config: Mapping[str, Any], out_dir: Path) -> str:
