@@ -1,5 +1,6 @@
 """Configurations from configs/ and KEY=VALUE words, and those of earlier runs."""
 
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,40 +14,15 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from speechdistill import config_help
+from speechdistill.checks import shown
 from speechdistill.choices import CONFIGS, unknown
 from speechdistill.cli import HelpAskedError, asks_for_help
+from speechdistill.commands import command
 from speechdistill.errors import UserError, did_you_mean
 from speechdistill.home import home_in_values
-from speechdistill.words import PATH_KEYS, PRECISIONS, SUPERB_GROUPS, prepared
+from speechdistill.resumable import has_value, resumable_keys, says_the_same, value_of, verb_of
+from speechdistill.words import PRECISIONS, SUPERB_GROUPS, prepared
 
-# What may change between the starts of one run: nothing that the weights depend on. (Ranks and accumulation may, if
-# their product stays: see training/checkpointing.py.)
-RESUMABLE_KEYS = (
-    "data.num_workers",
-    "data.root",
-    "dry_run",
-    "student",  # of fine-tuning: where it lies; its weights are in the checkpoint
-    "task.beam",
-    "task.lm",
-    "task.lm_weight",
-    "task.word_bonus",
-    "teacher.cache",
-    "trainer.accumulate",
-    "trainer.checkpoint_every_minutes",
-    "trainer.checkpoint_every_steps",
-    "trainer.devices",
-    "trainer.log_every_n_steps",
-    "trainer.num_nodes",
-    "trainer.stop_after_steps",
-    "trainer.tensorboard",
-    "trainer.wandb",
-)
-
-SEARCH_RESUMABLE_KEYS = ("evaluations", "winners")
-SUPERB_RESUMABLE_KEYS = ("data.num_workers", "device", "features.cache")
-_RESUMABLE = {"search": SEARCH_RESUMABLE_KEYS, "superb": SUPERB_RESUMABLE_KEYS}
-# A key of config.yaml that tells whose it is; without any of them it is a training's.
-_MARKS = {"search": "evaluations", "superb": "superb_task"}
 # The least that a number may be; keys of whole numbers, and those that may also be absent (null).
 _MINIMUMS = {
     "seed": 0,
@@ -74,8 +50,6 @@ _NULLABLE_KEYS = (
 )
 # A list of pairs may stand in the place of a name with its arguments.
 _WHOLE_VALUES = ("objective.map",)
-# "auto" is stored as what it was resolved to.
-_AUTOMATIC = ("trainer.devices", "trainer.num_nodes", "trainer.precision")
 # Numbers in whose place a list of numbers may stand.
 _LIST_KEYS = ("lr",)
 
@@ -101,8 +75,8 @@ def configure(name: str, words: Sequence[str]) -> dict[str, Any]:
     resumed = [word.partition("=")[2] for word in words if word.startswith("resume=")]
     if resumed and resumed[-1] not in ("", "null"):
         rest = [word for word in words if not word.startswith("resume=")]
-        return _earlier(Path(resumed[-1]).expanduser(), rest, name)
-    return _composed(name, words, own)
+        return _earlier(Path(resumed[-1]).expanduser(), rest, name, own)
+    return _resolved(_composed(name, words, own))
 
 
 def keys_of(name: str, words: Sequence[str]) -> str:
@@ -121,11 +95,11 @@ def _help(name: str, words: Sequence[str], text: Callable[..., str]) -> str:
     return text(name, config, {key: value for key, value in choices.items() if "/" not in key}, folders, renamed)
 
 
-def _composed(name: str, words: Sequence[str], own: Sequence[str]) -> dict[str, Any]:
+def _composed(name: str, words: Sequence[str], own: Sequence[str]) -> Any:
     with _composing(name, words, own):
         config = _compose(name, words, own)
         _check_kinds(config, compose(name, overrides=[*_choices(words), *own]), words)
-    return _resolved(config)
+    return config
 
 
 @contextmanager
@@ -140,7 +114,7 @@ def _composing(name: str, words: Sequence[str], own: Sequence[str]) -> Iterator[
             raise UserError(f"{error.override!r} cannot be read; words are KEY=VALUE.") from error
         except (ConfigCompositionException, OmegaConfBaseException) as error:
             raise UserError(_unknown_key(words, _known_keys(name, words, own), error)) from error
-        except (HydraException, YAMLError) as error:
+        except (HydraException, YAMLError, UnicodeDecodeError) as error:
             raise UserError(" ".join(str(error).split())) from error
 
 
@@ -195,7 +169,7 @@ def _check_ranges(config: Any) -> None:
 
 
 def _is_superb(config: Any) -> bool:
-    return _MARKS["superb"] in config
+    return verb_of(config) == "superb"
 
 
 def _resolved(config: Any) -> dict[str, Any]:
@@ -212,22 +186,29 @@ def _resolved(config: Any) -> dict[str, Any]:
     return {str(key): home_in_values(value, str(key)) for key, value in container.items()}
 
 
-def _earlier(folder: Path, words: Sequence[str], name: str) -> dict[str, Any]:
+def _earlier(folder: Path, words: Sequence[str], name: str, own: Sequence[str]) -> dict[str, Any]:
+    """The configuration of an earlier run; words may change what the weights do not depend on."""
     config = _config_of_run(folder, name)
-    resumable = [key for key in _RESUMABLE.get(name, RESUMABLE_KEYS) if _is_value(config, key)]
-    if _is_value(config, "trainer.stop_after_steps"):
+    if has_value(_plain(config), "trainer.stop_after_steps"):
         OmegaConf.update(config, "trainer.stop_after_steps", None)  # it was that start's
-    for override in _parsed(words):
+    begun = _plain(config)
+    resumable = [key for key in resumable_keys(name) if has_value(begun, key)]
+    for word, override in zip(words, _parsed(words), strict=True):
         key, value = override.key_or_group, override.value()
-        if _says_the_same(config, folder, key, value):
+        if says_the_same(begun, folder, key, _plain(value)):
             continue  # the words of the first start may be given again
+        if _choices([word]) and isinstance(begun.get(_package(key)), dict):
+            _check_choice(begun, word, words, name, own)
+            continue
         if key not in resumable:
-            student = f" For a new run from these weights: student.init_from={folder / 'student'}."
+            student = shlex.quote(f"student.init_from={folder / 'student'}")
             raise UserError(
                 f"{key} cannot change when a run is resumed{did_you_mean(key, resumable)}: the weights depend on "
-                f"it. Only these can: {', '.join(resumable)}.{student * _is_value(config, 'student.init_from')}"
+                f"it. Only these can: {', '.join(resumable)}."
+                + f" For a new run from these weights: {student}."
+                * has_value(begun, "student.init_from")
             )
-        if key == "teacher.cache" and bool(value) != bool(OmegaConf.select(config, key)):
+        if key == "teacher.cache" and bool(value) != bool(value_of(begun, key)):
             raise UserError(
                 f"teacher.cache={value or 'null'} cannot change when a run is resumed: targets from a cache "
                 "differ a little from live ones, so a run keeps to what it began with. Only the folder may be another."
@@ -237,6 +218,39 @@ def _earlier(folder: Path, words: Sequence[str], name: str) -> dict[str, Any]:
     OmegaConf.update(config, "resume", str(folder))
     OmegaConf.update(config, "out_dir", str(folder))
     return _resolved(config)
+
+
+def _check_choice(run: dict[str, Any], choice: str, words: Sequence[str], name: str, own: Sequence[str]) -> None:
+    """Refuse a choice such as data=folder that, with the words of the command, makes another group than the run's.
+
+    A choice of `task` sets keys of other groups too, so all of them count.
+    """
+    group = choice.partition("=")[0]
+    given = {word.partition("=")[0] for word in words}
+    named = {"train": "recipe", "superb": "superb_task"}.get(name)  # what else of the run's choices its config names
+    of_run = [f"{named}={run[named]}"] if named and named not in given else []
+    composed = _composed(name, [*of_run, *words], own)
+    not_compared = {*OmegaConf.missing_keys(composed), *resumable_keys(name), "out_dir", "resume"}
+    for path in _paths(OmegaConf.to_container(composed, resolve=False)):
+        if path in not_compared or not (group == "task" or path.startswith(f"{_package(group)}.")):
+            continue
+        value = _plain(OmegaConf.select(composed, path))
+        if isinstance(value, dict) or says_the_same(run, Path(), path, value):
+            continue
+        before = value_of(run, path) if has_value(run, path) else None
+        raise UserError(
+            f"{choice} cannot change when a run is resumed: with the words of this command {path} is {shown(value)}, "
+            f"and in the run {shown(before)}. Give all words of the first start, or resume= alone."
+        )
+
+
+def _package(group: str) -> str:
+    """Where a group stands in the configuration."""
+    return group.removeprefix("superb_")
+
+
+def _plain(value: Any) -> Any:
+    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
 
 
 def _config_of_run(folder: Path, name: str) -> Any:
@@ -249,32 +263,10 @@ def _config_of_run(folder: Path, name: str) -> Any:
         config = OmegaConf.load(path)
     except (OSError, ValueError, YAMLError) as error:
         raise UserError(f"resume={folder}: config.yaml cannot be read ({type(error).__name__}).") from error
-    if [verb for verb, mark in _MARKS.items() if mark in config] != [name][: name in _MARKS]:
-        raise UserError(
-            f"resume={folder}: a search goes on with speechdistill.search, SUPERB with speechdistill.superb, "
-            "a training with its own command."
-        )
+    found = verb_of(config)
+    if found != name and {found, name} != {"train", "finetune"}:
+        raise UserError(f"resume={folder} is a run of {found}. Resume it with: {command(found, f'resume={folder}')}")
     return config
-
-
-def _is_value(config: Any, key: str) -> bool:
-    """Whether the run has such a key, which is no group: distillation's `student` is one, fine-tuning's a folder."""
-    group, _, name = key.rpartition(".")
-    holder = OmegaConf.select(config, group) if group else config
-    return OmegaConf.is_dict(holder) and name in holder and not OmegaConf.is_dict(holder[name])
-
-
-def _says_the_same(config: Any, folder: Path, key: str, value: Any) -> bool:
-    if key == "out_dir":
-        return value is None or (isinstance(value, str) and Path(value).expanduser().resolve() == folder.resolve())
-    if key in _AUTOMATIC and value == "auto":
-        return True
-    if not _is_value(config, key):
-        return False
-    before = OmegaConf.select(config, key)
-    if key in PATH_KEYS and isinstance(value, str) and isinstance(before, str):
-        return before in (value, str(Path(value).expanduser().absolute()))
-    return bool(before == value) and isinstance(before, bool) == isinstance(value, bool)
 
 
 def _parsed(words: Sequence[str]) -> list[Any]:

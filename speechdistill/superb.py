@@ -8,6 +8,7 @@ from typing import Any
 
 from speechdistill import cli
 from speechdistill.alone import alone_in
+from speechdistill.commands import command
 from speechdistill.compose import configure
 from speechdistill.errors import UserError
 from speechdistill.evaluation.superb.tasks import TASKS, task_named
@@ -43,6 +44,7 @@ def main(words: list[str]) -> int:
 def _run(words: list[str]) -> int:
     # Words are checked before the libraries that take seconds to load.
     configs, resumed = read_configs(words)
+    from speechdistill.audio.readers import lost_reader_is_an_answer
     from speechdistill.evaluation.superb.run_folder import chosen_folder, open_folders, write_config
 
     with redirect_stderr(io.StringIO()):  # what s3prl does not find, and nobody asked for
@@ -52,7 +54,8 @@ def _run(words: list[str]) -> int:
         refuse_without_rates(config)
         refuse_device(config)
     folder = resumed or chosen_folder(configs[0])
-    with alone_in(folder):
+    resume = f"resume with: {command('superb', f'resume={folder}')}"
+    with alone_in(folder), lost_reader_is_an_answer(lambda: resume, "data.num_workers"):
         if not resumed:
             open_folders(folder, configs)
         try:
@@ -63,7 +66,7 @@ def _run(words: list[str]) -> int:
                 write_config(config)
                 run_task(config)
         except KeyboardInterrupt:
-            print(f"go on with: python -m speechdistill.superb resume={folder}", file=sys.stderr)
+            print(resume, file=sys.stderr)
             raise
     print(f"done: {folder}")
     return 0

@@ -8,16 +8,10 @@ from pathlib import Path
 from speechdistill import precision
 from speechdistill.choices import CONFIGS, refuse_unknown_choices
 from speechdistill.errors import UserError
+from speechdistill.resumable import PATH_KEYS
 
 # SUPERB's tasks and data are other than fine-tuning's, and have their own groups behind the same words.
 SUPERB_GROUPS = {"task": "superb_task", "data": "superb_data"}
-# Their values are taken verbatim: to Hydra's grammar "=", "~", "(" and letters beyond ASCII are no part of a word.
-PATH_KEYS = (
-    *("data.root", "data.manifest", "data.val_manifest", "out_dir"),
-    *("student.init_from", "teacher.cache", "teacher.name"),
-    *("student", "supernet", "task.vocabulary", "task.lm"),
-    *("upstream", "features.cache", "data.train", "data.valid", "data.test"),
-)
 # Each of their values has one spelling in a configuration.
 PRECISIONS: dict[str, Callable[[str, object], str]] = {
     "trainer.precision": precision.training_precision,

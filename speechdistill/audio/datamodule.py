@@ -1,6 +1,5 @@
 """From a Table and a BatchPlan to batches on the device."""
 
-import signal
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,10 +7,11 @@ import numpy as np
 import torch
 from lightning import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from speechdistill.audio.batch_plan import BatchPlan, MicroBatch, PlanSampler, Segment
 from speechdistill.audio.joining import join
+from speechdistill.audio.readers import BatchLoader, leave_signals_to_the_parent, reading_context
 from speechdistill.audio.reading import UnreadableAudioError, read_waveform
 from speechdistill.audio.stored_targets import StoredTargets
 from speechdistill.audio.table import Table
@@ -90,12 +90,6 @@ def _as_it_is(batch: Any) -> Any:
     return batch
 
 
-def _leave_signals_to_the_parent(worker: int) -> None:
-    """Ctrl-C reaches every process of a terminal's group, and a run that ends in good order needs its readers."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-
-
 class SpeechData(LightningDataModule):
     """Training batches without end, from the optimizer step that the trainer stands at, and validation batches.
 
@@ -152,7 +146,7 @@ class SpeechData(LightningDataModule):
         self.train_plan = plan(self.train_table, self.batches_per_step)
         self.val_plan = plan(self.val_table, 1) if len(self.val_table) else None
 
-    def train_dataloader(self) -> DataLoader[WaveBatch]:
+    def train_dataloader(self) -> BatchLoader:
         """Endless; begins with the first micro-batch of the trainer's step, which is how a run resumes."""
         assert self.trainer is not None
         sampler = PlanSampler(
@@ -160,7 +154,7 @@ class SpeechData(LightningDataModule):
         )
         return batch_loader(MicroBatchDataset(self.train_table, self.train_targets), sampler, self.num_workers)
 
-    def val_dataloader(self) -> DataLoader[WaveBatch] | list[WaveBatch]:
+    def val_dataloader(self) -> BatchLoader | list[WaveBatch]:
         """The validation split once, the same pieces every time; each rank takes its share of the batches."""
         if self.val_plan is None:
             return []
@@ -174,7 +168,7 @@ class SpeechData(LightningDataModule):
 
 def batch_loader(
     dataset: MicroBatchDataset, batches: PlanSampler | Sequence[MicroBatch], num_workers: int
-) -> DataLoader[WaveBatch]:
+) -> BatchLoader:
     """Read micro-batches in processes of their own, ahead of whoever takes them.
 
     Args:
@@ -182,13 +176,14 @@ def batch_loader(
         batches: which, in order.
         num_workers: processes that read; 0 reads in this one.
     """
-    return DataLoader(
+    return BatchLoader(
         dataset,
         batch_size=None,  # an item is a batch
         sampler=batches,
         collate_fn=_as_it_is,
-        worker_init_fn=_leave_signals_to_the_parent,
+        worker_init_fn=leave_signals_to_the_parent,
         num_workers=num_workers,
+        multiprocessing_context=reading_context() if num_workers else None,
         pin_memory=torch.cuda.is_available(),
         persistent_workers=num_workers > 0,
         prefetch_factor=4 if num_workers else None,

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from speechdistill.alone import alone_in
+from speechdistill.commands import command
 from speechdistill.errors import UserError
 from speechdistill.whole_file import whole_file
 
@@ -28,7 +29,10 @@ def open_folder(config: dict[str, Any]) -> Iterator[Path]:
     folder = Path(name).expanduser().resolve()
     with alone_in(folder):
         if not config["resume"] and any((folder / file).exists() for file in (TRIED, RANKING, "checkpoints")):
-            raise UserError(f"out_dir={folder} already holds a search or a run. Choose another, or resume={folder}.")
+            resume = command("search", f"resume={folder}")
+            raise UserError(
+                f"out_dir={folder} already holds a search or a run. Choose another, or resume with: {resume}"
+            )
         config["out_dir"] = str(folder)
         if config["supernet"] is not None:
             config["supernet"] = str(Path(config["supernet"]).expanduser().resolve())

@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from speechdistill.checkpoints.recorded import config_of_run
 from speechdistill.checkpoints.student_dir import load_supernet
+from speechdistill.commands import command
 from speechdistill.errors import UserError
 from speechdistill.models.supernet import Supernet
 from speechdistill.searching.budget import Budget, Stopwatch, check_device, describe, formula_costs
@@ -61,7 +62,7 @@ def run_search(config: dict[str, Any]) -> int:
         try:
             trials = search(out_dir / TRIED, supernet, proposer, budget, stopwatch, validation, config["evaluations"])
         except KeyboardInterrupt:
-            print(f"go on with: python -m speechdistill.search resume={out_dir}", file=sys.stderr)
+            print(f"resume with: {command('search', f'resume={out_dir}')}", file=sys.stderr)
             raise
         leave_winners(config, out_dir, supernet, trials, budget, stopwatch)
     return 0

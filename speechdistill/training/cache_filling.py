@@ -15,11 +15,12 @@ from tqdm import tqdm
 
 from speechdistill.audio.batch_plan import MicroBatch
 from speechdistill.audio.datamodule import MicroBatchDataset, SpeechData, batch_loader
+from speechdistill.audio.readers import StoppedWaitingError
 from speechdistill.batch import WaveBatch
 from speechdistill.errors import UserError
 from speechdistill.frames import SAMPLE_RATE_HZ
-from speechdistill.training.checkpointing import StopOnSignal
 from speechdistill.training.distributed import Agreement
+from speechdistill.training.stopping import StopOnSignal, signal_name
 from speechdistill.training.taught import TaughtModule
 from speechdistill.training.teacher_cache import TeacherCache, unwritable_is_an_answer
 
@@ -34,9 +35,8 @@ class FillingStoppedError(Exception):
     """
 
     def __init__(self, signal: Signals, cache: TeacherCache) -> None:
-        name = "Ctrl-C" if signal == Signals.SIGINT else signal.name
         super().__init__(
-            f"stopped by {name} while teacher.cache={cache.folder} was being filled, "
+            f"stopped by {signal_name(signal)} while teacher.cache={cache.folder} was being filled, "
             f"{100 * (1 - cache.missing_bytes() / cache.targets.num_bytes):.0f} % is there and stays"
         )
         self.signal = signal
@@ -47,7 +47,7 @@ class CacheFilling(Callback):
 
     Args:
         cache: as it was planned.
-        stop: listens to Ctrl-C and SIGTERM.
+        stop: listens to the signals that end a run.
         agreement: among the ranks.
     """
 
@@ -103,13 +103,14 @@ class CacheFilling(Callback):
             # After each shard the ranks meet: 0 = all is there, 1 = go on, above = the signal that ends it. So none
             # waits for long, and a rank that died is noticed.
             while (answer := self.agreement.highest(self.stop.received or int(bool(remaining)))) == 1:
-                if remaining:
-                    shard = remaining.popleft()
+                if not remaining:
+                    continue
+                shard = remaining.popleft()
+                with suppress(_BrokenOffError, StoppedWaitingError):
                     if targets.is_whole(shard):  # another run has made it, and may train on it
                         for batch in itertools.islice(batches, len(targets.segments(shard))):
                             bar.update(batch.waveforms.shape[1] / SAMPLE_RATE_HZ)
-                        continue
-                    with suppress(_BrokenOffError):
+                    else:
                         targets.write(shard, (next(made) for _ in targets.segments(shard)))
         if answer > 1:
             self.stop.signal = Signals(answer)

@@ -1,11 +1,9 @@
-"""Checkpoints that are whole or not there, and a run that can be stopped at any moment."""
+"""Checkpoints that are whole or not there."""
 
 import os
-import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -13,6 +11,7 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.utilities import rank_zero_info
 
+from speechdistill.audio.readers import StoppedWaitingError
 from speechdistill.errors import UserError
 from speechdistill.training.distributed import Agreement, is_lost_connection
 from speechdistill.training.module import NotFiniteError, TrainingModule
@@ -99,7 +98,10 @@ def check_batches_per_step(checkpoint: Path | None, devices: int, num_nodes: int
 
 
 class Checkpoints(Callback):
-    """Saves last.ckpt every so many steps or minutes, at the end and when a run breaks off; best.ckpt by `chosen_by`.
+    """Saves last.ckpt every so many steps or minutes and at the end; best.ckpt by `chosen_by`.
+
+    Attributes:
+        saved_step: optimizer steps that last.ckpt stands for.
 
     Args:
         folder: of the checkpoint files.
@@ -124,7 +126,7 @@ class Checkpoints(Callback):
         self.agreement = agreement
         self.best_loss = float("inf")
         self.best_stage = 0
-        self._saved_step = -1
+        self.saved_step = -1
         self._saved_at = time.monotonic()
         self._wanted = False
 
@@ -139,13 +141,13 @@ class Checkpoints(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The clock starts now."""
-        self._saved_step = trainer.global_step
+        self.saved_step = trainer.global_step
         self._saved_at = time.monotonic()
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         """Save when it is time to."""
         step = trainer.global_step
-        if step == self._saved_step or inside_step(trainer):
+        if step == self.saved_step or inside_step(trainer):
             return
         steps_due = bool(self.every_steps) and step % (self.every_steps or 1) == 0
         minutes_due = False
@@ -173,7 +175,7 @@ class Checkpoints(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The end, also an early one that somebody asked for."""
-        if trainer.global_step != self._saved_step:
+        if trainer.global_step != self.saved_step:
             self._save(trainer, pl_module)
         if trainer.is_global_zero:
             self.save_student()
@@ -181,10 +183,14 @@ class Checkpoints(Callback):
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Leave a student of the weights there are, unless they are broken.
 
-        No checkpoint: what broke a run may have come in the middle of a step, and the last one is good.
+        No checkpoint, because what broke a run may have come in the middle of a step, and the last one is good; unless
+        it came while the one process of the run waited for the first batch of a step.
         """
         # Where another rank died, a GPU may wait for it without end.
         hopeless = isinstance(exception, NotFiniteError) or is_lost_connection(exception)
+        between_steps = isinstance(exception, StoppedWaitingError) and not inside_step(trainer)
+        if between_steps and trainer.world_size == 1 and trainer.global_step != self.saved_step:
+            self._save(trainer, pl_module)
         if trainer.is_global_zero and trainer.global_step and not hopeless:
             self.save_student()
 
@@ -194,7 +200,7 @@ class Checkpoints(Callback):
         for logger in trainer.loggers:
             logger.save()  # a kill after the checkpoint must not lose the row of its step
         trainer.save_checkpoint(self.folder / LAST)
-        self._saved_step, self._saved_at, self._wanted = trainer.global_step, time.monotonic(), False
+        self.saved_step, self._saved_at, self._wanted = trainer.global_step, time.monotonic(), False
 
 
 def inside_step(trainer: Trainer) -> bool:
@@ -210,64 +216,3 @@ def validation_due(trainer: Trainer) -> bool:
         and isinstance(interval, int)
         and not (trainer.fit_loop.batch_idx + 1) % interval
     )
-
-
-class StopOnSignal(Callback):
-    """Ctrl-C and SIGTERM end a run after the step in hand; a second one ends it at once.
-
-    Attributes:
-        signal: the signal that ends the run, whichever rank it came to, or None.
-
-    Args:
-        after_steps: stop after so many optimizer steps of the run, whatever its schedule; None runs to the end.
-        agreement: among the ranks.
-    """
-
-    def __init__(self, after_steps: int | None, agreement: Agreement) -> None:
-        self.signal: signal.Signals | None = None
-        self.after_steps = after_steps
-        self.agreement = agreement
-        self._received: signal.Signals | None = None
-        self._before: dict[int, Any] = {}
-
-    @property
-    def received(self) -> int:
-        """The signal that came to this process; 0 = none."""
-        return self._received or 0
-
-    def listen(self) -> None:
-        """Take over from whoever handles the two signals now."""
-        for number in (signal.SIGINT, signal.SIGTERM):
-            before = signal.signal(number, self._notice)
-            self._before.setdefault(number, before)
-
-    def __enter__(self) -> "StopOnSignal":
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        """Give the signals back as they were; not where one ends the run: it may still come to this rank, too."""
-        while self._before and self.signal is None:
-            signal.signal(*self._before.popitem())
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Listen. Not earlier: Lightning sets a handler of its own between its setup and here."""
-        self.listen()
-
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        """Ask Lightning to stop in good order, behind the last micro-batch of a step."""
-        if inside_step(trainer):
-            return
-        if number := self.agreement.highest(self.received):
-            self.signal = signal.Signals(number)
-        if self.signal or (self.after_steps is not None and trainer.global_step >= self.after_steps):
-            trainer.should_stop = True
-            # Lightning would validate before it stops; who stops a run wants it to end now. Where a validation is due
-            # at this step anyway it takes place, because a resumed run would not make up for it.
-            if not validation_due(trainer):
-                trainer.limit_val_batches = 0
-
-    def _notice(self, number: int, frame: FrameType | None) -> None:
-        # A second signal does not wait for the step to end.
-        if self._received is not None:
-            raise KeyboardInterrupt
-        self._received = signal.Signals(number)

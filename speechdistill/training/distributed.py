@@ -5,7 +5,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -64,24 +64,27 @@ class Agreement:
 
 
 @contextmanager
-def lost_rank_is_an_answer(agreement: Agreement, go_on: str) -> Iterator[None]:
+def lost_rank_is_an_answer(agreement: Agreement, resume: Callable[[], str]) -> Iterator[None]:
     """Turn what a rank sees when another one dies, or cannot be found, into one message.
 
     Lightning ends the leader with SIGKILL when one of its children failed; the message goes out before.
 
     Args:
         agreement: among the ranks; they have met once it was asked for.
-        go_on: the command that resumes the run.
+        resume: says how to resume.
 
     Raises:
         UserError: another rank has gone, or never came.
     """
-    lost = (
-        "another process of this run ended, so this one ends too. The message of the other may say why; go on from the "
-        f"last checkpoint with: {go_on}"
-    )
+
+    def lost() -> str:
+        return (
+            "another process of this run ended, so this one ends too. The message of the other may say why; from the "
+            f"last checkpoint, {resume()}"
+        )
+
     observer = logging.getLogger("lightning.fabric.strategies.launchers.subprocess_script")
-    handler = _Say(f"speechdistill: {lost}")
+    handler = _Say(lambda: f"speechdistill: {lost()}")
     before = observer.level
     observer.addHandler(handler)
     observer.setLevel(logging.INFO)
@@ -92,7 +95,7 @@ def lost_rank_is_an_answer(agreement: Agreement, go_on: str) -> Iterator[None]:
             raise
         said = str(error).strip().partition("\n")[0]
         if agreement.was_asked:
-            raise UserError(f"{lost} ({said})") from error
+            raise UserError(f"{lost()} ({said})") from error
         raise UserError(
             f"the processes of this run could not connect: {said}. Between nodes, check MASTER_ADDR, MASTER_PORT, and "
             "the network interfaces that GLOO_SOCKET_IFNAME and NCCL_SOCKET_IFNAME name."
@@ -105,12 +108,12 @@ def lost_rank_is_an_answer(agreement: Agreement, go_on: str) -> Iterator[None]:
 class _Say(logging.Handler):
     """Prints a line of ours for whatever is logged."""
 
-    def __init__(self, line: str) -> None:
+    def __init__(self, line: Callable[[], str]) -> None:
         super().__init__()
         self.line = line
 
     def emit(self, record: logging.LogRecord) -> None:
-        print(self.line, flush=True)
+        print(self.line(), flush=True)
 
 
 def is_lost_connection(error: BaseException) -> bool:

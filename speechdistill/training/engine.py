@@ -2,7 +2,7 @@
 
 import errno
 import logging
-import sys
+import multiprocessing
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,15 +16,18 @@ import torch
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 
 from speechdistill.audio.datamodule import SpeechData
+from speechdistill.audio.readers import StoppedWaitingError
 from speechdistill.errors import UserError
 from speechdistill.training.cache_filling import CacheFilling
-from speechdistill.training.checkpointing import Checkpoints, StopOnSignal, WholeFileCheckpointIO, done_steps
+from speechdistill.training.checkpointing import Checkpoints, WholeFileCheckpointIO, done_steps
 from speechdistill.training.distributed import Agreement, choose_strategy, environment_of, lost_rank_is_an_answer
 from speechdistill.training.memory import keep_freed_memory
 from speechdistill.training.metrics_csv import MetricsCsv
 from speechdistill.training.module import TrainingModule
 from speechdistill.training.progress import Progress
 from speechdistill.training.ranks import find_launch
+from speechdistill.training.run_folder import how_to_resume
+from speechdistill.training.stopping import StopOnSignal
 from speechdistill.training.teacher_cache import TeacherCache
 
 
@@ -58,11 +61,10 @@ def choose_precision(precision: str) -> str:
 def fit(
     module: TrainingModule,
     data: SpeechData,
-    settings: Mapping[str, Any],
+    config: Mapping[str, Any],
     out_dir: Path,
     resume_from: Path | None,
     save_model: Callable[[], None],
-    wandb_config: Mapping[str, Any],
     cache: TeacherCache | None = None,
 ) -> Outcome:
     """Train to settings["max_steps"], or until somebody stops it.
@@ -70,11 +72,10 @@ def fit(
     Args:
         module: what is trained.
         data: batches.
-        settings: configs/trainer/*.yaml, with "auto" already resolved.
+        config: of the run, with "auto" already resolved.
         out_dir: of the run.
         resume_from: checkpoint to go on from.
         save_model: writes the final model; called at the end and when the run breaks off.
-        wandb_config: what W&B shows, where it is on.
         cache: filled before the first step.
 
     Raises:
@@ -84,6 +85,7 @@ def fit(
     _quiet()
     if not torch.cuda.is_available():
         keep_freed_memory()
+    settings = config["trainer"]
     accumulate, max_steps = settings["accumulate"], settings["max_steps"]
     num_ranks = settings["devices"] * settings["num_nodes"]
     agreement = Agreement(num_ranks)
@@ -113,7 +115,7 @@ def fit(
         limit_val_batches=1.0 if validates else 0,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
-        logger=_loggers(settings, out_dir, done_steps(resume_from), wandb_config),
+        logger=_loggers(settings, out_dir, done_steps(resume_from), config),
         # Metrics are logged before a checkpoint says that their step is done.
         callbacks=[*filling, progress, stop, checkpoints],
         plugins=[WholeFileCheckpointIO(), environment_of(find_launch())],
@@ -122,15 +124,19 @@ def fit(
         enable_model_summary=False,
         log_every_n_steps=settings["log_every_n_steps"],
     )
-    go_on = f"{Path(sys.executable).name} -m speechdistill.train resume={out_dir}"
     with (
         stop,
         other_weights_are_an_answer(resume_from),
         out_of_memory_is_an_answer(data),
-        lost_rank_is_an_answer(agreement, go_on),
+        lost_rank_is_an_answer(agreement, lambda: how_to_resume(config, out_dir)),
     ):
-        trainer.fit(module, datamodule=data, ckpt_path=resume_from, weights_only=True)
-        done = trainer.global_step
+        try:
+            trainer.fit(module, datamodule=data, ckpt_path=resume_from, weights_only=True)
+            done = trainer.global_step
+        except StoppedWaitingError:
+            done = checkpoints.saved_step
+            for reader in multiprocessing.active_children():
+                reader.kill()  # it hangs, or it would have brought the batch, and this process would wait for its end
         stop.listen()  # Lightning has put back what it found
         # A run that was stopped early is to end at once; the next start validates, also where only the end was missing.
         due = done % min(settings["validate_every_steps"], max_steps) or not module.val_metrics
@@ -193,8 +199,12 @@ def out_of_memory_is_an_answer(data: SpeechData) -> Iterator[None]:
 
 
 @contextmanager
-def disk_full_is_an_answer(out_dir: Path) -> Iterator[None]:
+def disk_full_is_an_answer(out_dir: Path, resume: Callable[[], str]) -> Iterator[None]:
     """Turn the error of a disk without room into what to do.
+
+    Args:
+        out_dir: of the run.
+        resume: says how to resume.
 
     Raises:
         UserError: no space left, or the quota is used up.
@@ -207,8 +217,7 @@ def disk_full_is_an_answer(out_dir: Path) -> Iterator[None]:
         if getattr(error, "errno", None) not in full and "No space left" not in str(error):
             raise
         raise UserError(
-            f"no space left for {out_dir} ({error}). The last checkpoint is whole; make room, then go on with "
-            f"resume={out_dir}."
+            f"no space left for {out_dir} ({error}). The last checkpoint is whole; make room, then {resume()}"
         ) from error
 
 

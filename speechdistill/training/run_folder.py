@@ -14,8 +14,10 @@ from speechdistill.audio.data_settings import check_data_settings
 from speechdistill.audio.shards import check_shards
 from speechdistill.audio.table import Table
 from speechdistill.audio.table_file import fingerprint, load_table, save_table
+from speechdistill.commands import command
 from speechdistill.errors import UserError
 from speechdistill.recognition.building import FBANK
+from speechdistill.resumable import verb_of
 from speechdistill.teachers.load import MINI
 from speechdistill.training.checkpointing import LAST, PREVIOUS
 from speechdistill.training.ranks import LEADER_VARIABLE, OUT_DIR_VARIABLE, Launch
@@ -54,7 +56,7 @@ def open_run_folder(config: dict[str, Any], launch: Launch) -> Path:
         return folder
     if not config["resume"] and any((folder / "checkpoints" / name).exists() for name in (LAST, PREVIOUS)):
         raise UserError(
-            f"out_dir={folder} already holds checkpoints. Go on with resume={folder}, or choose another out_dir."
+            f"out_dir={folder} already holds checkpoints. Choose another out_dir, or {how_to_resume(config, folder)}"
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -65,6 +67,13 @@ def open_run_folder(config: dict[str, Any], launch: Launch) -> Path:
             f"out_dir={folder} cannot be written: {error.strerror}. Choose a folder of yours with out_dir=..."
         ) from error
     return folder
+
+
+def how_to_resume(config: Mapping[str, Any], out_dir: Path) -> str:
+    """The words for the end of a message: a command, or that there is nothing to resume from."""
+    if not any((out_dir / "checkpoints" / name).is_file() for name in (LAST, PREVIOUS)):
+        return "start again with the same command: there is no checkpoint yet."
+    return f"resume with: {command(verb_of(config), f'resume={out_dir}')}"
 
 
 def _with_absolute_paths(data: Mapping[str, Any]) -> dict[str, Any]:

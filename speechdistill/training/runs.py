@@ -1,8 +1,6 @@
 """From a resolved configuration to a finished run folder."""
 
 import os
-import signal
-import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
@@ -16,6 +14,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from speechdistill.alone import alone_in
 from speechdistill.audio.corpora import load_corpus
 from speechdistill.audio.datamodule import SpeechData
+from speechdistill.audio.readers import lost_reader_is_an_answer
 from speechdistill.audio.table import Table
 from speechdistill.provenance import git_commit, write_json
 from speechdistill.training.cache_filling import FillingStoppedError
@@ -27,7 +26,8 @@ from speechdistill.training.module import TrainingModule
 from speechdistill.training.plots import plot_losses
 from speechdistill.training.ranks import Launch, choose_devices, choose_num_nodes, find_launch
 from speechdistill.training.report import summarize
-from speechdistill.training.run_folder import RECORDINGS, open_run_folder, recordings, write_config
+from speechdistill.training.run_folder import RECORDINGS, how_to_resume, open_run_folder, recordings, write_config
+from speechdistill.training.stopping import signal_name
 from speechdistill.training.teacher_cache import teacher_cache
 
 
@@ -84,7 +84,11 @@ def run_training(
         return _dry_run(config, prepare, launch, usable)
     out_dir = open_run_folder(config, launch)
     held = alone_in(out_dir) if launch.is_leader else nullcontext()
-    with held, disk_full_is_an_answer(out_dir):
+
+    def resume() -> str:
+        return how_to_resume(config, out_dir)
+
+    with held, disk_full_is_an_answer(out_dir, resume), lost_reader_is_an_answer(resume):
         return _run(config, prepare, launch, out_dir, usable)
 
 
@@ -99,7 +103,7 @@ def _run(
     resume_from = newest_checkpoint(out_dir / "checkpoints") if config["resume"] else None
     if done_steps(resume_from) >= settings["max_steps"] and (out_dir / "summary.json").is_file():
         if launch.is_leader:
-            print(f"{out_dir} has done all of its {settings['max_steps']} steps; there is nothing to go on with.")
+            print(f"{out_dir} has done all of its {settings['max_steps']} steps; there is nothing left to do.")
         return 0
     check_batches_per_step(resume_from, settings["devices"], settings["num_nodes"], settings["accumulate"])
 
@@ -129,16 +133,15 @@ def _run(
         outcome = fit(
             job.module,
             data,
-            settings,
+            config,
             out_dir,
             resume_from,
             save_model=job.module.leave_model,
-            wandb_config=config,
             cache=cache,
         )
     except FillingStoppedError as stopped:
         if launch.is_leader:
-            print(f"{stopped}\ngo on with {f'resume={out_dir}' if resume_from else 'the same command'}")
+            print(f"{stopped}\n{how_to_resume(config, out_dir)}")
         return 128 + stopped.signal if launch.is_leader else 0
     if launch.is_leader:
         summary = summarize(about, outcome, job.module, table, data)
@@ -149,7 +152,7 @@ def _run(
         plot_losses(out_dir / "metrics.csv", out_dir / "plots" / "loss.png")
         if not outcome.stopped_by:  # who is asked to end has little time
             job.draw(out_dir)
-        print(_closing(out_dir, outcome, settings, time.monotonic() - begun))
+        print(_closing(config, out_dir, outcome, time.monotonic() - begun))
     # The other ranks end well: one that did not would be taken for a crash, and the leader killed over its report.
     return 128 + outcome.stopped_by if launch.is_leader and outcome.stopped_by else 0
 
@@ -233,15 +236,14 @@ def _data_lines(table: Table, data: SpeechData) -> list[str]:
     return lines
 
 
-def _closing(out_dir: Path, outcome: Outcome, settings: Mapping[str, Any], seconds: float) -> str:
+def _closing(config: Mapping[str, Any], out_dir: Path, outcome: Outcome, seconds: float) -> str:
     where = os.path.relpath(out_dir)
     where = str(out_dir) if where.startswith("..") else where
-    if outcome.steps < settings["max_steps"]:
-        by_signal = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
-        why = by_signal[outcome.stopped_by] if outcome.stopped_by else "trainer.stop_after_steps"
+    if outcome.steps < (max_steps := config["trainer"]["max_steps"]):
+        why = signal_name(outcome.stopped_by) if outcome.stopped_by else "trainer.stop_after_steps"
         return (
-            f"stopped by {why} after step {outcome.steps} of {settings['max_steps']}; everything is saved in {where}\n"
-            f"go on with: {Path(sys.executable).name} -m speechdistill.train resume={where}"
+            f"stopped by {why} after step {outcome.steps} of {max_steps}; everything is saved in {where}\n"
+            f"{how_to_resume(config, Path(where))}"
         )
     loss = f", val/loss {outcome.val['val/loss']:.4f}" if outcome.val else ""
     return f"done: {outcome.steps} steps in {seconds / 60:.1f} min{loss}; {where}"

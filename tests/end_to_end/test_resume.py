@@ -62,7 +62,7 @@ def test_a_second_process_in_a_running_run_is_refused(
     assert command(f"resume={out_dir}", f"trainer.stop_after_steps={end}") == 0
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_saves_and_leaves_a_student(
     tmp_path: Path, small_run: list[str], command: Callable[..., int], number: signal.Signals
 ) -> None:
@@ -73,7 +73,7 @@ def test_a_signal_saves_and_leaves_a_student(
     output, errors = process.communicate(timeout=60)
     assert process.returncode == 128 + number
     assert "Traceback" not in errors
-    assert f"resume={out_dir}" in output
+    assert f"-m speechdistill.train resume={out_dir}" in output
     step = torch.load(out_dir / "checkpoints" / "last.ckpt", weights_only=True)["global_step"]
     assert json.loads((out_dir / "summary.json").read_text())["steps"] == step
     assert (out_dir / "student" / "model.safetensors").is_file()
@@ -146,7 +146,7 @@ def test_a_finished_run_is_left_as_it_is(
     assert command(*small_run, f"out_dir={out_dir}", "trainer.max_steps=2", "trainer.validate_every_steps=2") == 0
     before = (out_dir / "summary.json").read_text()
     assert command(f"resume={out_dir}") == 0
-    assert "nothing to go on with" in capsys.readouterr().out
+    assert "nothing left to do" in capsys.readouterr().out
     assert (out_dir / "summary.json").read_text() == before
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from speechdistill.audio.readers import by_value
 from speechdistill.evaluation.superb import frozen_upstream
 from speechdistill.evaluation.superb.exact_resume import Position
 from speechdistill.evaluation.superb.progress import Progress
@@ -26,10 +27,11 @@ class _StageReached(Exception):  # noqa: N818 (nothing is wrong)
 
 
 class Prepared:
-    """Stands in front of a class of s3prl's and changes four things.
+    """Stands before a class of s3prl's and changes five things.
 
-    Tables come from `data`, the upstream is ours, a stop is an exception, and a resumed training goes on where it
-    stood.
+    Tables come from `data`, the upstream is ours, a stop is an exception, a resumed training begins where the earlier
+    one stood, and batches leave reading processes by value, because one that shared memory cannot hand over would be
+    waited for for ever.
     """
 
     # Each `type: ignore[misc]` below: which class of s3prl stands behind `super()` is known in `make_problem` alone.
@@ -70,14 +72,16 @@ class Prepared:
         self.progress.start(_steps_done(Path(train_dir)) * train["gradient_accumulate"])
         after = (valid, valid_sampler, valid_collate)
         try:
-            super().train(train, train_dir, *before, dataset, self._position, collate, *after, **options)  # type: ignore[misc]
+            super().train(train, train_dir, *before, dataset, self._position, by_value(collate), *after, **options)  # type: ignore[misc]
         finally:
             self.progress.close()
             self._position = None
 
-    def evaluate(self, evaluate: dict[str, Any], mode: str, *arguments: Any) -> dict[str, float]:
+    def evaluate(
+        self, evaluate: dict[str, Any], mode: str, task: Any, dataset: Any, sampler: Any, collate: Any, *arguments: Any
+    ) -> dict[str, float]:
         """s3prl's; says what came out."""
-        logs = super().evaluate(evaluate, mode, *arguments)  # type: ignore[misc]
+        logs = super().evaluate(evaluate, mode, task, dataset, sampler, by_value(collate), *arguments)  # type: ignore[misc]
         self.progress.say(f"{mode} " + "  ".join(f"{name} {float(value):.4f}" for name, value in logs.items()))
         return logs
 

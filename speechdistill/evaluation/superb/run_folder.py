@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from speechdistill.commands import command
 from speechdistill.errors import UserError
 from speechdistill.evaluation.superb.tasks import TASKS
 from speechdistill.whole_file import whole_file
@@ -35,7 +36,9 @@ def open_folders(folder: Path, configs: Sequence[dict[str, Any]]) -> None:
         UserError: it is not empty, or cannot be written.
     """
     if folder.exists() and not _only_began(folder):
-        raise UserError(f"out_dir={folder} is not empty. Choose another, or go on with resume={folder}.")
+        raise UserError(
+            f"out_dir={folder} is not empty. Choose another, or resume with: {command('superb', f'resume={folder}')}"
+        )
     # All of them before anything is made, lest a name become the path of what is made here.
     for config in configs:
         config["out_dir"] = str(folder / config["superb_task"])

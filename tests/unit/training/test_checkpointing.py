@@ -9,13 +9,13 @@ import torch
 
 from speechdistill.errors import UserError
 from speechdistill.training.checkpointing import (
-    StopOnSignal,
     WholeFileCheckpointIO,
     check_batches_per_step,
     newest_checkpoint,
     validation_due,
 )
 from speechdistill.training.distributed import Agreement
+from speechdistill.training.stopping import StopOnSignal
 
 
 def save(folder, step, name="last.ckpt"):

@@ -19,11 +19,11 @@ from speechdistill.errors import UserError
 from speechdistill.objectives.contextual import ContextualTarget
 from speechdistill.teachers.load import Teacher, TeacherSource
 from speechdistill.training.cache_filling import CacheFilling
-from speechdistill.training.checkpointing import StopOnSignal
 from speechdistill.training.contextual import ContextualModule
 from speechdistill.training.distillation import DistillationModule
 from speechdistill.training.distributed import Agreement
 from speechdistill.training.masked_units import MaskedUnitsModule
+from speechdistill.training.stopping import StopOnSignal
 from speechdistill.training.teacher_cache import TeacherCache, teacher_cache
 from tests.unit.teachers.tiny_teachers import make, wave_batch
 from tests.unit.training.test_distillation import module
