@@ -26,8 +26,8 @@ COMMAND = cli.Command(
     keys=(
         cli.Key(
             "config",
-            "yaml file of a thin student (FitHuBERT to STaRHuBERT); needed only where the checkpoint does not hold its own "
-            "options, with which it has to agree. One beside the checkpoint is found",
+            "yaml file of a thin student (FitHuBERT to STaRHuBERT); needed only where the checkpoint does not hold "
+            "its own options, with which it has to agree. One beside the checkpoint is found",
         ),
     ),
     examples=(
