@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from importlib.resources import files
+from os.path import expanduser
 from pathlib import Path
 from shlex import quote
 
@@ -39,7 +40,7 @@ def options(group: str, folders: Sequence[Path]) -> list[str]:
 
 def unknown(group: str, value: str, names: Sequence[str]) -> str:
     """The message for a choice that does not exist."""
-    word, path = group.removeprefix(_SUPERB), Path(value).expanduser()
+    word, path = group.removeprefix(_SUPERB), Path(expanduser(value))
     if instead := _instead(group, value, path):
         return f"{word}={value}{instead}. By name {word} is one of {', '.join(names)}."
     return f"{word}={value} does not exist{did_you_mean(value, names)}; {word} is one of {', '.join(names)}."

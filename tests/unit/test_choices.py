@@ -53,7 +53,7 @@ def test_a_list(name: str) -> None:
 def test_a_single_recording_and_what_is_not_there(tmp_path: Path) -> None:
     (tmp_path / "x.wav").touch()
     assert f"is a single file: say data=folder data.root={tmp_path}." in message("train", f"data={tmp_path / 'x.wav'}")
-    for path in ("/no/such", "~/nope", "./nope", "demo/x"):
+    for path in ("/no/such", "~/nope", "~nobody-here/nope", "./nope", "demo/x"):
         assert f"data={path}: no such folder; for one say data=folder data.root=DIR" in message("train", f"data={path}")
 
 
