@@ -1,6 +1,7 @@
 """Batches: the same with any number of workers; what cannot be read is left out and reported."""
 
 import itertools
+import pickle
 from types import SimpleNamespace
 
 import numpy as np
@@ -52,6 +53,16 @@ def test_any_number_of_workers_gives_the_same_batches(table, batching):
     assert_same(*batches)
     validation = [list(speech_data(table, batching=batching, num_workers=n).val_dataloader()) for n in (0, 2)]
     assert_same(*validation)
+
+
+@pytest.mark.parametrize("loader", ["train_dataloader", "val_dataloader"])
+def test_what_a_reading_process_takes_can_be_sent_to_one(table, loader):
+    # Python 3.14, macOS and Windows do not fork it off the process that trains.
+    made = getattr(speech_data(table, num_workers=2), loader)()
+    sent = pickle.loads(pickle.dumps([made.dataset, made.collate_fn, made.worker_init_fn]))
+    assert sent[1:] == [made.collate_fn, made.worker_init_fn]
+    micro_batch = next(iter(made.sampler))
+    assert_same([sent[0][micro_batch]], [made.dataset[micro_batch]])
 
 
 def test_a_batch_holds_what_the_plan_says(table):
