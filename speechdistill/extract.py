@@ -7,7 +7,8 @@ out=DIR             one file for each recording, under the recording's own path;
 layers=all          all | last | numbers like 0,4,8; 0 = the input of the first Transformer layer
 format=npy          npy: one array (layers, frames, width) | safetensors: layer_00, layer_01 ... of (frames, width)
 dtype=float32       float32 | float16
-Started again with the same words it goes on where it stopped, also where recordings have come to the folder or list.
+Started again with the same words it resumes where it stopped, also where recordings have come to the folder or list; a
+recording that has changed is named.
 """
 
 import sys
