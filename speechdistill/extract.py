@@ -19,7 +19,7 @@ COMMAND = cli.Command(
         cli.Key("subnet", "of a supernet: smallest, published, largest"),
         cli.Key(
             "data",
-            "a folder of recordings, or a list (.csv, .jsonl, .jsonl.gz; see data=manifest of train), or demo",
+            "a folder of recordings, or a list (see data=manifest of train), or demo",
             is_needed=True,
         ),
         cli.Key(
@@ -40,7 +40,8 @@ COMMAND = cli.Command(
         "upstream=runs/distilhubert/<time> data=/my/recordings out=features layers=1,2",
         "upstream=mini data=list.csv out=features format=safetensors dtype=float16",
     ),
-    note="Started again with the same words it resumes where it stopped, and takes what has come to the data.",
+    note="Started again with the same words it resumes where it stopped, and takes what has come to the data. A "
+    "recording that has changed is named.",
 )
 
 

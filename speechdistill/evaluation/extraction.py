@@ -28,6 +28,7 @@ from speechdistill.evaluation.extraction_folder import (
 )
 from speechdistill.evaluation.features import encoder_features
 from speechdistill.evaluation.fingerprint import encoder_sha256
+from speechdistill.evaluation.sources import Sources
 from speechdistill.frames import SAMPLE_RATE_HZ
 from speechdistill.whole_file import whole_file
 
@@ -75,19 +76,25 @@ def extract(
 
     with alone_in(folder, "out"):
         open_folder(folder, about)
-        there = rows_there(folder, table, names)
-        failed = _write_missing(folder, table, names, there, write)
+        sources = Sources()
+        there = rows_there(folder, table, names, sources)
+        failed = _write_missing(folder, table, names, there, write, sources)
     shown = "".join(f"\n  left out: {item.path}: {item.reason}" for item in [*table.skipped, *failed])
     return f"{len(table)} recordings, layers {', '.join(map(str, chosen))}, {len(there)} were there; {folder}{shown}"
 
 
 def _write_missing(
-    folder: Path, table: Table, names: Sequence[str], there: Collection[int], write: Callable[[int], None]
+    folder: Path,
+    table: Table,
+    names: Sequence[str],
+    there: Collection[int],
+    write: Callable[[int], None],
+    sources: Sources,
 ) -> list[Skipped]:
     """Write what is not there; the index has a line for each file as soon as that is whole. Returns what failed."""
     failed, done = [], set(there)
     written: set[str] = set()
-    write_index(folder, table, names, done)
+    write_index(folder, table, names, done, sources)
     with (folder / INDEX).open("a", encoding="utf-8", errors="backslashreplace", newline="") as index:
         for row in tqdm(range(len(table)), desc="extracting", unit="file", delay=1):
             if row in there:
@@ -98,11 +105,11 @@ def _write_missing(
             except UnreadableAudioError as error:
                 failed.append(Skipped(table.paths[row], str(error)))
                 continue
-            csv.writer(index).writerow(index_line(table, names, row))
+            csv.writer(index).writerow(index_line(table, names, row, sources))
             index.flush()
             done.add(row)
             written.add(names[row])
-    write_index(folder, table, names, done)
+    write_index(folder, table, names, done, sources)
     return failed
 
 

@@ -6,16 +6,18 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from speechdistill.audio.table import Table
 from speechdistill.errors import UserError
+from speechdistill.evaluation.sources import Source, Sources, read_source
 from speechdistill.frames import SAMPLE_RATE_HZ
 from speechdistill.whole_file import whole_file
 
 INDEX = "index.csv"
 _ABOUT = "about.json"
-_COLUMNS = ("path", "start", "duration", "split", "file")
+_COLUMNS = ("path", "start", "duration", "split", *Source._fields, "file")  # a line that is cut off lacks its file
+_COLUMNS_BEFORE = ("path", "start", "duration", "split", "file")  # of earlier versions
 # For people alone: what an encoder is called may change, its weights may not.
 _NAME = "upstream"
 
@@ -82,34 +84,41 @@ def _file_name(table: Table, row: int, format: str, placed: bool) -> str:
     return f"{inside}{place}.{format}"
 
 
-def rows_there(folder: Path, table: Table, names: Sequence[str]) -> set[int]:
+class _Indexed(NamedTuple):
+    num_samples: int  # at 16 kHz
+    source: Source | None
+
+
+def rows_there(folder: Path, table: Table, names: Sequence[str], sources: Sources) -> set[int]:
     """The recordings whose states are there already, as the index says.
 
     Raises:
-        UserError: one is longer or shorter than it was, and so another recording.
+        UserError: the file of one holds something else than it did.
     """
-    known = _indexed_samples(folder / INDEX)
+    known = _indexed(folder / INDEX)
     there = set()
     for row, name in enumerate(names):
-        num_samples = known.get(_as_written(name))
-        if num_samples is None or not (folder / name).is_file():
+        before = known.get(_as_written(name))
+        if before is None or not (folder / name).is_file():
             continue
-        if num_samples != int(table.num_samples[row]):
+        remedy = f"it has changed. Delete {name} there, or choose another."
+        if before.num_samples != int(table.num_samples[row]):
             raise UserError(
                 f"out={folder}: {table.path(row)} has {int(table.num_samples[row]) / SAMPLE_RATE_HZ:g} s, and the "
-                f"states there were made of {num_samples / SAMPLE_RATE_HZ:g} s: it has changed. Delete {name} there, "
-                "or choose another."
+                f"states there were made of {before.num_samples / SAMPLE_RATE_HZ:g} s: {remedy}"
             )
+        if before.source and not sources.is_same(_file(table, row), before.source):
+            raise UserError(f"out={folder}: {table.path(row)} holds other audio than the states there: {remedy}")
         there.add(row)
     return there
 
 
-def _indexed_samples(path: Path) -> dict[str, int]:
-    """Lengths at 16 kHz by the file's name; a line that was cut off does not count."""
+def _indexed(path: Path) -> dict[str, _Indexed]:
+    """What was extracted, by the file's name; a line that was cut off does not count."""
     known = {}
     for line in _lines(path):
         with suppress(TypeError, ValueError, OverflowError):
-            known[line["file"]] = round(float(line["duration"]) * SAMPLE_RATE_HZ)
+            known[line["file"]] = _Indexed(round(float(line["duration"]) * SAMPLE_RATE_HZ), read_source(line))
     return known
 
 
@@ -118,24 +127,30 @@ def _lines(path: Path) -> list[dict[str, str]]:
     if not path.is_file():
         return []
     with path.open(encoding="utf-8", errors="replace", newline="") as file:
-        return [line for line in csv.DictReader(file) if None not in line.values() and set(line) == set(_COLUMNS)]
+        lines = [line for line in csv.DictReader(file) if None not in line.values()]
+    return [line for line in lines if set(line) in (set(_COLUMNS), set(_COLUMNS_BEFORE))]
 
 
-def write_index(folder: Path, table: Table, names: Sequence[str], rows: Collection[int]) -> None:
-    """Write the index whole: the table's rows in its order, and behind them those of other lists of the corpus."""
+def write_index(folder: Path, table: Table, names: Sequence[str], rows: Collection[int], sources: Sources) -> None:
+    """Write the index whole: the table's rows in its order, and after them those of other lists of the corpus."""
     own = {_as_written(name) for name in names}
     others = [line for line in _lines(folder / INDEX) if line["file"] not in own and (folder / line["file"]).is_file()]
     with whole_file(folder / INDEX) as file:
         writer = csv.writer(file)
         writer.writerow(_COLUMNS)
-        writer.writerows(index_line(table, names, row) for row in sorted(rows))
-        writer.writerows([line[column] for column in _COLUMNS] for line in others)
+        writer.writerows(index_line(table, names, row, sources) for row in sorted(rows))
+        writer.writerows([line.get(column, "") for column in _COLUMNS] for line in others)
 
 
-def index_line(table: Table, names: Sequence[str], row: int) -> list[Any]:
+def index_line(table: Table, names: Sequence[str], row: int, sources: Sources) -> list[Any]:
     """What the index says of a recording."""
     start, length = table.first_sample(row) / SAMPLE_RATE_HZ, int(table.num_samples[row]) / SAMPLE_RATE_HZ
-    return [table.path(row), start, length, table.splits[row], names[row]]
+    path = _file(table, row)
+    return [path, start, length, table.splits[row], *sources.of(path), names[row]]
+
+
+def _file(table: Table, row: int) -> Path:
+    return table.root / table.paths[row]
 
 
 def _as_written(name: str) -> str:

@@ -16,6 +16,7 @@ from speechdistill.audio.transcripts import transcripts
 from speechdistill.checks import is_number, is_whole, shown
 from speechdistill.errors import UserError
 from speechdistill.evaluation.cost import macs_per_second, num_params
+from speechdistill.evaluation.fingerprint import state_sha256
 from speechdistill.frames import FRAME_RATE_HZ, SAMPLE_RATE_HZ, num_frames
 from speechdistill.models.ctc import StudentForCTC
 from speechdistill.objectives.masking import check_spans
@@ -125,13 +126,18 @@ def find_vocabulary(task: Mapping[str, Any], texts: Sequence[str]) -> Vocabulary
 
 
 def asr(config: dict[str, Any], data: SpeechData) -> Job:
-    """Recogniser, loss and measurement."""
+    """Recogniser, loss and measurement.
+
+    Raises:
+        UserError: a setting that cannot be, or another student than a resumed run began with.
+    """
     task = config["task"]
     texts = {"train": data.train_table.labels["text"], "val": data.val_table.labels["text"]}
     vocabulary = find_vocabulary(task, texts["train"])
     search = decoders.make_search(vocabulary, task["beam"], task["lm"], task["lm_weight"], task["word_bonus"])
     subnet = config.get("subnet")  # runs of earlier versions have none
     model = build_recognizer(str(config["student"]), task, len(vocabulary), subnet)
+    _check_same_student(config, model)
     module = CTCModule(
         model.train(), vocabulary, texts, task, config["optim"], config["trainer"]["max_steps"], config["seed"]
     )
@@ -183,6 +189,26 @@ def asr(config: dict[str, Any], data: SpeechData) -> Job:
         return {"asr": rates}
 
     return Job(module, about, _lines(config, data, vocabulary, about), save, evaluate=evaluate)
+
+
+def _check_same_student(config: dict[str, Any], model: StudentForCTC) -> None:
+    """Note the encoder's first weights; a resumed run has them in its checkpoint, and another student would be ignored.
+
+    Args:
+        config: of the run; the hash is filled in.
+        model: as it was built.
+    """
+    if config["student"] == FBANK or config["task"]["random_weights"]:
+        return
+    state = model.encoder.model.state_dict()
+    state.pop("masked_spec_embed", None)  # not used; where a file lacks it, it is drawn
+    found = state_sha256(None, state)
+    if config["resume"] and config.get("student_sha256") not in (None, found):  # earlier versions noted none
+        raise UserError(
+            f"student={config['student']} has other weights than the student that {config['resume']} began with. "
+            "Give that one, wherever it lies now; another one takes a new out_dir."
+        )
+    config["student_sha256"] = found
 
 
 def _macs_per_second(model: StudentForCTC) -> float:

@@ -79,8 +79,8 @@ def lost_rank_is_an_answer(agreement: Agreement, resume: Callable[[], str]) -> I
 
     def lost() -> str:
         return (
-            "another process of this run ended, so this one ends too. The message of the other may say why; from the "
-            f"last checkpoint, {resume()}"
+            "another process of this run ended, so this one ends too. The message of the other may say why. Then "
+            f"{resume()}"
         )
 
     observer = logging.getLogger("lightning.fabric.strategies.launchers.subprocess_script")

@@ -206,11 +206,18 @@ def test_a_run_that_goes_on_with_another_student_is_one_message(
 ) -> None:
     words = [f"student={student_folder}", *RUN, "trainer.max_steps=2", "trainer.stop_after_steps=1"]
     assert run(finetune.main, "task=asr", *words, f"out_dir={tmp_path / 'run'}") == 0
-    capsys.readouterr()
-    assert run(finetune.main, f"resume={tmp_path / 'run'}", "student=mini") == 2
-    error = capsys.readouterr().err
-    assert "holds other weights than this run's model" in error
-    assert len(error.strip().splitlines()) == 1
+    other = StudentModel.from_pretrained(student_folder)
+    with torch.no_grad():
+        other.encoder.layers[1].feed_forward.output_dense.bias[3] += 0.1
+    other.save_pretrained(tmp_path / "same shape")
+    for name in ("mini", str(tmp_path / "same shape")):
+        capsys.readouterr()
+        assert run(finetune.main, f"resume={tmp_path / 'run'}", f"student={name}") == 2
+        error = capsys.readouterr().err
+        assert f"student={name} has other weights than the student that {tmp_path / 'run'} began with" in error
+        assert len(error.strip().splitlines()) == 1
+    shutil.copytree(student_folder, tmp_path / "moved")
+    assert run(finetune.main, "task=asr", *words, f"resume={tmp_path / 'run'}", f"student={tmp_path / 'moved'}") == 0
 
 
 @pytest.mark.parametrize("task", ["asr", "asr_frozen"])

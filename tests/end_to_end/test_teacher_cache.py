@@ -210,7 +210,7 @@ def test_a_signal_while_filling_keeps_whole_shards_and_the_same_command_goes_on(
         assert command(*words) == 128 + number
     output = capsys.readouterr()
     assert f"while teacher.cache={tmp_path / 'cache'} was being filled" in output.out
-    assert "go on with the same command" in output.out
+    assert "start again with the same command" in output.out
     assert "Traceback" not in output.err
     files = ["header.json", "targets_000000.bin", "targets_000001.bin"]
     assert sorted(contents(tmp_path / "cache")) == files

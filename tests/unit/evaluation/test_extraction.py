@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -180,6 +181,43 @@ def test_another_corpus_another_encoder_and_another_recording_are_refused(teache
     with pytest.raises(UserError, match=r"holds states of upstream=.*student with other weights"):
         run(*words, f"data={tmp_path / 'a'}")
     assert (tmp_path / "out" / "1.wav.npy").read_bytes() == kept
+
+
+def test_a_recording_that_was_replaced_by_one_of_its_length_is_noticed(teacher, tmp_path, capsys):
+    for number in range(2):
+        recording(tmp_path / "data" / f"{number}.wav", 8_000)
+    words = [f"upstream={teacher}", f"data={tmp_path / 'data'}", f"out={tmp_path / 'out'}", "layers=last"]
+    run(*words)
+    before = (tmp_path / "out" / "index.csv").read_text()
+    os.utime(tmp_path / "data" / "0.wav", (1, 1))  # touched, or copied: the same audio
+    capsys.readouterr()
+    run(*words)
+    assert "layers 4, 2 were there" in capsys.readouterr().out
+    after = (tmp_path / "out" / "index.csv").read_text()
+    assert after != before
+    assert after.count(",1000000000,") == 1
+    soundfile.write(tmp_path / "data" / "1.wav", np.full(8_000, 0.1), 16_000)
+    with pytest.raises(UserError, match=r"1\.wav holds other audio than the states there.*Delete 1\.wav\.npy there"):
+        run(*words)
+    (tmp_path / "out" / "1.wav.npy").unlink()
+    run(*words)
+    assert "layers 4, 1 were there" in capsys.readouterr().out
+
+
+def test_an_index_of_an_earlier_version_is_taken_over(teacher, tmp_path, capsys):
+    recording(tmp_path / "data" / "1.wav", 8_000)
+    words = [f"upstream={teacher}", f"data={tmp_path / 'data'}", f"out={tmp_path / 'out'}", "layers=last"]
+    run(*words)
+    index = tmp_path / "out" / "index.csv"
+    whole = index.read_text()
+    with index.open() as file:
+        rows = list(csv.reader(file))
+    with index.open("w", newline="") as file:
+        csv.writer(file).writerows([*row[:4], row[-1]] for row in rows)
+    capsys.readouterr()
+    run(*words)
+    assert "layers 4, 1 were there" in capsys.readouterr().out
+    assert index.read_text() == whole
 
 
 def test_lists_of_one_folder_share_an_index(recordings, teacher, tmp_path, capsys):
