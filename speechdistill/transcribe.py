@@ -36,7 +36,8 @@ def main(words: list[str]) -> int:
     # Words are checked before the libraries that take seconds to load.
     import torch
 
-    from speechdistill.audio.reading import AudioBlocks, UnreadableAudioError
+    from speechdistill.audio.opening import UnreadableAudioError
+    from speechdistill.audio.reading import AudioBlocks
     from speechdistill.recognition.asr_dir import load_recognizer
     from speechdistill.recognition.decoders import make_search
     from speechdistill.recognition.long_audio import Chunks

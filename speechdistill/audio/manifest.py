@@ -16,10 +16,10 @@ import numpy as np
 from tqdm import tqdm
 
 from speechdistill.audio.hashing import validation_by_hash
+from speechdistill.audio.lengths import samples_at_16k
 from speechdistill.audio.long_list import Entry, is_long, long_list_table
 from speechdistill.audio.measuring import Limits, Piece, measured_table
 from speechdistill.audio.overlap import ListedTwice, leave_out_shared, refuse_shared
-from speechdistill.audio.reading import samples_at_16k
 from speechdistill.audio.table import SPLITS, Table
 from speechdistill.audio.table_index import TableIndex
 from speechdistill.errors import UserError

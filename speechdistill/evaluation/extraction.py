@@ -14,7 +14,8 @@ from speechdistill.audio.corpora import folder_corpus
 from speechdistill.audio.demo import demo_corpus
 from speechdistill.audio.manifest import manifest_corpus
 from speechdistill.audio.measuring import Limits
-from speechdistill.audio.reading import UnreadableAudioError, read_waveform
+from speechdistill.audio.opening import UnreadableAudioError
+from speechdistill.audio.reading import read_waveform
 from speechdistill.audio.table import Skipped, Table
 from speechdistill.checkpoints.encoders import load_encoder
 from speechdistill.errors import UserError
