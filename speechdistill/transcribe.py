@@ -8,6 +8,7 @@ model=DIR                          what `speechdistill finetune task=asr` leaves
                                    model was trained on (10 to 60 s), and a sixth of it as context on each side
 """
 
+import errno
 import os
 import sys
 from collections import Counter
@@ -62,7 +63,7 @@ def main(words: list[str]) -> int:
             as_json(transcript) if kind == "json" else as_srt(transcript) if kind == "srt" else transcript.text + "\n"
         )
         if settings["out"]:
-            _write(settings["out"], file, text, FORMATS[kind])
+            failed += not _write(settings["out"], file, text, FORMATS[kind])
         else:
             print(f"{file}\t{text}" if kind == "text" and len(files) > 1 else text, end="", flush=True)
     return 1 if failed else 0
@@ -99,7 +100,8 @@ def read_settings(words: list[str]) -> tuple[list[str], dict[str, Any]]:
     return files, settings
 
 
-def _write(folder: str, file: str, text: str, suffix: str) -> None:
+def _write(folder: str, file: str, text: str, suffix: str) -> bool:
+    """Write a recording's text; False where its name leaves no room for the suffix, which is said."""
     from speechdistill.whole_file import whole_file
 
     path = Path(folder).expanduser()
@@ -108,9 +110,13 @@ def _write(folder: str, file: str, text: str, suffix: str) -> None:
         with whole_file(path / (Path(file).stem + suffix)) as opened:
             opened.write(text)
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            print(f"speechdistill: {file}: its name is too long for a file {Path(file).stem + suffix}", file=sys.stderr)
+            return False
         raise UserError(
             f"out={folder} cannot be written: {error.strerror or os.strerror(error.errno or 0)}."
         ) from error
+    return True
 
 
 if __name__ == "__main__":

@@ -100,11 +100,11 @@ def test_a_length_is_believed_where_chunks_follow_the_samples(tmp_path):
     assert length_by_decoding(path) == 0
 
 
-def test_no_samples_in_a_file_full_of_bytes_is_damage_with_the_figures(tmp_path):
-    path = tmp_path / "a.avr"
-    content = write(path, format="AVR")
-    path.write_bytes(put(content, 26, bytes(4)))
-    with pytest.raises(UnreadableAudioError, match="^its header says 0 samples, 128000 bytes follow$"):
+def test_no_samples_in_a_file_full_of_bytes_are_damage_with_the_figures(tmp_path):
+    path = tmp_path / "a.wav"
+    content = put(write(path, NOISE[:0]), 40, bytes(4))
+    path.write_bytes(content + b"LIST" + struct.pack("<I", 20_000) + bytes(20_000))
+    with pytest.raises(UnreadableAudioError, match=r"^its header says 0 samples, 20008 bytes follow$"):
         length_by_decoding(path)
 
 
