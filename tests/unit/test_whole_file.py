@@ -28,3 +28,11 @@ def test_without_hard_links_the_file_appears_too(tmp_path: Path, monkeypatch: py
             file.write(content)
     assert (tmp_path / "file").read_text() == "first"
     assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("name", ["a" * 255, "ü" * 127, "a" * 81 + ".wav"])
+@pytest.mark.parametrize("first_wins", [True, False])
+def test_a_name_that_the_file_system_takes_is_written(name: str, first_wins: bool, tmp_path: Path) -> None:
+    with whole_file(tmp_path / name, first_wins=first_wins) as file:
+        file.write("content")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
