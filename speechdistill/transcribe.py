@@ -1,5 +1,6 @@
 """Transcribe: `python -m speechdistill.transcribe model=DIR FILES...`; text of recordings of any length."""
 
+import errno
 import os
 import sys
 from collections import Counter
@@ -47,7 +48,8 @@ def main(words: list[str]) -> int:
     # Words are checked before the libraries that take seconds to load.
     import torch
 
-    from speechdistill.audio.reading import AudioBlocks, UnreadableAudioError
+    from speechdistill.audio.opening import UnreadableAudioError
+    from speechdistill.audio.reading import AudioBlocks
     from speechdistill.recognition.asr_dir import load_recognizer
     from speechdistill.recognition.decoders import make_search
     from speechdistill.recognition.long_audio import Chunks
@@ -72,7 +74,7 @@ def main(words: list[str]) -> int:
             as_json(transcript) if kind == "json" else as_srt(transcript) if kind == "srt" else transcript.text + "\n"
         )
         if settings["out"]:
-            _write(settings["out"], file, text, FORMATS[kind])
+            failed += not _write(settings["out"], file, text, FORMATS[kind])
         else:
             print(f"{file}\t{text}" if kind == "text" and len(files) > 1 else text, end="", flush=True)
     return 1 if failed else 0
@@ -102,7 +104,8 @@ def read_settings(words: list[str]) -> tuple[list[str], dict[str, Any]]:
     return files, settings
 
 
-def _write(folder: str, file: str, text: str, suffix: str) -> None:
+def _write(folder: str, file: str, text: str, suffix: str) -> bool:
+    """Write a recording's text; False where its name leaves no room for the suffix, which is said."""
     from speechdistill.whole_file import whole_file
 
     path = Path(folder).expanduser()
@@ -111,9 +114,13 @@ def _write(folder: str, file: str, text: str, suffix: str) -> None:
         with whole_file(path / (Path(file).stem + suffix)) as opened:
             opened.write(text)
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            print(f"speechdistill: {file}: its name is too long for a file {Path(file).stem + suffix}", file=sys.stderr)
+            return False
         raise UserError(
             f"out={folder} cannot be written: {error.strerror or os.strerror(error.errno or 0)}."
         ) from error
+    return True
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Files that are whole or not there."""
 
+import hashlib
 import os
 import platform
 import stat
@@ -7,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
+
+_LONGEST_NAME = 80  # bytes
 
 
 @contextmanager
@@ -22,7 +25,7 @@ def whole_file(path: Path, mode: str = "w", first_wins: bool = False) -> Iterato
             by the end stays as it is.
     """
     writer = f".{platform.node()}-{os.getpid()}" if first_wins else ""
-    partial = path.with_name(f".{path.name}{writer}.partial")
+    partial = path.with_name(f".{_short(path.name)}{writer}.partial")
     text: dict[str, Any] = {} if "b" in mode else {"encoding": "utf-8", "newline": "", "errors": "backslashreplace"}
     try:
         with partial.open(mode, **text) as file:
@@ -46,6 +49,12 @@ def give_usual_mode(path: Path) -> None:
     finally:
         probe.unlink(missing_ok=True)
     path.chmod(stat.S_IMODE(mode))
+
+
+def _short(name: str) -> str:
+    """A name that leaves room for what is added to it: file systems allow 255 bytes, some fewer."""
+    encoded = os.fsencode(name)
+    return name if len(encoded) <= _LONGEST_NAME else hashlib.sha256(encoded).hexdigest()
 
 
 def _publish(partial: Path, path: Path) -> None:

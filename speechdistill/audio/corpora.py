@@ -1,6 +1,6 @@
 """Corpora: each a function that returns one Table."""
 
-import os
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,15 +11,17 @@ import numpy as np
 from speechdistill.audio.data_settings import check_data_settings
 from speechdistill.audio.demo import demo_corpus
 from speechdistill.audio.download import LIBRISPEECH_URL, download_librispeech
+from speechdistill.audio.folder_files import FolderFiles, audio_below
 from speechdistill.audio.hashing import places_of, validation_by_hash
 from speechdistill.audio.manifest import manifest_corpus, manifest_root
 from speechdistill.audio.measuring import Limits, Piece, measured_table
 from speechdistill.audio.mixture import mixed_corpus
 from speechdistill.audio.overlap import leave_out_shared
-from speechdistill.audio.reading import AUDIO_SUFFIXES
 from speechdistill.audio.shards import shards_corpus
-from speechdistill.audio.table import Table
+from speechdistill.audio.suffixes import AUDIO_SUFFIXES, not_read_line
+from speechdistill.audio.table import Skipped, Table
 from speechdistill.audio.tar_shards import shards_root
+from speechdistill.audio.unusable import reasons
 from speechdistill.errors import UserError
 from speechdistill.frames import FRAME_WINDOW_SAMPLES, SAMPLE_RATE_HZ
 
@@ -55,7 +57,7 @@ def folder_corpus(
     num_workers: int | None = None,
     progress: bool = True,
 ) -> Table:
-    """Any tree of wav, flac, ogg, opus and mp3 files, at any rate and with any number of channels.
+    """Any tree of files that libsndfile reads (suffixes.py), at any rate and with any number of channels.
 
     2 % of the files, chosen by the hash of their relative paths, are for validation (at least one where there are two).
     What is held out under one name does not train under another one (a link).
@@ -71,9 +73,8 @@ def folder_corpus(
         UserError: no such folder, no audio in it, none long enough, or too many damaged files.
     """
     root = _existing_folder(root)
-    paths = _audio_files(root)
     limits = Limits(min_seconds, max_skipped_share, num_workers, progress)
-    return _whole_files(root, paths, validation_by_hash, limits)
+    return _whole_files(root, audio_below(root), validation_by_hash, limits)
 
 
 def librispeech_corpus(
@@ -108,24 +109,36 @@ def librispeech_corpus(
                 f"data.root={root} has no folder {part!r}. Let data.download=true fetch it, unpack it there yourself "
                 "(https://www.openslr.org/12), or choose other parts: data.parts=[train-clean-100,dev-clean]."
             )
-    paths = sorted(f"{part}/{path}" for part in parts for path in _audio_files(root / part))
+    of_parts = [audio_below(root / part) for part in parts]
+    files = FolderFiles(
+        sorted(f"{part}/{path}" for part, found in zip(parts, of_parts, strict=True) for path in found.audio),
+        dict(sum((Counter(found.not_read) for found in of_parts), Counter())),
+        tuple(
+            Skipped(f"{part}/{item.path}", item.reason)
+            for part, found in zip(parts, of_parts, strict=True)
+            for item in found.closed
+        ),
+    )
 
     def by_part(names: Sequence[str]) -> np.ndarray:
         return np.array([LIBRISPEECH_SPLITS[name.split("/", 1)[0]] for name in names])
 
-    return _whole_files(root, paths, by_part, Limits(min_seconds, max_skipped_share, num_workers, progress))
+    return _whole_files(root, files, by_part, Limits(min_seconds, max_skipped_share, num_workers, progress))
 
 
 def _whole_files(
-    root: Path, paths: Sequence[str], split_of: Callable[[Sequence[str]], np.ndarray], limits: Limits
+    root: Path, files: FolderFiles, split_of: Callable[[Sequence[str]], np.ndarray], limits: Limits
 ) -> Table:
+    paths = files.audio
     if not paths:
+        others = "".join(f"\n{line}" for line in [not_read_line(files.not_read), reasons(files.closed)] if line)
         raise UserError(
             f"data.root={root} holds no audio: looked for {', '.join(AUDIO_SUFFIXES)} in it and its subfolders. "
-            "Point data.root at the folder with your recordings."
+            f"Point data.root at the folder with your recordings.{others}"
         )
     pieces = [Piece(path) for path in paths]
     table = measured_table(root, pieces, lambda kept: split_of([paths[row] for row in kept]), limits)
+    table = replace(table, skipped=(*files.closed, *table.skipped), not_read=files.not_read)
     return leave_out_shared(table, limits.progress)
 
 
@@ -135,25 +148,6 @@ def _existing_folder(root: str | Path) -> Path:
         kind = "is a file, not a folder" if folder.exists() else "does not exist"
         raise UserError(f"data.root={folder} {kind}. Point it at the folder with the recordings.")
     return folder.resolve()
-
-
-def _audio_files(root: Path) -> list[str]:
-    """Relative paths of the audio files below a folder, sorted, so that a table does not depend on the file system."""
-    found = []
-    above = {str(root): {os.path.realpath(root)}}  # folder -> itself and those around it, links resolved
-    for folder, folders, files in os.walk(root, followlinks=True):
-        around = above.pop(folder)
-        inside = {name: os.path.realpath(os.path.join(folder, name)) for name in folders if not name.startswith(".")}
-        # A link to a folder around it would be followed without end.
-        folders[:] = [name for name, real in inside.items() if real not in around]
-        above |= {os.path.join(folder, name): around | {inside[name]} for name in folders}
-        relative = Path(folder).relative_to(root)
-        found += [
-            (relative / name).as_posix()
-            for name in files
-            if name.lower().endswith(AUDIO_SUFFIXES) and not name.startswith(".")
-        ]
-    return sorted(found)
 
 
 def load_corpus(config: Mapping[str, Any], progress: bool = True, may_download: bool = True) -> Table:
@@ -188,7 +182,7 @@ def _first_hours(table: Table, hours: float) -> Table:
         samples *= table.repeats[training]
     enough = np.searchsorted(np.cumsum(samples), hours * 3600 * SAMPLE_RATE_HZ) + 1
     rows = np.sort(np.concatenate([training[:enough], np.flatnonzero(table.splits != "train")]))
-    return replace(table.take(rows), skipped=table.skipped, too_short=table.too_short)
+    return table.take(rows).with_left_out_of(table)
 
 
 def _load(config: Mapping[str, Any], progress: bool, may_download: bool) -> Table:

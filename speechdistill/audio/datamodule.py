@@ -12,8 +12,9 @@ from torch.utils.data import Dataset
 
 from speechdistill.audio.batch_plan import BatchPlan, MicroBatch, PlanSampler, Segment
 from speechdistill.audio.joining import join
+from speechdistill.audio.opening import UnreadableAudioError
 from speechdistill.audio.readers import BatchLoader, leave_signals_to_the_parent, reading_context
-from speechdistill.audio.reading import UnreadableAudioError, read_waveform
+from speechdistill.audio.reading import EndsEarlyError, read_waveform
 from speechdistill.audio.stored_targets import StoredTargets
 from speechdistill.audio.table import Table
 from speechdistill.batch import WaveBatch
@@ -42,10 +43,12 @@ class MicroBatchDataset(Dataset[WaveBatch]):
             try:
                 path = self.table.path(segment.row)
                 first_sample = self.table.first_sample(segment.row) + segment.first_sample
-                audio = read_waveform(path, first_sample, segment.num_samples)
+                slack = self.table.slack_samples(segment.row)
+                audio = read_waveform(path, first_sample, segment.num_samples, slack)
                 target = None if self.targets is None else self.targets.read(segment)
             except UnreadableAudioError as error:
-                failed.append((segment.row, str(error)))
+                reason = error.before(self.table.lengths_from) if isinstance(error, EndsEarlyError) else str(error)
+                failed.append((segment.row, reason))
                 continue
             good.append((segment, audio))
             if target is not None:

@@ -30,7 +30,10 @@ class JoinedTable(Table):
         source = self.source
         assert source is not None
         return JoinedRecording(
-            tuple(Piece(source.path(n), source.first_sample(n), int(source.num_samples[n])) for n in self.groups[row])
+            tuple(
+                Piece(source.path(n), source.first_sample(n), int(source.num_samples[n]), source.slack_samples(n))
+                for n in self.groups[row]
+            )
         )
 
     def _picked(self, *args: Any) -> Table:
@@ -77,6 +80,7 @@ def join(table: Table, seconds: float, seed: int) -> Table:
         num_samples=np.array([sum(int(table.num_samples[row]) for row in group) for group in groups]),
         splits=np.broadcast_to(table.splits[:1], len(groups)),
         labels={"text": [" ".join(texts[row] for row in group) for group in groups]},
+        lengths_from=table.lengths_from,
         source=table,
         groups=tuple(groups),
     )

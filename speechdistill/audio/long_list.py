@@ -6,10 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from speechdistill.audio.lists.entry import Entry
-from speechdistill.audio.measuring import DECODE_UP_TO_HOURS, Limits, none_long_enough
+from speechdistill.audio.measuring import DECODE_UP_TO_HOURS, Limits
 from speechdistill.audio.row_sorter import Row, RowSorter
 from speechdistill.audio.spool import TextSpool
-from speechdistill.audio.table import Table
+from speechdistill.audio.table import LISTED, Table
+from speechdistill.audio.unusable import none_usable
 from speechdistill.frames import SAMPLE_RATE_HZ
 
 
@@ -59,7 +60,7 @@ def long_list_table(entries: Iterable[Entry], root: Path, limits: Limits, folder
     sorter.add(rows())
     if not all_say:
         return None
-    table = replace(sorter.table(root), too_short=too_short.mapped())
+    table = replace(sorter.table(root), too_short=too_short.mapped(), lengths_from=LISTED)
     if not len(table):
-        raise none_long_enough(root, len(table.too_short), limits)
+        raise none_usable(root, (), len(table.too_short), limits.min_seconds)
     return table

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,17 +12,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
+from speechdistill.audio.lengths import length_by_decoding, length_by_header
+from speechdistill.audio.opening import UnreadableAudioError
 from speechdistill.audio.pieces import chunks
-from speechdistill.audio.reading import (
-    NO_SUCH_FILE,
-    SLACK_SAMPLES,
-    UnreadableAudioError,
-    length_by_decoding,
-    length_by_header,
-)
-from speechdistill.audio.table import Skipped, Table
+from speechdistill.audio.table import DECODED, HEADER, SLACK_SAMPLES, Skipped, Table, whole_file_slack
 from speechdistill.audio.tar_member import TarMember
-from speechdistill.errors import UserError
+from speechdistill.audio.unusable import none_usable, too_many_skipped
 from speechdistill.frames import SAMPLE_RATE_HZ
 
 # Up to here a corpus is decoded whole before it is used: about a minute for 50 hours and core.
@@ -78,33 +74,26 @@ def measured_table(
     Raises:
         UserError: too many damaged files, or no recording that is long enough.
     """
-    lengths = _file_lengths(root, dict.fromkeys(piece.path for piece in pieces), limits)
+    lengths, lengths_from = _file_lengths(root, dict.fromkeys(piece.path for piece in pieces), limits)
     min_samples = round(limits.min_seconds * SAMPLE_RATE_HZ)
     kept: list[tuple[int, int, int]] = []  # number of the piece, first sample, samples
     skipped: list[Skipped] = []
     too_short: list[str] = []
+    shorter = _ShorterThanListed()
     for number, piece in enumerate(pieces):
         length = lengths[piece.path]
-        if isinstance(length, str):
-            skipped.append(Skipped(piece.path, length))
-            continue
-        first = round(piece.first_seconds * SAMPLE_RATE_HZ)
-        samples = length - first if piece.seconds is None else round(piece.seconds * SAMPLE_RATE_HZ)
-        if (missing := first + samples - length) > SLACK_SAMPLES or first > length:
-            beyond = max(missing, first - length) / SAMPLE_RATE_HZ
-            reason = f"ends {beyond:.3f} s before the piece that begins at {piece.first_seconds:g} s does"
-            skipped.append(Skipped(piece.path, reason))
-        elif samples - max(0, missing) < min_samples:
+        place = length if isinstance(length, str) else _place(piece, length, shorter)
+        if isinstance(place, str):
+            skipped.append(Skipped(piece.path, place))
+        elif place[1] < min_samples:
             too_short.append(piece.path)
         else:
-            kept.append((number, first, samples - max(0, missing)))
+            kept.append((number, *place))
     if len(skipped) > limits.max_skipped_share * len(pieces):
-        message = too_many_skipped(skipped, len(pieces), limits.max_skipped_share)
-        if all(item.reason == NO_SUCH_FILE for item in skipped):
-            message += f"\nRelative paths start from {root}; name another folder with data.root=..."
-        raise UserError(message)
+        raise too_many_skipped(skipped, len(pieces), limits.max_skipped_share, root)
     if not kept:
-        raise none_long_enough(root, len(too_short), limits)
+        raise none_usable(root, skipped, len(too_short), limits.min_seconds)
+    shorter.say(limits.progress)
     rows, firsts, samples_of = np.array(kept, dtype=np.int64).T
     return Table(
         root=root,
@@ -114,12 +103,61 @@ def measured_table(
         labels={name: [column[row] for row in rows] for name, column in labels.items()},
         skipped=tuple(skipped),
         too_short=tuple(too_short),
+        lengths_from=lengths_from,
         first_samples=np.ascontiguousarray(firsts) if firsts.any() else None,
     )
 
 
-def _file_lengths(root: Path, paths: Iterable[str], limits: Limits) -> dict[str, int | str]:
-    """Samples of each file at 16 kHz, or why it cannot be read."""
+class _ShorterThanListed:
+    """Counts whole files that end a little before the list says."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.most_samples = 0
+
+    def see(self, missing_samples: int) -> None:
+        """Take one of them."""
+        self.count += 1
+        self.most_samples = max(self.most_samples, missing_samples)
+
+    def say(self, shown: bool) -> None:
+        """Tell of them on standard error, if there are any."""
+        if self.count and shown:
+            print(
+                f"{self.count} files end before the list says, by up to {self.most_samples / SAMPLE_RATE_HZ:.3f} s, "
+                "and are used as far as they go.",
+                file=sys.stderr,
+            )
+
+
+def _place(piece: Piece, length: int, shorter: _ShorterThanListed) -> tuple[int, int] | str:
+    """First sample and number of samples of a piece in a file of `length` samples, or what is wrong with it.
+
+    A piece that begins with its file is the file as its list knows it: it may be a little shorter.
+    """
+    first = round(piece.first_seconds * SAMPLE_RATE_HZ)
+    if first > length:
+        return (
+            f"the list has it begin at {piece.first_seconds:g} s, and the file ends at {length / SAMPLE_RATE_HZ:.3f} s "
+            "(start and duration are seconds)"
+        )
+    if piece.seconds is None:
+        return first, length - first
+    samples = round(piece.seconds * SAMPLE_RATE_HZ)
+    missing = first + samples - length
+    if missing > (SLACK_SAMPLES if first else whole_file_slack(samples)):
+        there, listed = length / SAMPLE_RATE_HZ, f"{piece.first_seconds:g} + {piece.seconds:g} s"
+        return (
+            f"ends {missing / SAMPLE_RATE_HZ:.3f} s before the list says (the file has {there:.3f} s, "
+            f"the list says {listed})"
+        )
+    if missing > SLACK_SAMPLES:
+        shorter.see(missing)
+    return first, samples - max(0, missing)
+
+
+def _file_lengths(root: Path, paths: Iterable[str], limits: Limits) -> tuple[dict[str, int | str], str]:
+    """Samples of each file at 16 kHz, or why it cannot be read; and who says so."""
     names = list(paths)
     with ThreadPoolExecutor(limits.num_workers or os.cpu_count() or 1) as pool:
 
@@ -130,11 +168,11 @@ def _file_lengths(root: Path, paths: Iterable[str], limits: Limits) -> dict[str,
             bar = tqdm(found, desc=what, total=len(names), unit="file", disable=not limits.progress, delay=1)
             return list(bar)
 
-        lengths = measure(length_by_header, "reading headers")
+        lengths, lengths_from = measure(length_by_header, "reading headers"), HEADER
         hours = sum(length for length in lengths if isinstance(length, int)) / SAMPLE_RATE_HZ / 3600
         if hours <= DECODE_UP_TO_HOURS:
-            lengths = measure(length_by_decoding, "checking every file")
-    return dict(zip(names, lengths, strict=True))
+            lengths, lengths_from = measure(length_by_decoding, "checking every file"), DECODED
+    return dict(zip(names, lengths, strict=True)), lengths_from
 
 
 def length_or_reason(length: Callable[[Path | TarMember], int], path: Path | TarMember) -> int | str:
@@ -143,21 +181,3 @@ def length_or_reason(length: Callable[[Path | TarMember], int], path: Path | Tar
         return length(path)
     except UnreadableAudioError as error:
         return str(error)
-
-
-def none_long_enough(root: Path, count: int, limits: Limits) -> UserError:
-    """The error for a corpus of nothing but so many short recordings."""
-    return UserError(
-        f"The corpus in {root} has {count} readable recordings, none of them as long as "
-        f"data.min_seconds={limits.min_seconds:g}. Lower data.min_seconds or choose other recordings."
-    )
-
-
-def too_many_skipped(skipped: Sequence[Skipped], total: int, max_skipped_share: float) -> str:
-    """The message for a corpus with more damaged files than is allowed, with the first of them."""
-    shown = "\n".join(f"  {item.path}: {item.reason}" for item in skipped[:20])
-    more = f"\n  ... and {len(skipped) - 20} more" if len(skipped) > 20 else ""
-    return (
-        f"{len(skipped)} of {total} audio files cannot be read, more than data.max_skipped_share="
-        f"{max_skipped_share:g} allows:\n{shown}{more}\nRepair or remove them, or raise data.max_skipped_share."
-    )

@@ -1,8 +1,8 @@
 """Several corpora as one."""
 
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from speechdistill.audio.hashing import place
 from speechdistill.audio.overlap import leave_out_shared
-from speechdistill.audio.table import Members, Skipped, Table
+from speechdistill.audio.table import LISTED, Members, Skipped, Table
 from speechdistill.errors import UserError
 
 _MOST_TIMES = 1000
@@ -49,7 +49,7 @@ def mixed_corpus(
         )
         times = np.where(table.splits == "train", int(weight) + shares, 1)
         taken = table.take(np.flatnonzero(times))
-        tables.append(replace(taken, skipped=table.skipped, too_short=table.too_short))
+        tables.append(taken.with_left_out_of(table))
         repeats.append(times[times > 0])
     root = Path(os.path.commonpath([table.root for table in tables]))
     prefixes = [table.root.relative_to(root) for table in tables]
@@ -75,6 +75,8 @@ def mixed_corpus(
         too_short=tuple(
             below(prefix, path) for prefix, table in zip(prefixes, tables, strict=True) for path in table.too_short
         ),
+        not_read=dict(sum((Counter(table.not_read) for table in tables), Counter())),
+        lengths_from=LISTED if any(table.lengths_from == LISTED for table in tables) else tables[0].lengths_from,
         first_samples=_first_samples(tables),
         repeats=times if (times != 1).any() else None,
         members=_members(tables, prefixes),

@@ -4,7 +4,6 @@ import os
 import sys
 from collections import defaultdict
 from collections.abc import Hashable
-from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -44,7 +43,7 @@ def leave_out_shared(table: Table, shown: bool) -> Table:
             file=sys.stderr,
         )
     kept = table.take(np.delete(np.arange(len(table)), rows))
-    return replace(kept, skipped=table.skipped, too_short=table.too_short)
+    return kept.with_left_out_of(table)
 
 
 def refuse_shared(table: Table) -> None:

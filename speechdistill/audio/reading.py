@@ -1,138 +1,92 @@
-"""Audio files in, float32 mono waveforms at 16 kHz out."""
+"""Recordings, or parts of them, as float32 mono waveforms at 16 kHz."""
 
 import math
-import os
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import soundfile
 import soxr
 
+from speechdistill.audio.opening import UnreadableAudioError, opened
+from speechdistill.audio.table import SLACK_SAMPLES
 from speechdistill.audio.tar_member import TarMember
 from speechdistill.frames import SAMPLE_RATE_HZ
 
-# What libsndfile decodes and people keep speech in.
-AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3")
-# Formats that libsndfile cannot enter in the middle to the exact sample.
-_SEQUENTIAL_FORMATS = ("MP3", "OGG", "MPEG")
-_BLOCK_FRAMES = 1 << 18
-# What the end of a piece may lie behind the end of its file: a matter of rounding in somebody's list.
-SLACK_SAMPLES = 160
-# Audio on both sides of a piece that the resampling filter may look at.
+# Audio on both sides of a part that the resampling filter may look at.
 _MARGIN_SAMPLES = 1600
 
 
-NO_SUCH_FILE = "no such file"
-
-
 class Piece(NamedTuple):
-    """A part of a file, counted at 16 kHz."""
+    """A part of a file, counted at 16 kHz; `slack_samples` of it may be missing at the end."""
 
     path: Path | TarMember
     first_sample: int
     num_samples: int
+    slack_samples: int = SLACK_SAMPLES
 
 
 class JoinedRecording(NamedTuple):
-    """Pieces that are read as one recording, one behind the other."""
+    """Pieces that are read as one recording, one after the other."""
 
     pieces: tuple[Piece, ...]
 
 
-class UnreadableAudioError(Exception):
-    """A file is damaged, truncated or no audio at all; the message says which."""
+class EndsEarlyError(UnreadableAudioError):
+    """A file ends before a part of it does.
 
-
-def samples_at_16k(num_native: int, native_hz: int) -> int:
-    """Length at 16 kHz of so many samples at another rate."""
-    return num_native * SAMPLE_RATE_HZ // native_hz
-
-
-def length_by_decoding(path: Path | TarMember) -> int:
-    """Decode a file from end to end, because headers lie.
-
-    Returns:
-        Samples at 16 kHz.
-
-    Raises:
-        UnreadableAudioError: it cannot be decoded, ends before its header says, or holds values that are not finite.
+    Args:
+        missing_samples: of the part, at 16 kHz.
     """
-    try:
-        with _opened(path) as file:
-            decoded, finite = 0, True
-            while len(block := file.read(_BLOCK_FRAMES, dtype="float32", always_2d=True)):
-                decoded += len(block)
-                finite = finite and bool(np.isfinite(block).all())
-            promised, native_hz, sequential = file.frames, file.samplerate, file.format in _SEQUENTIAL_FORMATS
-    except (soundfile.LibsndfileError, RuntimeError, OSError) as error:
-        raise UnreadableAudioError(_reason(error, path)) from error
-    if not finite:
-        raise UnreadableAudioError("holds values that are not finite")
-    # The header of a compressed stream only estimates its length.
-    if decoded < promised and not sequential:
-        raise UnreadableAudioError(f"ends after {decoded} of the {promised} samples that its header promises")
-    return samples_at_16k(decoded, native_hz)
 
+    def __init__(self, missing_samples: int) -> None:
+        super().__init__(missing_samples)
+        self.missing_samples = missing_samples
 
-def length_by_header(path: Path | TarMember) -> int:
-    """Samples at 16 kHz by the file's header alone.
+    def __str__(self) -> str:
+        return self.before("the part that was asked for does")
 
-    Raises:
-        UnreadableAudioError: the header cannot be read.
-    """
-    try:
-        with _opened(path) as file:
-            return samples_at_16k(file.frames, file.samplerate)
-    except (soundfile.LibsndfileError, RuntimeError, OSError) as error:
-        raise UnreadableAudioError(_reason(error, path)) from error
+    def before(self, promise: str) -> str:
+        """The message, with what had been said of its end."""
+        return f"ends {self.missing_samples / SAMPLE_RATE_HZ:.3f} s before {promise}"
 
 
 def read_waveform(
-    path: Path | TarMember | JoinedRecording, first_sample: int = 0, num_samples: int | None = None
+    path: Path | TarMember | JoinedRecording,
+    first_sample: int = 0,
+    num_samples: int | None = None,
+    slack_samples: int = SLACK_SAMPLES,
 ) -> np.ndarray:
-    """Read a piece of a recording, mixed down to mono and resampled to 16 kHz.
+    """Read a part of a recording, mixed down to mono and resampled to 16 kHz.
 
     Args:
         path: the file, a member of a tar shard, or several pieces of such.
-        first_sample: where the piece begins, counted at 16 kHz.
+        first_sample: where the part begins, counted at 16 kHz.
         num_samples: its length at 16 kHz; None reads to the end.
+        slack_samples: how much of it, up to a half, may be missing at the end, and is filled up with zeros.
 
     Returns:
         (S,) float32.
 
     Raises:
-        UnreadableAudioError: it cannot be decoded, or the piece lies beyond its end.
+        UnreadableAudioError: it cannot be decoded, or the part lies beyond its end.
     """
     if isinstance(path, JoinedRecording):
         joined = np.concatenate([read_waveform(*piece) for piece in path.pieces])
         return joined[first_sample:] if num_samples is None else joined[first_sample : first_sample + num_samples]
-    try:
-        with _opened(path) as file:
-            native_hz = file.samplerate
-            begin, skip = _native_begin(first_sample, native_hz)
-            count = -1
-            if num_samples is not None:
-                wanted = skip + num_samples + _MARGIN_SAMPLES
-                count = math.ceil(wanted * native_hz / SAMPLE_RATE_HZ)
-            if file.format in _SEQUENTIAL_FORMATS:
-                audio = file.read(-1 if count < 0 else begin + count, dtype="float32", always_2d=True)[begin:]
-            else:
-                file.seek(begin)
-                audio = file.read(count, dtype="float32", always_2d=True)
-    except (soundfile.LibsndfileError, RuntimeError, OSError) as error:
-        raise UnreadableAudioError(_reason(error, path)) from error
-    waveform = audio.mean(axis=1) if audio.shape[1] > 1 else audio[:, 0]
-    if native_hz != SAMPLE_RATE_HZ:
-        waveform = soxr.resample(waveform, native_hz, SAMPLE_RATE_HZ, quality="HQ")
+    with opened(path) as file:
+        begin, skip = _native_begin(first_sample, file.native_hz)
+        count = None
+        if num_samples is not None:
+            count = math.ceil((skip + num_samples + _MARGIN_SAMPLES) * file.native_hz / SAMPLE_RATE_HZ)
+        blocks = [_mono(block) for block in file.blocks(begin, count)]
+        waveform = np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
+        if file.native_hz != SAMPLE_RATE_HZ:
+            waveform = soxr.resample(waveform, file.native_hz, SAMPLE_RATE_HZ, quality="HQ")
     waveform = waveform[skip:] if num_samples is None else waveform[skip : skip + num_samples]
-    if num_samples is not None and len(waveform) < num_samples:
-        missing = num_samples - len(waveform)
-        if missing > SLACK_SAMPLES:
-            raise UnreadableAudioError(f"ends {missing} samples (at 16 kHz) before its header says")
+    if num_samples is not None and (missing := num_samples - len(waveform)):
+        if missing > max(SLACK_SAMPLES, min(slack_samples, num_samples // 2)):
+            raise EndsEarlyError(missing)
         waveform = np.pad(waveform, (0, missing))
     if not np.isfinite(waveform).all():
         raise UnreadableAudioError("holds values that are not finite")
@@ -155,38 +109,22 @@ class AudioBlocks:
         """Read from the beginning.
 
         Raises:
-            UnreadableAudioError: it cannot be decoded.
+            UnreadableAudioError: it cannot be decoded to its end.
         """
-        return _read_blocks(self.path)
-
-
-def _read_blocks(path: Path) -> Iterator[np.ndarray]:
-    try:
-        with _opened(path) as file:
-            native_hz = file.samplerate
-            stream = soxr.ResampleStream(native_hz, SAMPLE_RATE_HZ, 1, dtype="float32", quality="HQ")
-            decoded = False
-            while len(audio := file.read(_BLOCK_FRAMES, dtype="float32", always_2d=True)):
-                decoded = True
-                mono = np.ascontiguousarray(audio.mean(axis=1))
+        with opened(self.path) as file:
+            stream = soxr.ResampleStream(file.native_hz, SAMPLE_RATE_HZ, 1, dtype="float32", quality="HQ")
+            same, decoded = file.native_hz == SAMPLE_RATE_HZ, False
+            for block in file.blocks():
+                decoded, mono = True, _mono(block)
                 if not np.isfinite(mono).all():
                     raise UnreadableAudioError("holds values that are not finite")
-                yield mono if native_hz == SAMPLE_RATE_HZ else stream.resample_chunk(mono)
-            if decoded and native_hz != SAMPLE_RATE_HZ:
+                yield mono if same else stream.resample_chunk(mono)
+            if decoded and not same:
                 yield stream.resample_chunk(np.zeros(0, np.float32), last=True)
-    except (soundfile.LibsndfileError, RuntimeError, OSError) as error:
-        raise UnreadableAudioError(_reason(error, path)) from error
 
 
-@contextmanager
-def _opened(path: Path | TarMember) -> Iterator[soundfile.SoundFile]:
-    if isinstance(path, TarMember):
-        with path.open() as content, soundfile.SoundFile(content) as file:
-            yield file
-    else:
-        # As bytes where the file system takes them, because names need not be UTF-8.
-        with soundfile.SoundFile(str(path) if sys.platform == "win32" else os.fsencode(path)) as file:
-            yield file
+def _mono(block: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(block.mean(axis=1) if block.shape[1] > 1 else block[:, 0])
 
 
 def _native_begin(first_sample: int, native_hz: int) -> tuple[int, int]:
@@ -194,10 +132,3 @@ def _native_begin(first_sample: int, native_hz: int) -> tuple[int, int]:
     step = SAMPLE_RATE_HZ // math.gcd(SAMPLE_RATE_HZ, native_hz)  # 16 kHz samples between common points in time
     begin_16k = max(0, first_sample - _MARGIN_SAMPLES) // step * step if native_hz != SAMPLE_RATE_HZ else first_sample
     return begin_16k * native_hz // SAMPLE_RATE_HZ, first_sample - begin_16k
-
-
-def _reason(error: BaseException, path: Path | TarMember) -> str:
-    if isinstance(path, Path) and not path.exists():
-        return NO_SUCH_FILE  # of which libsndfile only says "System error"
-    text = getattr(error, "error_string", None) or str(error)
-    return text.strip().rstrip(".") or type(error).__name__

@@ -1,6 +1,7 @@
 """A corpus in uncompressed tar archives, each recording read at its own place."""
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -10,24 +11,22 @@ from typing import Any
 
 from tqdm import tqdm
 
-from speechdistill.audio.measuring import (
-    DECODE_UP_TO_HOURS,
-    Limits,
-    none_long_enough,
-    too_many_skipped,
-)
-from speechdistill.audio.reading import AUDIO_SUFFIXES, UnreadableAudioError, length_by_decoding, length_by_header
+from speechdistill.audio.lengths import length_by_decoding, length_by_header
+from speechdistill.audio.measuring import DECODE_UP_TO_HOURS, Limits
+from speechdistill.audio.opening import UnreadableAudioError
 from speechdistill.audio.row_sorter import Row, RowSorter
-from speechdistill.audio.table import Members, Skipped, Table
+from speechdistill.audio.suffixes import AUDIO_SUFFIXES, not_read_line
+from speechdistill.audio.table import DECODED, HEADER, Members, Skipped, Table
 from speechdistill.audio.table_index import TableIndex
 from speechdistill.audio.tar_member import TarMember
 from speechdistill.audio.tar_shards import find_shards, read_shard, shards_root
+from speechdistill.audio.unusable import none_usable, too_many_skipped
 from speechdistill.errors import UserError
 from speechdistill.frames import SAMPLE_RATE_HZ
 
 
 def shards_corpus(root: str | Path, limits: Limits | None = None) -> Table:
-    """The recordings in tar shards: wav, flac, ogg, opus and mp3 files, at any rate and with any number of channels.
+    """The recordings in tar shards: all that libsndfile reads (suffixes.py), at any rate, with any number of channels.
 
     The table is that of the unpacked shards: the same paths, order and splits, and so the same batches. It is made
     once, and again when a shard has another size or time. Of several members with one name the last in a shard counts,
@@ -41,18 +40,22 @@ def shards_corpus(root: str | Path, limits: Limits | None = None) -> Table:
         UserError: no shards, compressed ones, no audio in them, none long enough, or too many damaged files.
     """
     limits = limits or Limits()
-    folder, shards = shards_root(root), find_shards(root)
+    folder, (shards, left_out) = shards_root(root), find_shards(root)
     settings = {"kind": "shards", "root": str(Path(root).expanduser().absolute()), "min_seconds": limits.min_seconds}
     index = TableIndex(folder.name, [folder / shard for shard in shards], settings)
     if (table := index.find()) is None:
         table = _indexed(index, folder, shards, limits)
     _check_share(table, limits)
+    if left_out:
+        table = replace(table, skipped=(*left_out, *table.skipped))
     if not len(table) + len(table.skipped) + len(table.too_short):
+        others = not_read_line(table.not_read)
         raise UserError(
             f"data.root={root}: no audio in its {len(shards)} shards, looked for {', '.join(AUDIO_SUFFIXES)}."
+            + (f"\n{others}" if others else "")
         )
     if not len(table):
-        raise none_long_enough(folder, len(table.too_short), limits)
+        raise none_usable(folder, table.skipped, len(table.too_short), limits.min_seconds)
     return table
 
 
@@ -73,7 +76,7 @@ def check_shards(table: Table) -> None:
 def _check_share(table: Table, limits: Limits) -> None:
     total = len(table) + len(table.skipped) + len(table.too_short)
     if len(table.skipped) > limits.max_skipped_share * total:
-        raise UserError(too_many_skipped(table.skipped, total, limits.max_skipped_share))
+        raise too_many_skipped(table.skipped, total, limits.max_skipped_share, table.root)
 
 
 def _indexed(index: TableIndex, folder: Path, shards: list[str], limits: Limits) -> Table:
@@ -96,11 +99,19 @@ def _measured(folder: Path, shards: list[str], limits: Limits, work: Path, away:
     sizes = {shard: (folder / shard).stat().st_size for shard in shards}
     measured = _Measured(folder, sizes, limits, work / "by header", away)
     measured.read(length_by_header, "reading headers")
+    lengths_from = HEADER
     if measured.sorter.num_samples <= DECODE_UP_TO_HOURS * 3600 * SAMPLE_RATE_HZ:
         measured = _Measured(folder, sizes, limits, work / "by decoding", away)
         measured.read(length_by_decoding, "checking every file")
+        lengths_from = DECODED
     table = measured.sorter.table(folder, sizes)
-    return replace(table, skipped=tuple(measured.skipped), too_short=measured.too_short)
+    return replace(
+        table,
+        skipped=tuple(measured.skipped),
+        too_short=measured.too_short,
+        not_read=dict(measured.not_read.most_common()),
+        lengths_from=lengths_from,
+    )
 
 
 class _Measured:
@@ -119,6 +130,7 @@ class _Measured:
         self.sorter = RowSorter(work, limits.progress)
         self.skipped: list[Skipped] = []
         self.too_short: list[str] = []
+        self.not_read: Counter[str] = Counter()
         self._folder = folder
         self._sizes = sizes
         self._limits = limits
@@ -144,8 +156,9 @@ class _Measured:
     def _rows(self, lengths: Callable[[Iterable[TarMember]], Iterable[int | str]], bar: Any) -> Iterator[Row]:
         min_samples = round(self._limits.min_seconds * SAMPLE_RATE_HZ)
         for number, (shard, size) in enumerate(self._sizes.items()):
-            members, damaged = read_shard(self._folder, shard)
+            members, damaged, not_read = read_shard(self._folder, shard)
             self.skipped += damaged
+            self.not_read.update(not_read)
             for (name, member), found in zip(members.items(), lengths(members.values()), strict=True):
                 if isinstance(found, str):
                     self.skipped.append(Skipped(f"{shard}/{name}", found))

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from speechdistill.audio.batch_plan import Segment
+from speechdistill.audio.opening import UnreadableAudioError
 from speechdistill.audio.pieces import Located
-from speechdistill.audio.reading import UnreadableAudioError
 from speechdistill.batch import WaveBatch
 from speechdistill.frames import FRAME_STRIDE_SAMPLES, num_frames
 from speechdistill.whole_file import whole_file

@@ -1,6 +1,6 @@
 """The one form that every corpus takes: a table with one row for each recording."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +12,17 @@ from speechdistill.audio.tar_member import TarMember
 from speechdistill.frames import SAMPLE_RATE_HZ
 
 SPLITS = ("train", "val", "test")
+# Who says how long recordings are, as a message about one that is shorter goes on: "ends 0.3 s before ...".
+DECODED, HEADER, LISTED = "it did when it was checked", "its header says", "the list says"
+# How far a part may reach beyond the end of its file: a matter of rounding.
+SLACK_SAMPLES = 160
+# What a whole file may be shorter than its list says: codecs add a delay and fill up their last frame.
+_SHORTER_BY_SECONDS, _SHORTER_BY_SHARE = 0.1, 0.02
+
+
+def whole_file_slack(num_samples: int) -> int:
+    """What a file may be shorter than a list says: its duration is that of a container, and no promise."""
+    return round(max(_SHORTER_BY_SECONDS * SAMPLE_RATE_HZ, _SHORTER_BY_SHARE * num_samples))
 
 
 @dataclass(frozen=True)
@@ -61,6 +72,8 @@ class Table:
         labels: further columns by name (transcript, speaker, intent, slots, phones ...), one value for each row.
         skipped: damaged or unreadable files, left out.
         too_short: files left out because they are shorter than `data.min_seconds`.
+        not_read: how many other files look like audio, by suffix.
+        lengths_from: who says how long the recordings are: DECODED, HEADER or LISTED.
         first_samples: (rows,) integers, where in its file each recording begins, counted at 16 kHz; None = all at 0.
         repeats: (rows,) integers, how often an epoch takes each recording of the training split; None = once.
         members: where in tar shards the recordings lie; None = each path is a file.
@@ -74,6 +87,8 @@ class Table:
     labels: dict[str, Sequence[Any]] = field(default_factory=dict)
     skipped: tuple[Skipped, ...] = ()
     too_short: Sequence[str] = ()
+    not_read: Mapping[str, int] = field(default_factory=dict)
+    lengths_from: str = DECODED
     first_samples: Sequence[int] | np.ndarray | None = None
     repeats: np.ndarray | None = None
     members: Members | None = None
@@ -98,17 +113,27 @@ class Table:
         """Where in its file the recording of a row begins."""
         return 0 if self.first_samples is None else int(self.first_samples[row])
 
+    def slack_samples(self, row: int) -> int:
+        """What may be missing at the end of the recording of a row: see `whole_file_slack`."""
+        if self.lengths_from != LISTED or self.first_sample(row):
+            return SLACK_SAMPLES
+        return whole_file_slack(int(self.num_samples[row]))
+
     def select(self, split: str) -> "Table":
-        """The rows of one split, in the same order; what was skipped is not carried over."""
+        """The rows of one split, in the same order; what was left out is not carried over."""
         kept = self.splits == split
         samples = self.num_samples[kept]
         splits = np.broadcast_to(np.array(split, self.splits.dtype), len(samples))
         return self._picked(rows_kept(kept), samples, splits, None if self.repeats is None else self.repeats[kept])
 
     def take(self, rows: np.ndarray) -> "Table":
-        """Some rows, in the order given; what was skipped is not carried over."""
+        """Some rows, in the order given; what was left out is not carried over: see `with_left_out_of`."""
         repeats = None if self.repeats is None else self.repeats[rows]
         return self._picked(rows, self.num_samples[rows], self.splits[rows], repeats)
+
+    def with_left_out_of(self, other: "Table") -> "Table":
+        """The same rows, and what is known of the files that are in neither."""
+        return replace(self, skipped=other.skipped, too_short=other.too_short, not_read=other.not_read)
 
     def repeated(self) -> "Table":
         """The rows as often as an epoch takes them."""
@@ -128,6 +153,7 @@ class Table:
             labels={name: picked(column) for name, column in self.labels.items()},
             first_samples=None if self.first_samples is None else picked(self.first_samples),
             repeats=repeats,
+            lengths_from=self.lengths_from,
             members=None
             if self.members is None
             else self.members._replace(

@@ -16,7 +16,7 @@ import numpy as np
 
 from speechdistill.audio.columns import Texts, pack
 from speechdistill.audio.pieces import chunks
-from speechdistill.audio.table import Members, Skipped, Table, TableFile
+from speechdistill.audio.table import DECODED, Members, Skipped, Table, TableFile
 from speechdistill.errors import UserError
 from speechdistill.whole_file import whole_file
 
@@ -41,6 +41,8 @@ def save_table(path: Path, table: Table, made_from: Mapping[str, Any] | None = N
         "root": os.fspath(table.root),
         "labels": list(table.labels),
         "shards": table.members and [table.members.shards, table.members.shard_bytes],
+        "not_read": dict(table.not_read),
+        "lengths_from": table.lengths_from,
         "made_from": made_from,
         "fingerprint": fingerprint(table),
     }
@@ -84,6 +86,8 @@ def load_table(path: Path, root: Path | None = None) -> Table:
             },
             skipped=tuple(Skipped(*json.loads(text)) for text in texts["skipped"]),
             too_short=texts["too_short"],
+            not_read=about.get("not_read", {}),  # tables of earlier versions say neither
+            lengths_from=about.get("lengths_from", DECODED),
             **{name: columns[name] for name in _OPTIONAL if name in columns},
             members=about["shards"]
             and Members(*map(tuple, about["shards"]), *(columns[name] for name in _MEMBER_COLUMNS)),

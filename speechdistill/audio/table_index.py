@@ -14,7 +14,7 @@ from speechdistill.audio.table_file import load_table, load_table_of, save_table
 from speechdistill.errors import UserError
 
 # Part of what an index is made from: raise it with every change that makes other tables of the same files.
-_VERSION = 3
+_VERSION = 4
 
 
 class TableIndex:

@@ -4,11 +4,15 @@ import glob
 import itertools
 import posixpath
 import tarfile
+from collections.abc import Iterable
 from pathlib import Path
 
-from speechdistill.audio.reading import AUDIO_SUFFIXES
+from speechdistill.audio.folder_files import names_below
+from speechdistill.audio.opening import not_regular
+from speechdistill.audio.suffixes import count_not_read, is_audio
 from speechdistill.audio.table import Skipped
 from speechdistill.audio.tar_member import TarMember
+from speechdistill.audio.unusable import reasons
 from speechdistill.errors import UserError
 
 _COMPRESSED_SUFFIXES = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
@@ -29,16 +33,25 @@ def _folder(root: str | Path) -> Path:
     return path.parent if path.suffix == ".tar" else path
 
 
-def find_shards(root: str | Path) -> list[str]:
+def find_shards(root: str | Path) -> tuple[list[str], list[Skipped]]:
     """Names of the archives in a folder and its subfolders, or by a pattern, sorted; below `shards_root`.
+
+    Returns:
+        The names, and what is left out: folders that cannot be entered, and pipes and the like.
 
     Raises:
         UserError: there are none, or one is compressed.
     """
     folder, path = _folder(root), Path(root).expanduser().absolute()
-    found = folder.rglob("*") if path.is_dir() else map(Path, glob.iglob(str(path), recursive=True))
-    names = sorted(file.relative_to(folder).as_posix() for file in found if file.is_file())
-    shards = [name for name in names if name.endswith(".tar")]
+    left_out: list[Skipped] = []
+    if path.is_dir():
+        found: Iterable[str] = names_below(folder, left_out)
+    else:
+        found = (Path(file).relative_to(folder).as_posix() for file in glob.iglob(str(path), recursive=True))
+    names = [name for name in sorted(found) if not (folder / name).is_dir()]
+    others = {name: kind for name in names if name.endswith(".tar") and (kind := not_regular(folder / name))}
+    left_out += [Skipped(name, kind) for name, kind in others.items()]
+    shards = [name for name in names if name.endswith(".tar") and name not in others]
     compressed = [name for name in names if name.endswith(_COMPRESSED_SUFFIXES)]
     for name in shards:
         with (folder / name).open("rb") as file:
@@ -50,14 +63,17 @@ def find_shards(root: str | Path) -> list[str]:
             "Unpack it to a plain .tar (gunzip, unxz, zstd -d), or name the others by a pattern: data.root='DIR/*.tar'."
         )
     if not shards:
+        seen = f"\n{reasons(left_out)}" if left_out else ""
         raise UserError(
-            f"data.root={root}: no .tar files there. Give a folder with shards, or a pattern like DIR/*.tar."
+            f"data.root={root}: no .tar files there. Give a folder with shards, or a pattern like DIR/*.tar.{seen}"
         )
-    return shards
+    return shards, left_out
 
 
-def read_shard(folder: Path, shard: str) -> tuple[dict[str, TarMember], list[Skipped]]:
-    """The audio files in an archive, by their names, and what is damaged; only the heads of its members are read.
+def read_shard(folder: Path, shard: str) -> tuple[dict[str, TarMember], list[Skipped], dict[str, int]]:
+    """The audio files in an archive, by their names, what is damaged, and how many others look like audio, by suffix.
+
+    Only the heads of its members are read.
 
     Raises:
         UserError: the file system cannot read it, which says nothing about what it holds.
@@ -65,12 +81,16 @@ def read_shard(folder: Path, shard: str) -> tuple[dict[str, TarMember], list[Ski
     path = folder / shard
     members: dict[str, TarMember] = {}
     skipped: list[Skipped] = []
+    others: list[str] = []
     size = path.stat().st_size
     try:
         with tarfile.open(path, "r:", encoding="utf-8") as archive:
             for info in archive:
                 name = posixpath.normpath(info.name).lstrip("/")
-                if info.isdir() or not _is_audio(name):
+                if info.isdir() or any(part.startswith(".") for part in name.split("/")):
+                    continue  # like those in a folder: names that begin with a dot are left out
+                if not is_audio(name):
+                    others.append(name)
                     continue
                 members.pop(name, None)
                 if (target := posixpath.normpath(info.linkname).lstrip("/")) in members and info.islnk():
@@ -96,10 +116,4 @@ def read_shard(folder: Path, shard: str) -> tuple[dict[str, TarMember], list[Ski
         ) from error
     if reason:
         skipped.append(Skipped(shard, f"{reason}; there may have been more in it"))
-    return members, skipped
-
-
-def _is_audio(name: str) -> bool:
-    """Like those in a folder: names that begin with a dot are left out."""
-    hidden = any(part.startswith(".") for part in name.split("/"))
-    return name.lower().endswith(AUDIO_SUFFIXES) and not hidden
+    return members, skipped, count_not_read(others)

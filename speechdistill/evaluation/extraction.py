@@ -1,6 +1,7 @@
 """Hidden states of every recording, as files."""
 
 import csv
+import errno
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
@@ -14,7 +15,9 @@ from speechdistill.audio.corpora import folder_corpus
 from speechdistill.audio.demo import demo_corpus
 from speechdistill.audio.manifest import manifest_corpus
 from speechdistill.audio.measuring import Limits
-from speechdistill.audio.reading import UnreadableAudioError, read_waveform
+from speechdistill.audio.opening import UnreadableAudioError
+from speechdistill.audio.reading import read_waveform
+from speechdistill.audio.suffixes import not_read_line
 from speechdistill.audio.table import Skipped, Table
 from speechdistill.checkpoints.encoders import load_encoder
 from speechdistill.errors import UserError
@@ -80,6 +83,8 @@ def extract(
         there = rows_there(folder, table, names, sources)
         failed = _write_missing(folder, table, names, there, write, sources)
     shown = "".join(f"\n  left out: {item.path}: {item.reason}" for item in [*table.skipped, *failed])
+    if not_read := not_read_line(table.not_read):
+        shown += f"\n  {not_read}"
     return f"{len(table)} recordings, layers {', '.join(map(str, chosen))}, {len(there)} were there; {folder}{shown}"
 
 
@@ -104,6 +109,11 @@ def _write_missing(
                     write(row)
             except UnreadableAudioError as error:
                 failed.append(Skipped(table.paths[row], str(error)))
+                continue
+            except OSError as error:
+                if error.errno != errno.ENAMETOOLONG:
+                    raise
+                failed.append(Skipped(table.paths[row], f"its name is too long for a file {Path(names[row]).name}"))
                 continue
             csv.writer(index).writerow(index_line(table, names, row, sources))
             index.flush()

@@ -12,7 +12,8 @@ import torchaudio
 from torch import Tensor
 from torch.nn import functional as F
 
-from speechdistill.audio.reading import UnreadableAudioError, read_waveform
+from speechdistill.audio.opening import UnreadableAudioError
+from speechdistill.audio.reading import read_waveform
 from speechdistill.audio.tar_member import TarMember
 from speechdistill.batch import WaveBatch
 from speechdistill.errors import UserError

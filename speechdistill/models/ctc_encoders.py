@@ -8,7 +8,6 @@ import numpy as np
 import torch
 import torchaudio
 from torch import Tensor, nn
-from torch.nn import functional as F
 from transformers import AutoConfig, AutoModel
 
 from speechdistill.frames import (
@@ -21,7 +20,14 @@ from speechdistill.frames import (
 )
 from speechdistill.models.config import StudentConfig
 from speechdistill.models.feature_encoder import normalize_waveforms
-from speechdistill.models.recording_norms import Moments, RecordingStatistics, fixed_norm, moments, normalized
+from speechdistill.models.recording_norms import (
+    Moments,
+    RecordingStatistics,
+    convolved_moments,
+    fixed_norm,
+    moments,
+    normalized,
+)
 from speechdistill.models.student import StudentModel
 
 # From features (B, T, C) and real frames (B,) to features of which parts are hidden.
@@ -75,15 +81,7 @@ class _Encoder(nn.Module):
         if self.normalizes:
             waveform = moments(blocks, 1, 1, lambda samples: samples[:, None], device)
         if self.sees_padding:
-            conv = self.first_convolution.conv
-
-            def convolved(samples: Tensor) -> Tensor:
-                samples = samples if waveform is None else normalized(samples, waveform)
-                bias = None if conv.bias is None else conv.bias.double()
-                # In float32 the variance would lose digits where a channel's weights cancel each other.
-                return F.conv1d(samples[:, None].double(), conv.weight.double(), bias, conv.stride)
-
-            channels = moments(blocks, conv.kernel_size[0], conv.stride[0], convolved, device)
+            channels = convolved_moments(blocks, self.first_convolution.conv, waveform, device)
         return RecordingStatistics(waveform, channels) if self.normalizes or self.sees_padding else None
 
 

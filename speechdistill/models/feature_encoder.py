@@ -13,6 +13,7 @@ from speechdistill.models.config import StudentConfig
 from speechdistill.models.convolution import convolve, normalize
 from speechdistill.models.dropout import Dropout
 from speechdistill.models.folded_norm import convolve_and_normalize, folds
+from speechdistill.models.long_recording import convolve_in_parts, is_long
 from speechdistill.models.outer_weights import outer
 
 
@@ -109,9 +110,10 @@ class FeatureEncoder(nn.Module):
         """Turn waveforms (B, S) into features (B, C, T), as HubertModel's feature_extractor does."""
         # A frozen stack gets no gradient at all, so that an optimizer leaves it alone: zeros would let weights decay.
         with torch.no_grad() if self.training and self.grad_mult == 0 else nullcontext():
-            features = waveforms[:, None]
-            for layer in self.conv_layers:
-                features = layer(features)
+            if is_long(waveforms):
+                features = convolve_in_parts(waveforms, list(self.conv_layers), self._convolve)
+            else:
+                features = self._convolve(waveforms)
         if self.training and 0 < self.grad_mult < 1:
             features = scale_gradient(features, self.grad_mult)
         return features if self.channel_scale is None else features * self.channel_scale[:, None]
@@ -119,6 +121,12 @@ class FeatureEncoder(nn.Module):
     def _freeze_parameters(self) -> None:
         """What transformers' feature encoders call to be trained no further."""
         self.requires_grad_(False)
+
+    def _convolve(self, waveforms: Tensor) -> Tensor:
+        features = waveforms[:, None]
+        for layer in self.conv_layers:
+            features = layer(features)
+        return features
 
 
 class FeatureProjection(nn.Module):

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 # Values of many channels in float64 are large: 2 s of the first convolution of HuBERT Base take 26 MB.
 _PART_SAMPLES = 32_000
@@ -70,6 +71,25 @@ def moments(
     return Moments(mean.float().to(device), variance.float().to(device))
 
 
+def convolved_moments(blocks: Iterable[np.ndarray], conv: nn.Conv1d, waveform: Moments | None, device: Any) -> Moments:
+    """Measure what the first convolution makes of a recording.
+
+    Args:
+        blocks: (S,) float32 each, consecutive parts of the recording.
+        conv: of one input channel.
+        waveform: by which the samples are normalised; None = they are not.
+        device: that of the convolution.
+    """
+
+    def convolved(samples: Tensor) -> Tensor:
+        samples = samples if waveform is None else normalized(samples, waveform)
+        bias = None if conv.bias is None else conv.bias.double()
+        # In float32 the variance would lose digits where a channel's weights cancel each other.
+        return F.conv1d(samples[:, None].double(), conv.weight.double(), bias, conv.stride)
+
+    return moments(blocks, conv.kernel_size[0], conv.stride[0], convolved, device)
+
+
 class FixedNorm(nn.Module):
     """A group norm of one channel a group, with statistics that are given.
 
@@ -85,7 +105,7 @@ class FixedNorm(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Normalise (B, C, T)."""
-        return features * self.scale[:, None] + self.shift[:, None]
+        return (features * self.scale[:, None] + self.shift[:, None]).to(features.dtype)
 
 
 @contextmanager

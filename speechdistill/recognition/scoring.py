@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from speechdistill.audio.reading import UnreadableAudioError, read_waveform
+from speechdistill.audio.opening import UnreadableAudioError
+from speechdistill.audio.reading import read_waveform
 from speechdistill.audio.table import Table
 from speechdistill.errors import UserError
 from speechdistill.provenance import shared_name

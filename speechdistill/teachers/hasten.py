@@ -9,6 +9,7 @@ from transformers.masking_utils import sdpa_mask
 from speechdistill.models.attend import attend
 from speechdistill.models.convolution import convolve, normalize
 from speechdistill.models.folded_norm import convolve_and_normalize, folds
+from speechdistill.models.long_recording import convolve_in_parts, is_long
 
 
 class FeatureExtractor(nn.Module):
@@ -24,6 +25,11 @@ class FeatureExtractor(nn.Module):
 
     def forward(self, waveforms: Tensor) -> Tensor:
         """Map (B, S) to (B, C, T)."""
+        if is_long(waveforms):
+            return convolve_in_parts(waveforms, list(self.conv_layers), self._convolve)
+        return self._convolve(waveforms)
+
+    def _convolve(self, waveforms: Tensor) -> Tensor:
         features = waveforms[:, None]
         for layer in self.conv_layers:
             norm = getattr(layer, "layer_norm", None)

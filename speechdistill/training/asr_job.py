@@ -67,6 +67,7 @@ def asr_table(config: dict[str, Any], table: Table) -> Table:
         labels={"text": [texts[int(row)] for row in kept], **speakers},
         skipped=(*table.skipped, *skipped),
         too_short=table.too_short,
+        not_read=table.not_read,
     )
 
 

@@ -8,6 +8,7 @@ from lightning import LightningModule
 from torch import Tensor, nn
 
 from speechdistill.audio.table_file import fingerprint
+from speechdistill.audio.unusable import failed_in_training
 from speechdistill.batch import WaveBatch
 from speechdistill.errors import UserError
 from speechdistill.training.optim_settings import check_optim
@@ -122,11 +123,8 @@ class TrainingModule(LightningModule):
             excess = f"the last {self._failed_in_a_row} one after another"
         else:
             return
-        shown = "\n".join(f"  row {row}: {reason}" for row, reason in list(self.failed_recordings.items())[:20])
-        raise UserError(
-            f"{len(self.failed_recordings)} recordings could not be read during training, {excess}:\n{shown}\n"
-            "Is the folder data.root still there, and whole?"
-        )
+        data: Any = getattr(self.trainer, "datamodule", None)
+        raise failed_in_training(self.failed_recordings, data.train_table, excess)
 
     def stage(self, steps_done: int) -> int:
         """The part of the run that a validation after so many steps belongs to: losses of two parts do not compare."""

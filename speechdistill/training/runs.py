@@ -15,6 +15,7 @@ from speechdistill.alone import alone_in
 from speechdistill.audio.corpora import load_corpus
 from speechdistill.audio.datamodule import SpeechData
 from speechdistill.audio.readers import lost_reader_is_an_answer
+from speechdistill.audio.suffixes import not_read_line
 from speechdistill.audio.table import Table
 from speechdistill.provenance import git_commit, write_json
 from speechdistill.training.cache_filling import FillingStoppedError
@@ -215,6 +216,7 @@ def _describe_data(config: Mapping[str, Any], table: Table, data: SpeechData) ->
         "train_files": len(data.train_table),
         "val_files": len(data.val_table),
         "too_short": len(table.too_short),
+        "not_read": dict(table.not_read),
         "skipped": [{"path": item.path, "reason": item.reason} for item in table.skipped],
     }
 
@@ -233,6 +235,8 @@ def _data_lines(table: Table, data: SpeechData) -> list[str]:
         lines.append(
             f"         {len(table.skipped)} recordings are left out, for reasons that summary.json says: {names}"
         )
+    if not_read := not_read_line(table.not_read):
+        lines.append(f"         {not_read}")
     return lines
 
 

@@ -78,3 +78,11 @@ def test_a_probe_for_the_mode_is_not_left_behind(tmp_path: Path) -> None:
         os.umask(before)
     assert stat.S_IMODE(private.stat().st_mode) == 0o640
     assert list(tmp_path.iterdir()) == [private]
+
+
+@pytest.mark.parametrize("name", ["a" * 255, "ü" * 127, "a" * 81 + ".wav"])
+@pytest.mark.parametrize("first_wins", [True, False])
+def test_a_name_that_the_file_system_takes_is_written(name: str, first_wins: bool, tmp_path: Path) -> None:
+    with whole_file(tmp_path / name, first_wins=first_wins) as file:
+        file.write("content")
+    assert [path.name for path in tmp_path.iterdir()] == [name]

@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from speechdistill.audio.lengths import samples_at_16k
 from speechdistill.audio.lists.entry import Row
-from speechdistill.audio.reading import samples_at_16k
 from speechdistill.errors import UserError
 from speechdistill.frames import SAMPLE_RATE_HZ
 

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 
 from speechdistill.audio.lists.entry import ListFile, Row
-from speechdistill.audio.reading import AUDIO_SUFFIXES
+from speechdistill.audio.suffixes import AUDIO_SUFFIXES
 
 
 def is_paths(first: str, second: str, file: ListFile) -> bool:

@@ -161,8 +161,8 @@ def test_a_part_behind_the_end_is_damage_and_a_sample_is_not(long_file, tmp_path
     assert table.num_samples.tolist() == [32_000]
     assert len(read_waveform(table.path(0), table.first_sample(0), 32_000)) == 32_000
     assert [(item.path, item.reason) for item in table.skipped[:2]] == [
-        ("long.wav", "ends 1.000 s before the piece that begins at 9 s does"),
-        ("long.wav", "ends 1.000 s before the piece that begins at 11 s does"),
+        ("long.wav", "ends 1.000 s before the list says (the file has 10.000 s, the list says 9 + 2 s)"),
+        ("long.wav", "the list has it begin at 11 s, and the file ends at 10.000 s (start and duration are seconds)"),
     ]
     assert table.skipped[2].path == "nowhere.wav"
 

@@ -8,13 +8,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from speechdistill.audio.reading import (
-    UnreadableAudioError,
-    length_by_decoding,
-    length_by_header,
-    read_waveform,
-    samples_at_16k,
-)
+from speechdistill.audio.lengths import length_by_decoding, length_by_header, samples_at_16k
+from speechdistill.audio.opening import UnreadableAudioError
+from speechdistill.audio.reading import read_waveform
 
 FORMATS = ["wav", "flac", "ogg", "mp3", "opus"]
 
@@ -73,6 +69,8 @@ def test_at_16k_a_piece_is_the_cut_of_the_whole(tmp_path, suffix):
         assert len(piece) == count
         if suffix == "opus":  # libsndfile hands opus out at 48 kHz, so it passes the resampler
             assert np.abs(piece - whole[first : first + count]).max() < 1e-3
+        elif suffix == "mp3":  # libmpg123 sums up in another order behind a seek
+            assert np.abs(piece - whole[first : first + count]).max() < 1e-6
         else:
             assert np.array_equal(piece, whole[first : first + count])
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from speechdistill.audio.batch_plan import BatchPlan, Segment
+from speechdistill.audio.opening import UnreadableAudioError
 from speechdistill.audio.pieces import all_pieces
-from speechdistill.audio.reading import UnreadableAudioError
 from speechdistill.audio.stored_targets import StoredTargets, bytes_of, frames_of, pieces_within
 from speechdistill.frames import num_frames
 

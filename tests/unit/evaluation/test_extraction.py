@@ -291,3 +291,23 @@ def test_a_folder_has_one_extraction_at_a_time(recordings, teacher, tmp_path):
     with alone_in(tmp_path / "out"), pytest.raises(UserError, match=r"another process is at work there.*another out\."):
         run(*words)
     assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_name_that_leaves_no_room_is_left_out_and_the_others_are_written(teacher, tmp_path, capsys):
+    (tmp_path / "in").mkdir()
+    fits, too_long = "f" * 247 + ".wav", "t" * 248 + ".wav"
+    for name in (too_long, fits):
+        soundfile.write(tmp_path / "in" / name, np.zeros(8_000), 16_000)
+    (tmp_path / "in" / "b.m4a").touch()
+    run(f"upstream={teacher}", f"data={tmp_path / 'in'}", f"out={tmp_path / 'out'}", "layers=last")
+    said = capsys.readouterr().out
+    assert f"left out: {too_long}: its name is too long for a file {too_long}.npy" in said
+    assert "1 files look like audio and are not read: 1 .m4a" in said
+    assert [path.name for path in (tmp_path / "out").glob("*.npy")] == [f"{fits}.npy"]
+
+
+def test_where_nothing_can_be_read_the_reasons_are_shown(teacher, tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.wav").write_text("no audio")
+    with pytest.raises(UserError, match=r"1 of 1 audio files cannot be read(.|\n)*a\.wav: Format not recognised"):
+        run(f"upstream={teacher}", f"data={tmp_path / 'in'}", f"out={tmp_path / 'out'}")
