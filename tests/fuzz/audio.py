@@ -78,6 +78,8 @@ def _plainly_decoded(path: Path) -> tuple[int | None, int, int]:
     """Samples that come out of the file block by block, what its header promises, and at which rate; None = damaged."""
     try:
         with soundfile.SoundFile(str(path)) as file:
+            if file.format == "RAW":  # what libsndfile takes any contents for, where the name ends in .au
+                return None, 0, 1
             decoded = 0
             while len(block := file.read(1 << 16, dtype="float32", always_2d=True)):
                 decoded += len(block)
