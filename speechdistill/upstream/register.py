@@ -2,9 +2,11 @@
 
 import functools
 import importlib
+import multiprocessing
 import runpy
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from speechdistill.errors import UserError
@@ -54,9 +56,22 @@ def hand_over(program: str, words: Sequence[str]) -> None:
     sys.argv = [program, *words]
     try:
         # alter_sys: what run_downstream pickles belongs to __main__.
-        runpy.run_module(f"s3prl.{program}", run_name="__main__", alter_sys=True)
+        with forked_readers():
+            runpy.run_module(f"s3prl.{program}", run_name="__main__", alter_sys=True)
     finally:
         sys.argv = before
+
+
+@contextmanager
+def forked_readers() -> Iterator[None]:
+    """Let reading processes be forked, as Linux did up to Python 3.13: s3prl's data sets cannot be sent to others."""
+    before = multiprocessing.get_start_method(allow_none=True)
+    if sys.platform == "linux":
+        multiprocessing.set_start_method("fork", force=True)
+    try:
+        yield
+    finally:
+        multiprocessing.set_start_method(before, force=True)
 
 
 def _without_reseeding(draw: Callable[..., Any]) -> Callable[..., Any]:
