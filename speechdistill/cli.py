@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, NoReturn
 from speechdistill.errors import UserError, did_you_mean
 from speechdistill.home import home_in_words
 
-__all__ = ["Command", "HelpAskedError", "Key", "asks_for_help", "did_you_mean", "key_line", "main", "run"]
+__all__ = ["Command", "HelpAskedError", "Key", "asks_for_help", "did_you_mean", "key_line", "main", "read_words", "run"]
 
 # Each verb with its line of help.
 VERBS = {
@@ -144,6 +144,13 @@ def key_line(name: str, default: str | None, about: str, indent: int = 2) -> str
 def asks_for_help(words: Iterable[str]) -> bool:
     """Whether -h or --help is among the words."""
     return any(word in ("-h", "--help") for word in words)
+
+
+def read_words(words: Sequence[str], names: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """Read the words of a script of benchmarks/, whose own docstring explains its keys: paths, and the values given."""
+    command = Command("", f"keys are {', '.join(names)}", tuple(Key(name, "") for name in names), (), (("PATH", ""),))
+    positional, values = command.read(words)
+    return positional, {name: value for name, value in values.items() if value is not None}
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:

@@ -1,6 +1,5 @@
 """What is said of a corpus that cannot be used: which files, why, and what helps."""
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -61,15 +60,8 @@ def reasons(skipped: Sequence[Skipped]) -> str:
 
 
 def _advice(skipped: Sequence[Skipped], root: Path) -> str:
-    """What to do where files are missing, by what their paths look like."""
+    """What to do where nothing is where a list says."""
     missing = [item.path for item in skipped if item.reason == NO_SUCH_FILE]
-    lines = []
-    if any(re.match(r"file:/", path) for path in missing):
-        lines.append("Paths are given without file:// in front.")
-    if any(re.match(r"(?!file:)[a-zA-Z][\w+.-]+:/", path) for path in missing):
-        lines.append("Addresses are not fetched: download the files, and list them by their paths.")
-    if any("\\" in path for path in missing):
-        lines.append("Paths have forward slashes (a/b.wav), as they lie on this machine.")
-    if missing and len(missing) == len(skipped) and any(not path.startswith("/") for path in missing):
-        lines.append(f"Relative paths start from {root}; name another folder with data.root=...")
-    return "".join(f"{line}\n" for line in lines)
+    if len(missing) == len(skipped) and any(not path.startswith("/") for path in missing):
+        return f"Relative paths start from {root}; name another folder with data.root=...\n"
+    return ""

@@ -149,17 +149,17 @@ def test_where_nothing_can_be_used_the_reasons_are_shown(kind, share, tmp_path):
 @pytest.mark.parametrize(
     ("path", "advice"),
     [
-        ("wavs\\\\a.wav", "Paths have forward slashes"),
-        ("file:///data/b.wav", "without file:// in front"),
-        ("s3://bucket/b.wav", "Addresses are not fetched"),
-        ("https://example.org/b.wav", "Addresses are not fetched"),
-        ("b.wav", r"Relative paths start from .*; name another folder with data\.root=\.\.\."),
+        ("wavs\\\\a.wav", r"wavs.a\.wav: no such file\nRelative paths start from .*; name another folder"),
+        ("b.wav", r"b\.wav: no such file\nRelative paths start from .*; name another folder with data\.root=\.\.\."),
+        ("file:///data/b.wav", r"/data/b\.wav: no such file"),
+        ("s3://bucket/b.wav", r"line 1: path=s3://bucket/b\.wav is an address\. Fetch the recordings"),
+        ("https://example.org/b.wav", r"line 1: path=https://example\.org/b\.wav is an address\."),
     ],
 )
 def test_a_path_that_is_none_of_this_machine_comes_with_advice(path, advice, tmp_path):
     (tmp_path / "l.jsonl").write_text(f'{{"path": "{path}"}}\n')
     for share in (0.01, 1.0):
-        with pytest.raises(UserError, match=rf"no such file(.|\n)*{advice}"):
+        with pytest.raises(UserError, match=advice):
             manifest_corpus(tmp_path / "l.jsonl", limits=Limits(max_skipped_share=share, progress=False))
 
 

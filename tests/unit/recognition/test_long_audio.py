@@ -30,7 +30,7 @@ class Spectrum(LogMel):
 
     def forward(self, waveforms, num_samples, all_layers, mask, of=None):
         frames = waveforms.unfold(1, 400, 320)
-        return super().forward(waveforms, num_samples, all_layers, mask)._replace(hidden=[frames[..., :80]])
+        return super().forward(waveforms, num_samples, all_layers, mask)._replace(last=frames[..., :80])
 
 
 @pytest.fixture(scope="module")
