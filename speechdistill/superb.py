@@ -49,14 +49,13 @@ def _run(words: list[str]) -> int:
 
     with redirect_stderr(io.StringIO()):  # what s3prl does not find, and nobody asked for
         from speechdistill.evaluation.superb.running import finished, refuse_device, refuse_without_rates, run_task
-        from speechdistill.upstream.register import forked_readers
 
     for config in configs:
         refuse_without_rates(config)
         refuse_device(config)
     folder = resumed or chosen_folder(configs[0])
     resume = f"resume with: {command('superb', f'resume={folder}')}"
-    with alone_in(folder), forked_readers(), lost_reader_is_an_answer(lambda: resume, "data.num_workers"):
+    with alone_in(folder), lost_reader_is_an_answer(lambda: resume, "data.num_workers"):
         if not resumed:
             open_folders(folder, configs)
         try:

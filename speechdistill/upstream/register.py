@@ -56,15 +56,15 @@ def hand_over(program: str, words: Sequence[str]) -> None:
     sys.argv = [program, *words]
     try:
         # alter_sys: what run_downstream pickles belongs to __main__.
-        with forked_readers():
+        with forked_processes():
             runpy.run_module(f"s3prl.{program}", run_name="__main__", alter_sys=True)
     finally:
         sys.argv = before
 
 
 @contextmanager
-def forked_readers() -> Iterator[None]:
-    """Let reading processes be forked, as Linux did up to Python 3.13: s3prl's data sets cannot be sent to others."""
+def forked_processes() -> Iterator[None]:
+    """Let processes be forked, as Linux did up to Python 3.13: what s3prl gives its own cannot be sent to others."""
     before = multiprocessing.get_start_method(allow_none=True)
     if sys.platform == "linux":
         multiprocessing.set_start_method("fork", force=True)

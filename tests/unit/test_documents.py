@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -152,3 +153,15 @@ def test_lighthuberts_run_script_hands_over_both_stages(space: str) -> None:
     assert config["trainer"]["max_steps"] == 800_000
     assert max(config["search_space"]["hidden_size"]) == {"base": 768, "small": 512}[space]
     assert config["once_for_all"]["stage_1_share"] == 0.5
+
+
+def test_all_name_the_same_versions_of_python() -> None:
+    given = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"]
+    first, end = (int(minor) for minor in re.fullmatch(r">=3\.(\d+),<3\.(\d+)", given).groups())  # type: ignore[union-attr]
+    makefile = (ROOT / "Makefile").read_text()
+    assert f"(3, {first}) <= sys.version_info < (3, {end})" in makefile
+    assert all(f"python3.{minor} " in makefile for minor in range(first, end))
+    assert (
+        f"for version in {' '.join(f'3.{minor}' for minor in range(first, end))}; do" in (ROOT / ".ci/run").read_text()
+    )
+    assert (ROOT / "README.md").read_text().count(f"Python 3.{first} to 3.{end - 1}") == 2

@@ -14,7 +14,7 @@ from speechdistill.evaluation.superb.exact_resume import Position
 from speechdistill.evaluation.superb.progress import Progress
 from speechdistill.evaluation.superb.task_data import TaskData
 from speechdistill.evaluation.superb.tasks import Task
-from speechdistill.upstream.register import register
+from speechdistill.upstream.register import forked_processes, register
 
 # s3prl's number of the stage that trains; the next one tests.
 _TRAINING_STAGE = {"pr": 3, "asr": 3, "sf": 3, "sd": 1}
@@ -123,6 +123,7 @@ def make_problem(task: Task, data: TaskData, progress: Progress) -> Any:
     return problem
 
 
+@forked_processes()
 def train(problem: Any, task: Task, settings: Mapping[str, Any]) -> None:
     """Train, or go on with a training that was stopped; without the test."""
     try:
@@ -131,6 +132,7 @@ def train(problem: Any, task: Task, settings: Mapping[str, Any]) -> None:
         return
 
 
+@forked_processes()
 def test(problem: Any, task: Task, settings: Mapping[str, Any]) -> None:
     """Test what training left."""
     problem.run(**settings, start=_TRAINING_STAGE.get(task.name, _DEFAULT_STAGE) + 1)

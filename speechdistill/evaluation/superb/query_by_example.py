@@ -21,7 +21,7 @@ from speechdistill.errors import UserError
 from speechdistill.evaluation.superb.task_data import TaskData
 from speechdistill.evaluation.superb.term_weighted_value import Mtwv, max_term_weighted_value, read_ground_truth
 from speechdistill.upstream import torchaudio_compat
-from speechdistill.upstream.register import register
+from speechdistill.upstream.register import forked_processes, register
 
 SETS = ("dev", "eval")
 # s3prl's defaults for this task (downstream/quesst14_dtw/config.yaml, which its wheel lacks).
@@ -203,7 +203,7 @@ def _search(
         records: dict[str, list[Any]] = defaultdict(list)
         states = [*features.read(part, queries, layer), *features.read(_DOCUMENTS, documents, layer)]
         expert("test", states, [*queries, *documents], records)
-        with contextlib.redirect_stderr(io.StringIO()):  # its own bar, of single pairs
+        with forked_processes(), contextlib.redirect_stderr(io.StringIO()):  # its own bar, of single pairs
             expert.log_records("test", records=records)
         partial.replace(folder)
     return _read_scores(folder / _RESULT)

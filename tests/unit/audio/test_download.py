@@ -3,6 +3,7 @@
 import hashlib
 import io
 import os
+import sys
 import tarfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -131,6 +132,8 @@ def test_an_archive_that_reaches_out_of_its_folder_is_refused(server, tmp_path):
 
 @pytest.mark.parametrize("filters", [True, False])
 def test_files_of_an_archive_are_ones_own_with_usual_rights(filters, server, tmp_path, monkeypatch):
+    if not filters and sys.version_info >= (3, 12):
+        pytest.skip("tarfile always has them")
     if not filters:  # as in Python 3.11.0 to 3.11.3
         monkeypatch.delattr(tarfile, "data_filter", raising=False)
     packed = archive_of(PART, mode=0o4777)

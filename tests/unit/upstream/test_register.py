@@ -2,21 +2,11 @@
 
 import multiprocessing
 import sys
-from collections.abc import Iterator
 
 import pytest
 from torch.utils.data import DataLoader, Dataset
 
-from speechdistill.upstream.register import forked_readers
-
-
-@pytest.fixture
-def forkserver() -> Iterator[None]:
-    """As Python 3.14 starts processes."""
-    before = multiprocessing.get_start_method(allow_none=True)
-    multiprocessing.set_start_method("forkserver", force=True)
-    yield
-    multiprocessing.set_start_method(before, force=True)
+from speechdistill.upstream.register import forked_processes
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="where processes fork safely")
@@ -32,6 +22,6 @@ def test_data_sets_that_cannot_be_sent_are_read_in_processes() -> None:
     loader = DataLoader(Local(), batch_size=None, num_workers=1)
     with pytest.raises(Exception, match="local object"):
         list(loader)
-    with forked_readers():
+    with forked_processes():
         assert list(loader) == [0, 1, 4, 9]
     assert multiprocessing.get_start_method() == "forkserver"

@@ -11,6 +11,7 @@ from speechdistill.evaluation.superb.query_by_example import _Features, check_tr
 from speechdistill.evaluation.superb.task_data import TaskData
 
 
+@pytest.mark.usefixtures("forkserver")
 def test_log_mel_finds_words_and_a_second_call_searches_nothing_again(
     demo: Callable[[str], TaskData], tmp_path: Path
 ) -> None:
