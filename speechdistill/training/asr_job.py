@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from speechdistill.audio.datamodule import SpeechData
+from speechdistill.audio.lists.columns import SPEAKER, columns_saying
 from speechdistill.audio.table import Skipped, Table
 from speechdistill.audio.transcripts import transcripts
 from speechdistill.checks import is_number, is_whole, shown
@@ -61,7 +62,7 @@ def asr_table(config: dict[str, Any], table: Table) -> Table:
     if not (table.splits[kept] == "train").any():
         raise UserError(f"no recording is left for training: {_counts(reasons.tolist()) or 'the corpus has none'}.")
     usable = table.take(kept)
-    speakers = {name: list(column) for name, column in usable.labels.items() if name == "speaker"}
+    speakers = {"speaker": list(usable.labels[name]) for name in columns_saying(SPEAKER, usable.labels)[:1]}
     return replace(
         usable,
         labels={"text": [texts[int(row)] for row in kept], **speakers},

@@ -228,6 +228,8 @@ def _data_lines(table: Table, data: SpeechData) -> list[str]:
         f"({data.train_table.hours:.2f} h), {held_out}; cropping keeps "
         f"{100 * data.train_plan.kept_share:.1f} %"
     ]
+    if table.split_note:
+        lines.append(f"         {table.split_note}")
     if table.too_short:
         lines.append(f"         {len(table.too_short)} recordings are shorter than data.min_seconds and left out")
     if table.skipped:
