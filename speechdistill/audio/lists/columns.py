@@ -31,7 +31,8 @@ _FILLERS = ("time", "timestamp", "segment", "seg", "utterance", "utt", "clip", "
 # What labels say, in the order of preference, spelled like paths.
 TEXT = ("text", "transcript", "transcription", "sentence", "normalizedtext")
 SPEAKER = ("speaker", "speakerid", "spk", "spkid", "clientid")
-_MEANINGS = (TEXT, SPEAKER)
+PHONES = ("phones", "phone", "phonemes", "phoneme")
+_MEANINGS = (TEXT, SPEAKER, PHONES)
 
 _MOST_SECONDS = 1e9  # thirty years, whose samples fit every column of numbers
 _SLACK_SECONDS = 0.02  # lists round
@@ -84,7 +85,7 @@ def columns_saying(meaning: Sequence[str], names: Iterable[str]) -> list[str]:
     """The columns that say one thing, in the order of preference.
 
     Args:
-        meaning: TEXT or SPEAKER.
+        meaning: TEXT, SPEAKER, PHONES or other spellings.
         names: of all columns.
     """
     spelled = [(_spelled(name), name) for name in names]

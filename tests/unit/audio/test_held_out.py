@@ -44,7 +44,8 @@ def test_no_speaker_is_in_two_splits_whatever_the_column_is_called(name):
 def test_without_a_speaker_files_are_held_out_and_the_note_says_so():
     table = hold_out(table_of(range(60), name=None), 0.1, 0.1)
     assert {"val", "test", "train"} == set(table.splits)
-    assert "of 240 files validate" in table.split_note and "give a column speaker" in table.split_note
+    assert "of 240 files validate" in table.split_note
+    assert "give a column speaker" in table.split_note
 
 
 @pytest.mark.parametrize("speakers", [["a"], [None], [""]])
@@ -113,7 +114,8 @@ def test_a_list_with_splits_is_believed(listed):
     lines = listed.read_text().splitlines()
     listed.write_text("\n".join([lines[0] + ",split", *(f"{line},train" for line in lines[1:])]) + "\n")
     table = manifest_corpus(listed, limits=QUIET, val_share=0.1, test_share=0.1)
-    assert set(table.splits) == {"train"} and not table.split_note
+    assert set(table.splits) == {"train"}
+    assert not table.split_note
 
 
 def test_a_long_list_holds_out_speakers_too(tmp_path):
@@ -123,7 +125,8 @@ def test_a_long_list_holds_out_speakers_too(tmp_path):
         table = manifest_corpus(tmp_path / "long.csv", limits=QUIET, **shares)
         found = splits_of(table, list(table.labels["spk"]))
         assert all(len(splits) == 1 for splits in found.values())
-        assert {"val"} in found.values() and ({"test"} in found.values()) == bool(shares)
+        assert {"val"} in found.values()
+        assert ({"test"} in found.values()) == bool(shares)
         assert "of 50 speakers validate" in table.split_note
 
 
