@@ -30,7 +30,7 @@ from speechdistill.recognition.recognizer import Recognizer
 from speechdistill.recognition.vocabulary import CASES, Vocabulary, normalize_text
 from speechdistill.training.checkpointing import BEST
 from speechdistill.training.ctc import CTCModule
-from speechdistill.training.runs import Job
+from speechdistill.training.job import Job
 
 # The least that whole numbers of a task may be, and keys of shares.
 _LEAST = {"head_size": 1, "head_layers": 1, "num_units": 1, "freeze_encoder_steps": 0}
@@ -198,7 +198,9 @@ def asr(config: dict[str, Any], data: SpeechData) -> Job:
             print(said)
         return {"asr": rates}
 
-    return Job(module, about, _lines(config, data, vocabulary, about), save, evaluate=evaluate)
+    fine_tuned = task["encoder"] == "full" and config["student"] != FBANK
+    width = model.encoder.model.config.hidden_size if fine_tuned else None
+    return Job(module, about, _lines(config, data, vocabulary, about), save, evaluate=evaluate, width=width)
 
 
 def _history(out_dir: Path) -> list[tuple[int, float]]:
