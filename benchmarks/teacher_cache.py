@@ -26,7 +26,7 @@ from speechdistill.batch import WaveBatch
 from speechdistill.compose import configure
 from speechdistill.training.engine import choose_precision
 from speechdistill.training.methods import METHODS
-from speechdistill.training.runs import speech_data
+from speechdistill.training.sizing import speech_data
 from speechdistill.training.taught import TaughtModule
 from speechdistill.training.teacher_cache import TeacherCache
 

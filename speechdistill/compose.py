@@ -1,7 +1,7 @@
 """Configurations from configs/ and KEY=VALUE words, and those of earlier runs."""
 
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,24 +14,28 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from speechdistill import config_help
-from speechdistill.checks import shown
+from speechdistill.checks import is_number, shown
 from speechdistill.choices import CONFIGS, unknown
 from speechdistill.cli import HelpAskedError, asks_for_help
 from speechdistill.commands import command
 from speechdistill.errors import UserError, did_you_mean
 from speechdistill.home import home_in_values
 from speechdistill.resumable import has_value, resumable_keys, says_the_same, value_of, verb_of
+from speechdistill.sizes import ADAPTED, AUTO, PAPER, SMALL, Sizes, changes, is_small_corpus
 from speechdistill.words import PRECISIONS, SUPERB_GROUPS, prepared
 
 # The least that a number may be; keys of whole numbers, and those that may also be absent (null).
 _MINIMUMS = {
     "seed": 0,
+    "small_below.parameters": 0,
+    "small_below.hours": 0,
     "data.max_utterances": 1,
     "data.min_seconds": 0,
     "data.num_workers": 0,
     "data.max_skipped_share": 0,
     "teacher.cache_gb": 0,
     "trainer.max_steps": 1,
+    "trainer.max_epochs": 0.001,
     "trainer.accumulate": 1,
     "trainer.gradient_clip": 0,
     "trainer.log_every_n_steps": 1,
@@ -46,10 +50,13 @@ _NULLABLE_KEYS = (
     "teacher.cache_gb",
     "trainer.checkpoint_every_minutes",
     "trainer.checkpoint_every_steps",
+    "trainer.max_epochs",
     "trainer.stop_after_steps",
 )
 # A list of pairs may stand in the place of a name with its arguments.
 _WHOLE_VALUES = ("objective.map",)
+# Groups whose choice by the caller beats what a size says.
+_SIZED_GROUPS = ("architecture", "objective", "optim", "search_space")
 # Numbers in whose place a list of numbers may stand.
 _LIST_KEYS = ("lr",)
 
@@ -79,6 +86,24 @@ def configure(name: str, words: Sequence[str]) -> dict[str, Any]:
     return _resolved(_composed(name, words, own))
 
 
+def sizes_of(name: str, words: Sequence[str]) -> Sizes:
+    """What size=small changes in what `configure` makes of the same words."""
+    words, own, _ = prepared(name, words)
+    paper = _resolved(_composed(name, _sized(words, PAPER), own))
+    small = _resolved(_composed(name, _sized(words, SMALL), own))
+    with _composing(name, words, own):
+        recipe = compose(name, overrides=[*_sized(_choices(words), PAPER), *own])
+        lr, steps = (OmegaConf.select(recipe, key, throw_on_missing=False) for key in ("optim.lr", "trainer.max_steps"))
+    changed = changes(small, paper)
+    changed.pop("size", None)
+    given = frozenset(word.partition("=")[0].lstrip("+") for word in words)
+    return Sizes(changed, given, lr, steps)
+
+
+def _sized(words: Sequence[str], size: str) -> list[str]:
+    return [*(word for word in words if not word.startswith("size=")), f"size={size}"]
+
+
 def keys_of(name: str, words: Sequence[str]) -> str:
     """The part of a verb's help that lists its keys, with the values that they have with these words."""
     return _help(name, words, config_help.keys_text)
@@ -102,6 +127,35 @@ def _composed(name: str, words: Sequence[str], own: Sequence[str]) -> Any:
     return config
 
 
+def _compose(name: str, words: Sequence[str], own: Sequence[str]) -> Any:
+    """Hydra's composition; where size=auto is small by data.hours alone it has the figures of size=small."""
+    config = _compose_once(name, words, own)
+    size = OmegaConf.select(config, "size")
+    hours = OmegaConf.select(config, "data.hours", throw_on_missing=False)
+    is_small = size == SMALL or (size == AUTO and is_number(hours) and is_small_corpus(config, hours))
+    if not is_small:
+        return config
+    small, paper = _sized(words, SMALL), _sized(words, PAPER)
+    if size != SMALL:
+        config = _compose_once(name, small, own)
+    if chosen := _chosen_groups(name, small, own):
+        published = _compose_once(name, paper, own)
+        for group in chosen:
+            OmegaConf.update(config, group, published[group], merge=False)
+    OmegaConf.update(config, "size", size)
+    return config
+
+
+def _chosen_groups(name: str, words: Sequence[str], own: Sequence[str]) -> list[str]:
+    """Of _SIZED_GROUPS those for which the words, or a recipe of the caller's, choose a file."""
+    chosen = [group for group in _SIZED_GROUPS if any(word.startswith(f"{group}=") for word in words)]
+    if own:
+        choices = compose(name, overrides=[*words, *own], return_hydra_config=True).hydra.runtime.choices
+        files = {group: CONFIGS / group / f"{choices.get(group)}.yaml" for group in _SIZED_GROUPS if group in choices}
+        chosen += [group for group, file in files.items() if not file.is_file() and group not in chosen]
+    return chosen
+
+
 @contextmanager
 def _composing(name: str, words: Sequence[str], own: Sequence[str]) -> Iterator[None]:
     """Hydra, with one message for what it does not like."""
@@ -118,18 +172,12 @@ def _composing(name: str, words: Sequence[str], own: Sequence[str]) -> Iterator[
             raise UserError(" ".join(str(error).split())) from error
 
 
-def _compose(name: str, words: Sequence[str], own: Sequence[str]) -> Any:
+def _compose_once(name: str, words: Sequence[str], own: Sequence[str]) -> Any:
     """Hydra's composition; but a value of _WHOLE_VALUES replaces what is there, where Hydra would merge the two."""
     whole = [word for word in words if word.partition("=")[0] in _WHOLE_VALUES]
     config = compose(name, overrides=[*(word for word in words if word not in whole), *own])
     for override in _parsed(whole):
         OmegaConf.update(config, override.key_or_group, override.value(), merge=False)
-    # The demo's own search space stands behind the choice that the command line makes, and must not beat it.
-    if chosen := [word for word in words if word.startswith("search_space=")]:
-        space = compose(f"search_space/{chosen[-1].partition('=')[2]}", overrides=list(own)).search_space
-        OmegaConf.update(config, "search_space", space, merge=False)
-        for override in _parsed([word for word in words if word.startswith("search_space.")]):
-            OmegaConf.update(config, override.key_or_group, override.value(), merge=False)
     return config
 
 
@@ -229,8 +277,9 @@ def _check_choice(run: dict[str, Any], choice: str, words: Sequence[str], name: 
     given = {word.partition("=")[0] for word in words}
     named = {"train": "recipe", "superb": "superb_task"}.get(name)  # what else of the run's choices its config names
     of_run = [f"{named}={run[named]}"] if named and named not in given else []
-    composed = _composed(name, [*of_run, *words], own)
-    not_compared = {*OmegaConf.missing_keys(composed), *resumable_keys(name), "out_dir", "resume"}
+    sized = _sized(words, run.get("size") or _size_before(run)) if name in ("train", "finetune") else words
+    composed = _composed(name, [*of_run, *sized], own)
+    not_compared = {*OmegaConf.missing_keys(composed), *resumable_keys(name), "out_dir", "resume", *ADAPTED}
     for path in _paths(OmegaConf.to_container(composed, resolve=False)):
         if path in not_compared or not (group == "task" or path.startswith(f"{_package(group)}.")):
             continue
@@ -242,6 +291,11 @@ def _check_choice(run: dict[str, Any], choice: str, words: Sequence[str], name: 
             f"{choice} cannot change when a run is resumed: with the words of this command {path} is {shown(value)}, "
             f"and in the run {shown(before)}. Give all words of the first start, or resume= alone."
         )
+
+
+def _size_before(run: Mapping[str, Any]) -> str:
+    """The size of a run of an earlier version, which had small figures for the demo corpus alone."""
+    return SMALL if run["data"]["kind"] == "demo" else PAPER
 
 
 def _package(group: str) -> str:

@@ -1,9 +1,10 @@
 """Fine-tune: `python -m speechdistill.finetune task=asr student=DIR [KEY=VALUE ...]`."""
 
 import sys
+from functools import partial
 
 from speechdistill import cli
-from speechdistill.compose import configure
+from speechdistill.compose import configure, sizes_of
 
 
 def main(words: list[str]) -> int:
@@ -17,7 +18,9 @@ def main(words: list[str]) -> int:
     from speechdistill.training.methods import METHODS, TABLES
     from speechdistill.training.runs import run_training
 
-    return run_training(config, METHODS[config["method"]], TABLES.get(config["method"]))
+    return run_training(
+        config, METHODS[config["method"]], TABLES.get(config["method"]), partial(sizes_of, "finetune", words)
+    )
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ PATH_KEYS = (
 )
 _PATH_LISTS = ("students",)
 # "auto" is stored as what it was resolved to.
-_AUTOMATIC = ("trainer.devices", "trainer.num_nodes", "trainer.precision")
+_AUTOMATIC = ("size", "trainer.devices", "trainer.num_nodes", "trainer.precision")
 
 
 # A key of config.yaml that tells whose it is, in this order; without any of them it is a training's.

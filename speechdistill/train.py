@@ -1,9 +1,10 @@
 """Train: `python -m speechdistill.train recipe=distilhubert [KEY=VALUE ...]`."""
 
 import sys
+from functools import partial
 
 from speechdistill import cli
-from speechdistill.compose import configure
+from speechdistill.compose import configure, sizes_of
 from speechdistill.errors import UserError
 
 
@@ -21,7 +22,7 @@ def main(words: list[str]) -> int:
     method = config["method"]
     if method not in tuple(METHODS):
         raise UserError(f"method={method}: a recipe trains by one of {', '.join(METHODS)}.")
-    return run_training(config, METHODS[method], TABLES.get(method))
+    return run_training(config, METHODS[method], TABLES.get(method), partial(sizes_of, "train", words))
 
 
 if __name__ == "__main__":

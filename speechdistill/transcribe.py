@@ -61,7 +61,7 @@ def main(words: list[str]) -> int:
     search = make_search(vocabulary, settings["beam"], settings["lm"], settings["lm_weight"], settings["word_bonus"])
     chunks = Chunks(model, settings["chunk_seconds"], settings["context_seconds"])
     recognizer = Recognizer(model, vocabulary, search, chunks)
-    failed = 0
+    failed, silent = 0, []
     for file in files:
         try:
             transcript = recognizer(AudioBlocks(Path(file).expanduser()))
@@ -69,6 +69,8 @@ def main(words: list[str]) -> int:
             print(f"speechdistill: {file} cannot be read: {error}", file=sys.stderr)
             failed += 1
             continue
+        if not transcript.words:
+            silent.append(file)
         kind = settings["format"]
         text = (
             as_json(transcript) if kind == "json" else as_srt(transcript) if kind == "srt" else transcript.text + "\n"
@@ -77,7 +79,20 @@ def main(words: list[str]) -> int:
             failed += not _write(settings["out"], file, text, FORMATS[kind])
         else:
             print(f"{file}\t{text}" if kind == "text" and len(files) > 1 else text, end="", flush=True)
+    if silent:
+        print(f"speechdistill: {_no_word(silent, len(files))}", file=sys.stderr)
     return 1 if failed else 0
+
+
+def _no_word(silent: list[str], count: int) -> str:
+    from speechdistill.recognition.advice import LONGER
+
+    where = f"{len(silent)} of {count} recordings" if count > 1 else "the recording"
+    shown = ", ".join(silent[:5]) + (", ..." if len(silent) > 5 else "")
+    return (
+        f"no word in {where}, only blanks: {shown}. If somebody speaks there, {LONGER}. README.md in the model's "
+        "folder says how good it is."
+    )
 
 
 def read_settings(words: list[str]) -> tuple[list[str], dict[str, Any]]:

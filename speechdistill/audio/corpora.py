@@ -12,7 +12,7 @@ from speechdistill.audio.data_settings import check_data_settings
 from speechdistill.audio.demo import demo_corpus
 from speechdistill.audio.download import LIBRISPEECH_URL, download_librispeech
 from speechdistill.audio.folder_files import FolderFiles, audio_below
-from speechdistill.audio.hashing import places_of, validation_by_hash
+from speechdistill.audio.hashing import VALIDATION_SHARE, places_of, validation_by_hash
 from speechdistill.audio.manifest import manifest_corpus, manifest_root
 from speechdistill.audio.measuring import Limits, Piece, measured_table
 from speechdistill.audio.mixture import mixed_corpus
@@ -34,6 +34,7 @@ LIBRISPEECH_SPLITS = {
 }
 
 # Kinds of corpora with the keys that are their own; "???" has to be given.
+_SHARES = {"val_share": VALIDATION_SHARE, "test_share": 0.0}
 KINDS: dict[str, dict[str, Any]] = {
     "demo": {"root": None, "hours": 0.5},
     "folder": {"root": "???", "hours": None},
@@ -44,7 +45,7 @@ KINDS: dict[str, dict[str, Any]] = {
         "download": False,
         "download_url": LIBRISPEECH_URL,
     },
-    "manifest": {"root": None, "hours": None, "manifest": "???", "val_manifest": None},
+    "manifest": {"root": None, "hours": None, "manifest": "???", "val_manifest": None, **_SHARES},
     "shards": {"root": "???", "hours": None},
     "mix": {"corpora": "???", "hours": None},
 }
@@ -202,7 +203,11 @@ def _load(config: Mapping[str, Any], progress: bool, may_download: bool) -> Tabl
         return librispeech_corpus(config["root"], config["parts"], **limits, progress=progress)
     if kind == "manifest":
         return manifest_corpus(
-            config["manifest"], config["root"], config["val_manifest"], Limits(**limits, progress=progress)
+            config["manifest"],
+            config["root"],
+            config["val_manifest"],
+            Limits(**limits, progress=progress),
+            **{key: config.get(key, share) for key, share in _SHARES.items()},  # runs of earlier versions have none
         )
     if kind == "shards":
         return shards_corpus(config["root"], Limits(**limits, progress=progress))

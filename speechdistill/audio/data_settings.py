@@ -49,6 +49,8 @@ _KEYS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "max_seconds": (lambda value: is_number(value, _FRAME_SECONDS), f"seconds from {_FRAME_SECONDS} (a frame) up"),
     "batch_seconds": (lambda value: is_number(value) and value > 0, "seconds above 0"),
     "join_seconds": (lambda value: is_number(value, 0), "seconds from 0 (nothing is joined) up"),
+    "val_share": (lambda value: is_number(value, 0, 0.5), "a share from 0 (one speaker) to 0.5"),
+    "test_share": (lambda value: is_number(value, 0, 0.5), "a share from 0 (no test) to 0.5"),
     "max_skipped_share": (lambda value: is_number(value, 0), "a share from 0 to 1"),
     "parts": (_is_names, "a list, like [train-clean-100,dev-clean]"),
     "download": (lambda value: isinstance(value, bool), "true or false"),

@@ -9,10 +9,10 @@ import numpy as np
 VALIDATION_SHARE = 0.02
 
 
-def validation_by_hash(paths: Sequence[str]) -> np.ndarray:
+def validation_by_hash(paths: Sequence[str], share: float = VALIDATION_SHARE) -> np.ndarray:
     """ "val" for the files whose hash falls into the lowest 2 %: of two files or more at least one, and never all."""
     places = places_of(paths)
-    held_out = places < VALIDATION_SHARE
+    held_out = places < share
     if held_out.all() or not held_out.any():
         held_out = (places == places.min()) if len(set(paths)) > 1 else np.zeros(len(paths), bool)
     return np.where(held_out, "val", "train")

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from speechdistill.audio.lists.columns import SPEAKER, columns_saying
 from speechdistill.audio.reading import JoinedRecording, Piece
 from speechdistill.audio.table import Table
 from speechdistill.frames import SAMPLE_RATE_HZ
@@ -87,7 +88,7 @@ def join(table: Table, seconds: float, seed: int) -> Table:
 
 
 def speaker_of(table: Table) -> Callable[[int], str]:
-    """Who speaks in a row: its label `speaker`, or else its folder."""
-    if "speaker" in table.labels:
-        return lambda row: str(table.labels["speaker"][row])
+    """Who speaks in a row: its label `speaker` (lists/columns.py), or else its folder."""
+    if names := columns_saying(SPEAKER, table.labels):
+        return lambda row: str(table.labels[names[0]][row])
     return lambda row: str(PurePosixPath(table.paths[row]).parent)

@@ -1,7 +1,7 @@
 """Lists of recordings that are too long to open every file, and say how long each is."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,7 +26,9 @@ def is_long(entries: Iterable[Entry]) -> bool:
     return False
 
 
-def long_list_table(entries: Iterable[Entry], root: Path, limits: Limits, folder: Path) -> Table | None:
+def long_list_table(
+    entries: Iterable[Entry], root: Path, limits: Limits, folder: Path, hold_out: Callable[[Table], Table]
+) -> Table | None:
     """The table of a list that is believed: no file is opened, and what cannot be read is found out in training.
 
     Args:
@@ -34,6 +36,7 @@ def long_list_table(entries: Iterable[Entry], root: Path, limits: Limits, folder
         root: of their paths.
         limits: what to leave out.
         folder: where to work; what lies there is needed until the table is saved.
+        hold_out: chooses validation and test where the list does not say them.
 
     Returns:
         The table, or None where a line does not say how long its recording is.
@@ -44,14 +47,15 @@ def long_list_table(entries: Iterable[Entry], root: Path, limits: Limits, folder
     too_short = TextSpool(folder / "too short", os.fsdecode)
     sorter = RowSorter(folder, limits.progress)
     min_samples = round(limits.min_seconds * SAMPLE_RATE_HZ)
-    all_say = True
+    all_say, some_split = True, False
 
     def rows() -> Iterator[Row]:
-        nonlocal all_say
+        nonlocal all_say, some_split
         for piece, split, labels, num_samples in entries:
             if num_samples is None:
                 all_say = False
                 return
+            some_split = some_split or split is not None
             if num_samples < min_samples:
                 too_short.extend([os.fsencode(piece.path)])
             else:
@@ -63,4 +67,4 @@ def long_list_table(entries: Iterable[Entry], root: Path, limits: Limits, folder
     table = replace(sorter.table(root), too_short=too_short.mapped(), lengths_from=LISTED)
     if not len(table):
         raise none_usable(root, (), len(table.too_short), limits.min_seconds)
-    return table
+    return table if some_split else hold_out(table)

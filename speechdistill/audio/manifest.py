@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from speechdistill.audio.hashing import validation_by_hash
+from speechdistill.audio.hashing import VALIDATION_SHARE
+from speechdistill.audio.held_out import hold_out
+from speechdistill.audio.lists.columns import SPEAKER, columns_saying
 from speechdistill.audio.lists.entry import Entry, ListFile, entry_of
 from speechdistill.audio.lists.reading import find_list, list_files, read_list
 from speechdistill.audio.long_list import is_long, long_list_table
@@ -24,6 +26,8 @@ def manifest_corpus(
     root: str | Path | None = None,
     val_manifest: str | Path | None = None,
     limits: Limits | None = None,
+    val_share: float = VALIDATION_SHARE,
+    test_share: float = 0.0,
 ) -> Table:
     """The recordings of a list, ordered by path, start and length, however the list is.
 
@@ -32,7 +36,8 @@ def manifest_corpus(
     RecordingSet; a cut's text and speaker are labels, and custom["split"] is its split. The formats are those of
     lists/reading.py.
 
-    Without any split 2 % of the files, chosen by the hash of their paths, are for validation.
+    Without any split 2 % of the speakers are for validation, or of the files where no column says who speaks: see
+    `hold_out`.
 
     A list of more than 100 hours that says the duration of every recording is believed, and its table kept in the cache
     until the list changes. For any other the files are measured.
@@ -42,6 +47,8 @@ def manifest_corpus(
         root: what relative paths start from; None = the folder of the list.
         val_manifest: a second list, whose recordings are for validation; then those of the first without a split train.
         limits: what to leave out; None = the defaults.
+        val_share: share of the speakers (files) that validate, where the list has no split.
+        test_share: share that tests.
 
     Raises:
         UserError: a list or a line that cannot be read, audio that is for training and held out as well, no folder
@@ -58,10 +65,16 @@ def manifest_corpus(
         "lists": [str(file.path) for file in lists],
         "root": str(folder),
         "min_seconds": limits.min_seconds,
+        "shares": [val_share, test_share],
     }
+
+    def chosen(table: Table) -> Table:
+        by_path = not columns_saying(SPEAKER, table.labels) and (val_share, test_share) == (VALIDATION_SHARE, 0)
+        return table if by_path else hold_out(table, val_share, test_share)  # sorting has chosen 2 % of the paths
+
     index = TableIndex(lists[0].path.name, [path for file in lists for path in list_files(file)], settings)
     if (table := index.find()) is None and is_long(read()):
-        table = index.make(lambda work: long_list_table(read(), folder, limits, work))
+        table = index.make(lambda work: long_list_table(read(), folder, limits, work, chosen))
     if table is not None:
         return table
     entries = sorted(read(), key=_place)
@@ -73,7 +86,7 @@ def manifest_corpus(
         twice.see(entry.piece, (entry.split, entry.labels))
     twice.say(limits.progress)
     if all(entry.split is None for entry in entries):
-        return leave_out_shared(table, limits.progress)
+        return leave_out_shared(hold_out(table, val_share, test_share), limits.progress)
     refuse_shared(table)
     return table
 
@@ -102,8 +115,6 @@ def _measured(entries: Sequence[Entry], folder: Path, limits: Limits) -> Table:
 
     def split_of(kept: np.ndarray) -> np.ndarray:
         splits = given[kept].astype("<U5")
-        if not (given != "").any():
-            return validation_by_hash([entries[row].piece.path for row in kept])
         return np.where(splits == "", "train", splits)
 
     names = dict.fromkeys(name for entry in entries for name in entry.labels)

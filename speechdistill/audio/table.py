@@ -77,6 +77,7 @@ class Table:
         first_samples: (rows,) integers, where in its file each recording begins, counted at 16 kHz; None = all at 0.
         repeats: (rows,) integers, how often an epoch takes each recording of the training split; None = once.
         members: where in tar shards the recordings lie; None = each path is a file.
+        split_note: how validation and test were chosen, where the corpus does not say it.
         file: from which the table is mapped just as it is; None for all others, also for copies with changes.
     """
 
@@ -92,6 +93,7 @@ class Table:
     first_samples: Sequence[int] | np.ndarray | None = None
     repeats: np.ndarray | None = None
     members: Members | None = None
+    split_note: str = ""
     file: TableFile | None = field(default=None, init=False, repr=False, compare=False)
 
     def __len__(self) -> int:
@@ -154,6 +156,7 @@ class Table:
             first_samples=None if self.first_samples is None else picked(self.first_samples),
             repeats=repeats,
             lengths_from=self.lengths_from,
+            split_note=self.split_note,
             members=None
             if self.members is None
             else self.members._replace(

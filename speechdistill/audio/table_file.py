@@ -43,6 +43,7 @@ def save_table(path: Path, table: Table, made_from: Mapping[str, Any] | None = N
         "shards": table.members and [table.members.shards, table.members.shard_bytes],
         "not_read": dict(table.not_read),
         "lengths_from": table.lengths_from,
+        "split_note": table.split_note,
         "made_from": made_from,
         "fingerprint": fingerprint(table),
     }
@@ -86,8 +87,9 @@ def load_table(path: Path, root: Path | None = None) -> Table:
             },
             skipped=tuple(Skipped(*json.loads(text)) for text in texts["skipped"]),
             too_short=texts["too_short"],
-            not_read=about.get("not_read", {}),  # tables of earlier versions say neither
+            not_read=about.get("not_read", {}),  # tables of earlier versions say none of these
             lengths_from=about.get("lengths_from", DECODED),
+            split_note=about.get("split_note", ""),
             **{name: columns[name] for name in _OPTIONAL if name in columns},
             members=about["shards"]
             and Members(*map(tuple, about["shards"]), *(columns[name] for name in _MEMBER_COLUMNS)),

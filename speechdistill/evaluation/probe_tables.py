@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from speechdistill.audio.lists.columns import columns_of
+from speechdistill.audio.lists.columns import column_called, columns_of
 from speechdistill.audio.lists.entry import ListFile, Row, piece_of
 from speechdistill.audio.lists.reading import find_list, read_list
 from speechdistill.audio.measuring import Piece
@@ -26,8 +26,8 @@ def csv_probe(file: str, label: str, group: str | None = None) -> UtteranceProbe
     Raises:
         UserError: the file, a column, a value or a recording is missing, or nothing is left to tell apart.
     """
-    listed, by = find_list(file, "table"), group or "split"
-    rows = _read(listed, [label, by])
+    listed = find_list(file, "table")
+    rows, (label, by) = _read(listed, [label, group or "split"])
     pieces = [piece_of(row) for row in rows]
     paths = [listed.root / piece.path for piece in pieces]
     if missing := [item for item in paths if not item.is_file()]:
@@ -76,21 +76,23 @@ def speaker_probe(table: Table) -> UtteranceProbe:
     )
 
 
-def _read(file: ListFile, columns: Sequence[str]) -> list[Row]:
-    """Rows of a list that has these columns, with a value in each."""
+def _read(file: ListFile, asked: Sequence[str]) -> tuple[list[Row], list[str]]:
+    """Rows of a list that has these columns, with a value in each; and the columns' own names."""
     rows = list(read_list(file))
     if not rows:
         raise UserError(f"{file.name} has no rows.")
     there = dict.fromkeys(name for row in rows for name in row.content)
-    if absent := [name for name in columns if name not in there]:
+    called = {name: column_called(name, there) for name in asked}
+    if absent := [name for name, column in called.items() if column is None]:
         raise UserError(
             f"{file.name} has no column {', '.join(absent)}; it has {', '.join(there)}. Needed are path, "
             "the column that label= names, and the one that group= names (without group=: split)."
         )
+    columns = [column for column in called.values() if column is not None]
     for row in rows:
         if empty := [name for name in columns if row.content.get(name) in (None, "")]:
             raise UserError(f"{row.where}: no {', '.join(empty)}.")
-    return rows
+    return rows, columns
 
 
 def _given_split(file: str, column: Sequence[str]) -> Fold:

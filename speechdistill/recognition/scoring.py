@@ -11,6 +11,7 @@ from speechdistill.audio.reading import read_waveform
 from speechdistill.audio.table import Table
 from speechdistill.errors import UserError
 from speechdistill.provenance import shared_name
+from speechdistill.recognition.advice import says_nothing
 from speechdistill.recognition.recognizer import Recognizer
 from speechdistill.recognition.word_errors import Errors, count_errors
 from speechdistill.whole_file import whole_file
@@ -82,6 +83,7 @@ def as_dict(result: Score, split: str, case: str, decoding: str) -> dict[str, An
         "split": split,
         "utterances": len(result.paths),
         "words": int(errors.words.sum()),
+        "without_words": sum(not text.strip() for text in result.hypotheses),
         "unreadable": result.unreadable,
         "normalisation": f"case: {case}; runs of spaces are one; nothing else, on both sides alike",
         "decoding": decoding,
@@ -111,7 +113,7 @@ tags: [speech, ctc, {summary["recipe"]}]
 16 kHz mono input. Trained with [speechdistill](https://pypi.org/project/speechdistill/) on {data["hours"]:.2f} h
 ({data["kind"]}), seed {summary["seed"]}.
 
-{_error_rates(asr) if asr else "Its error rate has not been measured: the run is not finished."}
+{_error_rates(asr) if asr else _not_measured(summary.get("remark"))}
 
 ```python
 import speechdistill  # makes the model known to transformers
@@ -127,6 +129,11 @@ Waveforms are normalised inside where the encoder wants them so; do not normalis
 """
 
 
+def _not_measured(remark: str | None) -> str:
+    said = f" In its last validation: {remark}." if remark else ""
+    return f"Its error rate has not been measured: the run is not finished.{said}"
+
+
 def _error_rates(asr: dict[str, Any]) -> str:
     low, high = asr["wer_interval_95"]
     confusions = "".join(
@@ -137,7 +144,9 @@ def _error_rates(asr: dict[str, Any]) -> str:
         f"\nMost confused words:\n\n| said | heard | times |\n| --- | --- | ---: |\n{confusions}" if confusions else ""
     )
     rates = f"{_percent(asr['wer'])} ({_percent(low)}-{_percent(high)}) | {_percent(asr['cer'])}"
-    return f"""| split | utterances | words | WER % (95 %) | CER % |
+    nothing = says_nothing(asr["without_words"], asr["utterances"])
+    warning = f"**It recognises nothing yet**, {nothing}\n\n" if nothing else ""
+    return f"""{warning}| split | utterances | words | WER % (95 %) | CER % |
 | --- | ---: | ---: | ---: | ---: |
 | {asr["split"]} | {asr["utterances"]} | {asr["words"]} | {rates} |
 

@@ -1,5 +1,6 @@
 """Speech recognition as a training: which recordings, which units, and the measurement at the end."""
 
+import csv
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 
 from speechdistill.audio.datamodule import SpeechData
+from speechdistill.audio.lists.columns import SPEAKER, columns_saying
 from speechdistill.audio.table import Skipped, Table
 from speechdistill.audio.transcripts import transcripts
 from speechdistill.checks import is_number, is_whole, shown
@@ -21,13 +23,14 @@ from speechdistill.frames import FRAME_RATE_HZ, SAMPLE_RATE_HZ, num_frames
 from speechdistill.models.ctc import StudentForCTC
 from speechdistill.objectives.masking import check_spans
 from speechdistill.recognition import asr_dir, decoders, scoring
+from speechdistill.recognition.advice import says_nothing, what_it_takes
 from speechdistill.recognition.building import FBANK, build_recognizer
 from speechdistill.recognition.long_audio import Chunks
 from speechdistill.recognition.recognizer import Recognizer
 from speechdistill.recognition.vocabulary import CASES, Vocabulary, normalize_text
 from speechdistill.training.checkpointing import BEST
 from speechdistill.training.ctc import CTCModule
-from speechdistill.training.runs import Job
+from speechdistill.training.job import Job
 
 # The least that whole numbers of a task may be, and keys of shares.
 _LEAST = {"head_size": 1, "head_layers": 1, "num_units": 1, "freeze_encoder_steps": 0}
@@ -61,10 +64,11 @@ def asr_table(config: dict[str, Any], table: Table) -> Table:
     if not (table.splits[kept] == "train").any():
         raise UserError(f"no recording is left for training: {_counts(reasons.tolist()) or 'the corpus has none'}.")
     usable = table.take(kept)
-    speakers = {name: list(column) for name, column in usable.labels.items() if name == "speaker"}
+    speaker = columns_saying(SPEAKER, usable.labels)[:1]
     return replace(
         usable,
-        labels={"text": [texts[int(row)] for row in kept], **speakers},
+        labels={"text": [texts[int(row)] for row in kept]}
+        | ({"speaker": list(usable.labels[speaker[0]])} if speaker else {}),
         skipped=(*table.skipped, *skipped),
         too_short=table.too_short,
         not_read=table.not_read,
@@ -166,7 +170,9 @@ def asr(config: dict[str, Any], data: SpeechData) -> Job:
     model.train()
 
     def save(out_dir: Path, summary: Mapping[str, Any]) -> None:
-        asr_dir.save_recognizer(out_dir / asr_dir.NAME, model, vocabulary, scoring.model_card(dict(summary)))
+        asr_dir.save_recognizer(
+            out_dir / asr_dir.NAME, model, vocabulary, scoring.model_card({"remark": module.remark, **summary})
+        )
 
     def evaluate(out_dir: Path) -> dict[str, Any]:
         _take_best(model, out_dir)
@@ -187,9 +193,21 @@ def asr(config: dict[str, Any], data: SpeechData) -> Job:
             f"{split}: WER {100 * rates['wer']:.1f} % (95 %: {100 * low:.1f} to {100 * high:.1f}), "
             f"CER {100 * rates['cer']:.1f} %, {rates['utterances']} utterances"
         )
+        nothing = says_nothing(rates["without_words"], rates["utterances"])
+        if said := nothing or what_it_takes(rates["wer"], _history(out_dir), data.train_table.hours):
+            print(said)
         return {"asr": rates}
 
-    return Job(module, about, _lines(config, data, vocabulary, about), save, evaluate=evaluate)
+    fine_tuned = task["encoder"] == "full" and config["student"] != FBANK
+    width = model.encoder.model.config.hidden_size if fine_tuned else None
+    return Job(module, about, _lines(config, data, vocabulary, about), save, evaluate=evaluate, width=width)
+
+
+def _history(out_dir: Path) -> list[tuple[int, float]]:
+    """(step, word error rate) of each validation of a run."""
+    with (out_dir / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return [(int(row["step"]), float(row["val/wer"])) for row in rows if row.get("val/wer")]
 
 
 def _check_same_student(config: dict[str, Any], model: StudentForCTC) -> None:

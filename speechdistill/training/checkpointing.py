@@ -163,7 +163,7 @@ class Checkpoints(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep the best by validation."""
         assert isinstance(pl_module, TrainingModule)
-        loss, stage = pl_module.val_metrics.get(pl_module.chosen_by), pl_module.stage(trainer.global_step)
+        loss, stage = pl_module.choice(), pl_module.stage(trainer.global_step)
         if stage != self.best_stage:
             self.best_loss, self.best_stage = float("inf"), stage
         if trainer.state.fn == "fit" and loss is not None and loss < self.best_loss:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -12,6 +13,7 @@ from speechdistill.batch import WaveBatch
 from speechdistill.models.ctc import StudentForCTC
 from speechdistill.models.ctc_encoders import Mask
 from speechdistill.objectives.masking import span_mask
+from speechdistill.recognition.advice import ONLY_BLANKS
 from speechdistill.recognition.greedy import collapse
 from speechdistill.recognition.vocabulary import Vocabulary
 from speechdistill.recognition.word_errors import count_errors
@@ -94,6 +96,7 @@ class CTCModule(TrainingModule):
             "words": errors.words,
             "character_errors": errors.character_errors,
             "characters": errors.characters,
+            "heard": np.array([bool(text.strip()) for text in heard]),
         }
         return (
             torch.stack(nats).sum() / total,
@@ -102,11 +105,17 @@ class CTCModule(TrainingModule):
         )
 
     def on_validation_epoch_end(self) -> None:
-        """Error rates from the counts."""
+        """Error rates from the counts, and whether there is anything but blanks."""
         super().on_validation_epoch_end()
         mean = self.val_metrics
         mean["val/wer"] = mean.pop("val/word_errors") / mean.pop("val/words")
         mean["val/cer"] = mean.pop("val/character_errors") / mean.pop("val/characters")
+        self.remark = "" if mean.pop("val/heard") else ONLY_BLANKS
+
+    def choice(self) -> float | None:
+        """The word error rate; from 100 % up the loss: blanks alone have 100 %, and first words often more."""
+        rate = self.val_metrics.get(self.chosen_by)
+        return rate if rate is None or rate < 1 else 1 + self.val_metrics["val/loss"]
 
     def learning_rate_factor(self) -> Callable[[int], float]:
         """Three phases."""

@@ -12,9 +12,9 @@ from speechdistill.models.student import StudentForDistillation
 from speechdistill.objectives.objective import build_objective
 from speechdistill.training.beginnings import initialise, prepare_teacher
 from speechdistill.training.distillation import DistillationModule
+from speechdistill.training.job import Job
 from speechdistill.training.plots import layer_similarity, plot_similarity
 from speechdistill.training.report import model_card
-from speechdistill.training.runs import Job
 
 
 def distillation(config: dict[str, Any], data: SpeechData) -> Job:
@@ -67,4 +67,4 @@ def distillation(config: dict[str, Any], data: SpeechData) -> Job:
             similarity, names = layer_similarity(student.eval().cpu(), teacher.float().cpu(), data.val_dataloader())
             plot_similarity(similarity, names, out_dir / "plots" / "layer_similarity.png")
 
-    return Job(module, about, lines, save, draw)
+    return Job(module, about, lines, save, draw, width=student_config.hidden_size)

@@ -12,8 +12,8 @@ from speechdistill.errors import UserError
 from speechdistill.evaluation.cost import macs_per_second, num_params
 from speechdistill.frames import num_frames
 from speechdistill.objectives.masking import check_spans
+from speechdistill.training.job import Job
 from speechdistill.training.masked_units import MaskedUnitsModule
-from speechdistill.training.runs import Job
 
 
 def masked_units(config: dict[str, Any], data: SpeechData) -> Job:

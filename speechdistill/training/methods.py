@@ -7,9 +7,9 @@ from speechdistill.audio.datamodule import SpeechData
 from speechdistill.audio.table import Table
 from speechdistill.training.asr_job import asr, asr_table
 from speechdistill.training.distillation_job import distillation
+from speechdistill.training.job import Job
 from speechdistill.training.masked_units_job import masked_units
 from speechdistill.training.once_for_all_job import once_for_all
-from speechdistill.training.runs import Job
 
 METHODS: dict[str, Callable[[dict[str, Any], SpeechData], Job]] = {
     "asr": asr,

@@ -23,6 +23,7 @@ class TrainingModule(LightningModule):
     Attributes:
         chosen_by: the validation metric whose least value makes best.ckpt.
         model: what is trained, saved and wrapped for many devices.
+        remark: a word on the last validation, beside its numbers.
         step_metrics: detached scalars of the last optimizer step, by name; weighted mean over the micro-batches of this
             rank.
         val_metrics: of the last validation, mean over frames and all ranks.
@@ -42,6 +43,7 @@ class TrainingModule(LightningModule):
     """
 
     chosen_by = "val/loss"
+    remark = ""
 
     def __init__(self, model: nn.Module, optim: Mapping[str, Any], max_steps: int, seed: int) -> None:
         super().__init__()
@@ -129,6 +131,10 @@ class TrainingModule(LightningModule):
     def stage(self, steps_done: int) -> int:
         """The part of the run that a validation after so many steps belongs to: losses of two parts do not compare."""
         return 0
+
+    def choice(self) -> float | None:
+        """Of the last validation, the number whose least value makes best.ckpt."""
+        return self.val_metrics.get(self.chosen_by)
 
     def typical_steps(self) -> dict[int, float]:
         """Steps from whose time that of the run is estimated: {step: part of the run that is like it}."""

@@ -16,10 +16,10 @@ from speechdistill.models.supernet import Supernet
 from speechdistill.objectives.contextual import contextual_target, formula
 from speechdistill.training.beginnings import initialise, prepare_teacher
 from speechdistill.training.contextual import ContextualModule
+from speechdistill.training.job import Job
 from speechdistill.training.once_for_all import OnceForAllModule
 from speechdistill.training.plots import layer_similarity, plot_similarity
 from speechdistill.training.report import model_card, supernet_card
-from speechdistill.training.runs import Job
 from speechdistill.training.subnet_plan import SubnetPlan
 
 
@@ -101,7 +101,7 @@ def once_for_all(config: dict[str, Any], data: SpeechData) -> Job:
             similarity, names = layer_similarity(student, teacher.float().cpu(), data.val_dataloader())
             plot_similarity(similarity, names, out_dir / "plots" / "layer_similarity.png")
 
-    return Job(module, about, lines, save, draw)
+    return Job(module, about, lines, save, draw, width=network.config.hidden_size)
 
 
 def _final_student(module: ContextualModule, steps_done: int) -> StudentForDistillation:

@@ -103,6 +103,7 @@ class Progress(Callback):
         shown = "".join(f"  cosine {layer}: {value:.3f}" for layer, value in cosines.items())
         if "val/wer" in pl_module.val_metrics:
             shown += f"  WER {100 * pl_module.val_metrics['val/wer']:.1f} %"
+        shown += f"  {pl_module.remark}" if pl_module.remark else ""
         self._say(f"step {trainer.global_step}: val/loss {loss:.4f}{shown}")
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -13,7 +13,7 @@ from speechdistill.audio.corpora import corpus_root, load_corpus
 from speechdistill.audio.data_settings import check_data_settings
 from speechdistill.audio.shards import check_shards
 from speechdistill.audio.table import Table
-from speechdistill.audio.table_file import fingerprint, load_table, save_table
+from speechdistill.audio.table_file import fingerprint, load_table
 from speechdistill.commands import command
 from speechdistill.errors import UserError
 from speechdistill.recognition.building import FBANK
@@ -109,12 +109,18 @@ def write_config(out_dir: Path, config: Mapping[str, Any]) -> None:
         yaml.safe_dump({**config, "resume": None}, file, sort_keys=False, allow_unicode=True)
 
 
+def read_config(out_dir: Path) -> dict[str, Any]:
+    """What `write_config` left; empty where there is nothing."""
+    path = out_dir / "config.yaml"
+    return dict(yaml.safe_load(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+
+
 def recordings(
     config: dict[str, Any],
     out_dir: Path,
     launch: Launch,
     usable: Callable[[dict[str, Any], Table], Table] | None = None,
-) -> Table:
+) -> tuple[Table, bool]:
     """What the run trains on.
 
     A corpus is measured at the run's first start. Whoever joins later (a resumed run, a process that the leader
@@ -128,6 +134,10 @@ def recordings(
         launch: how this process was started.
         usable: what of the corpus the training can use; None = all of it.
 
+    Returns:
+        What was stored, and False; or all of the corpus that was measured now, and True: then `usable` is still to be
+        asked, with the final configuration, and what it leaves to be stored.
+
     Raises:
         UserError: what the corpus has to complain about, or it is not the one that the run began with.
     """
@@ -137,15 +147,14 @@ def recordings(
     root = corpus_root(config["data"])
     saved = load_table(path, root) if path.is_file() and (config["resume"] or launch.is_child) else None
     if saved is None or is_demo:  # the demo corpus may have to be synthesised again
-        table = load_corpus(config["data"], progress=launch.is_leader)
-        table = usable(config, table) if usable else table
+        measured = load_corpus(config["data"], progress=launch.is_leader)
         if saved is None:
-            if launch.is_leader:
-                save_table(path, table)
-        elif fingerprint(table) != fingerprint(saved):
+            return measured, True
+        table = usable(config, measured) if usable else measured
+        if fingerprint(table) != fingerprint(saved):
             raise UserError(f"{out_dir} was trained on another version of the demo corpus; begin a new run.")
-        return table
+        return table, False
     if root is not None and not root.is_dir():
         raise UserError(f"data.root={root} does not exist. If the recordings have moved, say data.root=... to where.")
     check_shards(saved)
-    return saved
+    return saved, False

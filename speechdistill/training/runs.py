@@ -4,11 +4,9 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning.pytorch.utilities import rank_zero_only
 
 from speechdistill.alone import alone_in
@@ -17,46 +15,36 @@ from speechdistill.audio.datamodule import SpeechData
 from speechdistill.audio.readers import lost_reader_is_an_answer
 from speechdistill.audio.suffixes import not_read_line
 from speechdistill.audio.table import Table
+from speechdistill.audio.table_file import save_table
 from speechdistill.provenance import git_commit, write_json
+from speechdistill.sizes import Sizes
 from speechdistill.training.cache_filling import FillingStoppedError
 from speechdistill.training.checkpointing import check_batches_per_step, done_steps, newest_checkpoint
 from speechdistill.training.distributed import end_with_leader
 from speechdistill.training.engine import Outcome, choose_precision, disk_full_is_an_answer, fit
 from speechdistill.training.estimate import disk_line, memory_line, start_line
-from speechdistill.training.module import TrainingModule
+from speechdistill.training.job import Prepare, Usable
 from speechdistill.training.plots import plot_losses
 from speechdistill.training.ranks import Launch, choose_devices, choose_num_nodes, find_launch
 from speechdistill.training.report import summarize
-from speechdistill.training.run_folder import RECORDINGS, how_to_resume, open_run_folder, recordings, write_config
+from speechdistill.training.run_folder import (
+    RECORDINGS,
+    how_to_resume,
+    open_run_folder,
+    read_config,
+    recordings,
+    write_config,
+)
+from speechdistill.training.sizing import prepared
 from speechdistill.training.stopping import signal_name
 from speechdistill.training.teacher_cache import teacher_cache
 
 
-@dataclass(frozen=True)
-class Job:
-    """A training, ready to run.
-
-    Attributes:
-        module: what is trained.
-        about: entries of summary.json that are known beforehand ("teacher", "student" ...).
-        lines: what is printed before the start.
-        save_model: writes the model into the run's folder, given what summary.json will say.
-        draw: adds plots of its own to the run's folder.
-        evaluate: at the end of the run, measures on the test set; entries of summary.json.
-    """
-
-    module: TrainingModule
-    about: dict[str, Any]
-    lines: list[str]
-    save_model: Callable[[Path, Mapping[str, Any]], None]
-    draw: Callable[[Path], None] = lambda out_dir: None
-    evaluate: Callable[[Path], dict[str, Any]] = lambda out_dir: {}
-
-
 def run_training(
     config: dict[str, Any],
-    prepare: Callable[[dict[str, Any], SpeechData], Job],
-    usable: Callable[[dict[str, Any], Table], Table] | None = None,
+    prepare: Prepare,
+    usable: Usable | None = None,
+    sizes: Callable[[], Sizes] | None = None,
 ) -> int:
     """Run a training from its configuration; see DESIGN of the run folder in the README.
 
@@ -64,6 +52,7 @@ def run_training(
         config: resolved.
         prepare: makes the training.
         usable: what of the corpus it can use; None = all of it.
+        sizes: what the size changes in the configuration; None = nothing.
 
     Returns:
         0, or 128 + the number of the signal that stopped it.
@@ -81,24 +70,30 @@ def run_training(
     settings["num_nodes"] = choose_num_nodes(settings["num_nodes"], launch)
     settings["precision"] = choose_precision(settings["precision"])
     config["trainer"] = settings
+    if config["resume"]:
+        sizes = None  # config.yaml has what they made of it
     if config.get("dry_run"):
-        return _dry_run(config, prepare, launch, usable)
+        return _dry_run(config, prepare, launch, usable, sizes)
     out_dir = open_run_folder(config, launch)
+    if launch.is_child and (settled := read_config(out_dir)):
+        config |= {**settled, "resume": config["resume"]}  # the leader's, who knows the size
+        sizes = None
     held = alone_in(out_dir) if launch.is_leader else nullcontext()
 
     def resume() -> str:
         return how_to_resume(config, out_dir)
 
     with held, disk_full_is_an_answer(out_dir, resume), lost_reader_is_an_answer(resume):
-        return _run(config, prepare, launch, out_dir, usable)
+        return _run(config, prepare, launch, out_dir, usable, sizes)
 
 
 def _run(
     config: dict[str, Any],
-    prepare: Callable[[dict[str, Any], SpeechData], Job],
+    prepare: Prepare,
     launch: Launch,
     out_dir: Path,
-    usable: Callable[[dict[str, Any], Table], Table] | None,
+    usable: Usable | None,
+    sizes: Callable[[], Sizes] | None,
 ) -> int:
     settings = config["trainer"]
     resume_from = newest_checkpoint(out_dir / "checkpoints") if config["resume"] else None
@@ -108,10 +103,9 @@ def _run(
         return 0
     check_batches_per_step(resume_from, settings["devices"], settings["num_nodes"], settings["accumulate"])
 
-    table = recordings(config, out_dir, launch, usable)
-    torch.manual_seed(config["seed"])
-    data = speech_data(config, table)
-    job = prepare(config, data)
+    measured, is_new = recordings(config, out_dir, launch, usable)
+    table, data, job, size_lines = prepared(config, measured, prepare, usable if is_new else None, sizes)
+    settings = config["trainer"]
     job.module.max_failed = config["data"]["max_skipped_share"] * len(data.train_table)
     about = {
         "recipe": config["recipe"],
@@ -122,10 +116,12 @@ def _run(
     }
     cache = teacher_cache(config, data, job.module, launch.is_leader)
     if launch.is_leader:
+        if is_new:
+            save_table(out_dir / RECORDINGS, table)
         write_config(out_dir, config)
         if cache:
             about["teacher_cache"] = cache.summary()
-        for line in [*_data_lines(table, data), *job.lines, *([cache.line()] if cache else [])]:
+        for line in [*_data_lines(table, data), *size_lines, *job.lines, *([cache.line()] if cache else [])]:
             print(line)
         print(start_line(job.module, data, settings, out_dir, done_steps(resume_from)), flush=True)
     begun = time.monotonic()
@@ -160,9 +156,10 @@ def _run(
 
 def _dry_run(
     config: dict[str, Any],
-    prepare: Callable[[dict[str, Any], SpeechData], Job],
+    prepare: Prepare,
     launch: Launch,
-    usable: Callable[[dict[str, Any], Table], Table] | None,
+    usable: Usable | None,
+    sizes: Callable[[], Sizes] | None,
 ) -> int:
     """Everything up to the first step, and on the largest batch; nothing is written."""
     if not launch.is_leader:
@@ -174,38 +171,19 @@ def _dry_run(
         check_batches_per_step(checkpoint, settings["devices"], settings["num_nodes"], settings["accumulate"])
         done = done_steps(checkpoint)
     if config["resume"] and (run / RECORDINGS).is_file():
-        table = recordings(config, run, launch, usable)
+        measured, is_new = recordings(config, run, launch, usable)
     else:
-        table = load_corpus(config["data"], may_download=False)
-        table = usable(config, table) if usable else table
-    torch.manual_seed(config["seed"])
-    data = speech_data(config, table)
-    job = prepare(config, data)
+        measured, is_new = load_corpus(config["data"], may_download=False), True
+    table, data, job, size_lines = prepared(config, measured, prepare, usable if is_new else None, sizes)
+    settings = config["trainer"]
     cache = teacher_cache(config, data, job.module, launch.is_leader)
     out_dir = Path(config["out_dir"] or f"runs/{config['recipe']}/<time>").expanduser()
-    lines = [*_data_lines(table, data), *job.lines, *([cache.line()] if cache else [])]
+    lines = [*_data_lines(table, data), *size_lines, *job.lines, *([cache.line()] if cache else [])]
     lines += [start_line(job.module, data, settings, out_dir, done)]
     for line in [*lines, memory_line(job.module, data, settings), disk_line(job.module, out_dir)]:
         print(line)
     print("nothing is trained and nothing written: dry_run=true")
     return 0
-
-
-def speech_data(config: Mapping[str, Any], table: Table) -> SpeechData:
-    """Batches of a table as a run's configuration wants them."""
-    data, settings = config["data"], config["trainer"]
-    return SpeechData(
-        table,
-        seed=config["seed"],
-        batch_seconds=data["batch_seconds"],
-        max_utterances=data["max_utterances"],
-        max_seconds=data["max_seconds"],
-        batching=data["batching"],
-        accumulate=settings["accumulate"],
-        num_ranks=settings["devices"] * settings["num_nodes"],
-        num_workers=data["num_workers"],
-        join_seconds=data.get("join_seconds", 0),
-    )
 
 
 def _describe_data(config: Mapping[str, Any], table: Table, data: SpeechData) -> dict[str, Any]:
@@ -228,6 +206,8 @@ def _data_lines(table: Table, data: SpeechData) -> list[str]:
         f"({data.train_table.hours:.2f} h), {held_out}; cropping keeps "
         f"{100 * data.train_plan.kept_share:.1f} %"
     ]
+    if table.split_note:
+        lines.append(f"         {table.split_note}")
     if table.too_short:
         lines.append(f"         {len(table.too_short)} recordings are shorter than data.min_seconds and left out")
     if table.skipped:

@@ -1,12 +1,14 @@
 """Speech recognition from the command line: a run, its folder, transformers' pipeline, transcribing, bad input."""
 
 import csv
+import io
 import json
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import numpy as np
@@ -66,14 +68,24 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Command:
 
 
 @pytest.fixture(scope="session")
-def finished(student_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of some steps with a log-mel BLSTM."""
-    out_dir = tmp_path_factory.mktemp("finished") / "run"
+def silent(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of some steps with a log-mel BLSTM, which writes nothing yet."""
+    out_dir = tmp_path_factory.mktemp("silent") / "run"
     os.environ.pop("SPEECHDISTILL_OUT_DIR", None)
     words = ["task=asr_frozen", "student=fbank", *RUN, "task.head_size=32", "trainer.max_steps=10"]
-    assert finetune.main([*words, "trainer.validate_every_steps=5", f"out_dir={out_dir}"]) == 0
+    printed = io.StringIO()
+    with redirect_stdout(printed), redirect_stderr(printed):
+        assert finetune.main([*words, "trainer.validate_every_steps=5", f"out_dir={out_dir}"]) == 0
+    (out_dir / "printed").write_text(printed.getvalue())
     del os.environ["SPEECHDISTILL_OUT_DIR"]
-    # So short a training leaves it silent: without the blank it says something of every recording.
+    return out_dir
+
+
+@pytest.fixture(scope="session")
+def finished(silent: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same run, with a blank so rare that something is written of every recording."""
+    out_dir = tmp_path_factory.mktemp("finished") / "run"
+    shutil.copytree(silent, out_dir)
     model, vocabulary = load_recognizer(out_dir)
     with torch.no_grad():
         model.head.output.bias[0] -= 4
@@ -97,6 +109,25 @@ def test_a_run_leaves_what_its_readers_expect(finished: Path) -> None:
     card = (finished / "model" / "README.md").read_text()
     assert f"| test | {asr['utterances']} |" in card
     assert "greedy" in card
+
+
+def test_a_recogniser_that_writes_nothing_says_so(
+    silent: Path, tmp_path: Path, run: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = (silent / "printed").read_text().splitlines()
+    assert [line for line in lines if line.startswith("step 5: val/loss") and "only blanks so far" in line]
+    assert [line for line in lines if line.startswith("only blanks so far: not a word in") and "Train longer" in line]
+    asr = json.loads((silent / "summary.json").read_text())["asr"]
+    assert asr["without_words"] == asr["utterances"]
+    assert "**It recognises nothing yet**, only blanks so far" in (silent / "model" / "README.md").read_text()
+    files = [str(demo_corpus(0.02).path(row)) for row in range(2)]
+    assert run(transcribe.main, f"model={silent}", "format=srt", f"out={tmp_path}", *files) == 0
+    printed = capsys.readouterr().err
+    assert f"no word in 2 of 2 recordings, only blanks: {files[0]}, {files[1]}" in printed
+    assert printed.count("no word in") == 1
+    for kind in ("text", "json"):
+        assert run(transcribe.main, f"model={silent}", f"format={kind}", files[0]) == 0
+        assert f"no word in the recording, only blanks: {files[0]}" in capsys.readouterr().err
 
 
 def test_the_pipeline_of_transformers_writes_the_same_text(finished: Path, student_folder: Path) -> None:
@@ -152,7 +183,9 @@ def test_files_are_transcribed_as_text_json_and_subtitles(
     model, vocabulary = load_recognizer(finished)
     expected = [Recognizer(model, vocabulary)(read_waveform(Path(file))) for file in files]
     assert run(transcribe.main, f"model={finished}", *files) == 0
-    assert capsys.readouterr().out == "".join(f"{f}\t{e.text}\n" for f, e in zip(files, expected, strict=True))
+    printed = capsys.readouterr()
+    assert printed.out == "".join(f"{f}\t{e.text}\n" for f, e in zip(files, expected, strict=True))
+    assert "no word" not in printed.err
     assert run(transcribe.main, f"model={finished}/model", "format=json", f"out={tmp_path}", *files) == 0
     content = json.loads((tmp_path / (Path(files[0]).stem + ".json")).read_text())
     assert content["text"] == expected[0].text

@@ -152,8 +152,8 @@ def test_the_switches_to_fithuberts_released_behaviour_compose():
 
 
 @pytest.mark.parametrize("recipe", ["fithubert", "fitwav2vec2"])
-def test_fithuberts_demo_is_small_and_for_the_demo_corpus_only(recipe):
-    overlay = yaml.safe_load((CONFIGS / "demo" / "fithubert_demo.yaml").read_text())
+def test_fithuberts_demo_is_small(recipe):
+    overlay = yaml.safe_load((CONFIGS / "size" / "fithubert" / "small.yaml").read_text())
     demo = configure("train", [f"recipe={recipe}"])
     assert demo["teacher"]["name"] == "mini"
     assert demo["trainer"]["max_steps"] == overlay["trainer"]["max_steps"] < 10_000
@@ -162,8 +162,8 @@ def test_fithuberts_demo_is_small_and_for_the_demo_corpus_only(recipe):
     assert given["optim"]["lr"] == 3e-5
 
 
-def test_demo_sizes_are_for_the_demo_corpus_only_and_the_command_line_beats_them():
-    overlay = yaml.safe_load((CONFIGS / "demo" / "distilhubert_demo.yaml").read_text())
+def test_the_demo_is_small_and_the_command_line_beats_that():
+    overlay = yaml.safe_load((CONFIGS / "size" / "distilhubert" / "small.yaml").read_text())
     demo = configure("train", ["recipe=distilhubert"])
     assert demo["data"]["kind"] == "demo"
     assert demo["trainer"]["max_steps"] == overlay["trainer"]["max_steps"] < 10_000

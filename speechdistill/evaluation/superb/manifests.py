@@ -41,7 +41,7 @@ def manifest_data(task: str, settings: Mapping[str, Any], folder: Path) -> TaskD
         root = Path(settings["root"]).expanduser().absolute() if settings["root"] else path.parent
         rows = [
             _row(row, number, columns, root) | _times(task, row, f"{path}, line {number + 2}")
-            for number, row in enumerate(read_table(path, columns))
+            for number, row in enumerate(read_table(path, columns, task))
         ]
         copies[part] = write_table(folder / f"{part}.csv", rows)
     assert copies["test"] is not None

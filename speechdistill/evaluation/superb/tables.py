@@ -4,7 +4,7 @@ import csv
 from collections.abc import Sequence
 from pathlib import Path
 
-from speechdistill.audio.lists.columns import columns_of
+from speechdistill.audio.lists.columns import PHONES, SPEAKER, TEXT, columns_of, columns_saying
 from speechdistill.audio.lists.entry import ListFile, path_of
 from speechdistill.audio.lists.entry import Row as ListRow
 from speechdistill.audio.lists.reading import read_list
@@ -27,11 +27,19 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "asv": ("wav_path", "spk"),
     "sd": ("record_id", "wav_path", "duration", "utt_id", "speaker", "start_sec", "end_sec"),
 }
+# What a column may be called instead, in the order of preference; s3prl's name first.
+_MEANINGS = {"transcription": TEXT, "spk": SPEAKER, "speaker": SPEAKER}
+_LABELS = {"sid": SPEAKER, "er": ("emotion",), "ks": ("keyword", "word")}
 TRIAL_COLUMNS = ("id1", "id2", "wav_path1", "wav_path2", "label")
 
 
-def read_table(path: Path, columns: Sequence[str]) -> list[Row]:
-    """Read a list; the file may be named as in any other list (audio/lists/columns.py), and is `wav_path` here.
+def read_table(path: Path, columns: Sequence[str], task: str | None = None) -> list[Row]:
+    """Read a list; its columns may be called as in any other list (audio/lists/columns.py), and are s3prl's here.
+
+    Args:
+        path: the list.
+        columns: s3prl's, that it has to have.
+        task: whose they are: a label may be called what it is (speaker, phones); None = it is a copy in s3prl's names.
 
     Raises:
         UserError: it is not there, is empty, or lacks a column.
@@ -40,6 +48,9 @@ def read_table(path: Path, columns: Sequence[str]) -> list[Row]:
     if not listed:
         raise UserError(f"{path} has no rows.")
     rows = [_row(row, "wav_path" in columns) for row in listed]
+    for name in columns:
+        other = _called(name, list(rows[0]), task)
+        rows = rows if other == name else [_renamed(row, other, name) for row in rows]
     found = list(rows[0])
     if missing := [name for name in columns if name not in found]:
         raise UserError(
@@ -50,6 +61,20 @@ def read_table(path: Path, columns: Sequence[str]) -> list[Row]:
         if empty := [name for name in columns if not row.get(name, "").strip()]:
             raise UserError(f"{path}, line {number}: {empty[0]} is empty.")
     return rows
+
+
+def _called(name: str, found: Sequence[str], task: str | None) -> str:
+    """What a column is called in a list; its own name where it has that, or nothing else."""
+    if name == "transcription" and task == "pr":  # words are no phones: a list may have both
+        return next(iter([*columns_saying(PHONES, found), *columns_saying(TEXT, found)]), name)
+    if name in found:
+        return name
+    labels = _LABELS.get(task or "", ()) if name == "label" else ()
+    return next(iter(columns_saying(_MEANINGS.get(name, labels), found)), name)
+
+
+def _renamed(row: Row, other: str, name: str) -> Row:
+    return {name if key == other else key: value for key, value in row.items() if key == other or key != name}
 
 
 def _row(row: ListRow, has_file: bool) -> Row:

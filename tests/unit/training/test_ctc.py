@@ -52,6 +52,43 @@ def test_the_loss_is_the_probability_of_all_paths():
     assert ctc_nats(logits, frames, units).item() == pytest.approx(expected, rel=1e-5)
 
 
+class _OneRank:
+    world_size = 1
+
+
+def validated(blank_bias):
+    """The module after a validation in which its blank is as likely as `blank_bias` makes it."""
+    trained = module()
+    trained.eval()
+    trained._trainer = _OneRank()
+    with torch.no_grad():
+        trained.recognizer.head.output.bias[0] = blank_bias
+        trained.on_validation_epoch_start()
+        trained.validation_step(batch(padded=False), 0)
+        trained.on_validation_epoch_end()
+    return trained
+
+
+def test_a_validation_that_hears_only_blanks_says_so():
+    silent, talking = validated(1e4), validated(-1e4)
+    assert silent.remark == "only blanks so far"
+    assert silent.val_metrics["val/wer"] == 1
+    assert talking.remark == ""
+    assert {"val/loss", "val/wer", "val/cer"} == set(silent.val_metrics) == set(talking.val_metrics)
+
+
+def test_blanks_alone_are_no_better_than_first_words():
+    trained = module()
+    learned = [(1.0, 3.0), (1.2, 2.5), (1.1, 2.6), (0.99, 2.4), (0.5, 2.45)]  # (WER, loss), 1.0 of blanks alone
+    choices = []
+    for rate, loss in learned:
+        trained.val_metrics = {"val/wer": rate, "val/loss": loss}
+        choices.append(trained.choice())
+    assert sorted(range(5), key=choices.__getitem__) == [4, 3, 1, 2, 0]
+    trained.val_metrics = {}
+    assert trained.choice() is None
+
+
 def test_a_text_longer_than_its_frames_teaches_nothing():
     logits = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(0)).requires_grad_()
     # Two equal units need a blank between them: five frames.
@@ -95,6 +132,7 @@ def test_the_rates_of_a_validation_are_ratios_of_its_sums():
     for frames, errors, words in ((10, 1.0, 4.0), (50, 6.0, 6.0)):
         trained._val_frames = trained._val_frames + frames
         counts = {"loss": 0.0, "word_errors": errors, "words": words, "character_errors": 2.0, "characters": 20.0}
+        counts["heard"] = 1.0
         for name, value in counts.items():
             trained._val_sums[name] = trained._val_sums.get(name, 0.0) + torch.tensor(value)
     trained.on_validation_epoch_end()
