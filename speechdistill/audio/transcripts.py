@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from speechdistill.audio.lists.columns import TEXTS, plain
+from speechdistill.audio.lists.columns import TEXT, columns_saying
 from speechdistill.audio.table import Table
 from speechdistill.errors import UserError
 
@@ -11,15 +11,14 @@ from speechdistill.errors import UserError
 def transcripts(table: Table) -> list[str | None]:
     """The text of each row, None where there is none.
 
-    A label `text`, `transcript`, `transcription` or `sentence`, the first of them that is there, else what the
+    A label `text`, `transcript` or what else lists call it (lists/columns.py), the first that is there, else what the
     <speaker>-<chapter>.trans.txt in the recording's folder says.
 
     Raises:
         UserError: no row has a text, or a text file cannot be read.
     """
     found: list[str | None] = [None] * len(table)
-    named = [name for name in table.labels if plain(name) in TEXTS]
-    for name in sorted(named, key=lambda name: TEXTS.index(plain(name)), reverse=True):
+    for name in reversed(columns_saying(TEXT, table.labels)):
         for row, text in enumerate(table.labels[name]):
             found[row] = found[row] if text is None else str(text)
     if any(text is None for text in found):
@@ -28,7 +27,7 @@ def transcripts(table: Table) -> list[str | None]:
     if all(text is None for text in found):
         raise UserError(
             "no recording has a transcript: recognition needs data=demo, data=librispeech with its *.trans.txt files, "
-            f"or data=manifest with a column {' or '.join(TEXTS)}."
+            f"or data=manifest with a column {' or '.join(TEXT[:4])}."
         )
     return found
 

@@ -2,7 +2,7 @@
 
 import operator
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -28,8 +28,10 @@ _SECONDS = {"s": 1.0, "sec": 1.0, "secs": 1.0, "second": 1.0, "seconds": 1.0} | 
 )
 _COUNTED = ("sample", "samples", "frame", "frames")  # of a rate that the list does not say
 _FILLERS = ("time", "timestamp", "segment", "seg", "utterance", "utt", "clip", "audio", "in", "at", "t")
-# What was said, in the order of preference.
-TEXTS = ("text", "transcript", "transcription", "sentence")
+# What labels say, in the order of preference, spelled like paths.
+TEXT = ("text", "transcript", "transcription", "sentence", "normalizedtext")
+SPEAKER = ("speaker", "speakerid", "spk", "spkid", "clientid")
+_MEANINGS = (TEXT, SPEAKER)
 
 _MOST_SECONDS = 1e9  # thirty years, whose samples fit every column of numbers
 _SLACK_SECONDS = 0.02  # lists round
@@ -78,10 +80,33 @@ def plain(name: str) -> str:
     return re.sub(r"[\W_]+", "_", words).strip("_").casefold()
 
 
+def columns_saying(meaning: Sequence[str], names: Iterable[str]) -> list[str]:
+    """The columns that say one thing, in the order of preference.
+
+    Args:
+        meaning: TEXT or SPEAKER.
+        names: of all columns.
+    """
+    spelled = [(_spelled(name), name) for name in names]
+    return [name for alias in meaning for spelling, name in spelled if spelling == alias]
+
+
+def column_called(asked: str, names: Collection[str]) -> str | None:
+    """The column that a word asks for: the one of this name, or else one that says the same; None = there is none."""
+    if asked in names:
+        return asked
+    meaning = next((one for one in _MEANINGS if _spelled(asked) in one), (_spelled(asked),))
+    return next(iter(columns_saying(meaning, names)), None)
+
+
+def _spelled(name: str) -> str:
+    return plain(name).replace("_", "")
+
+
 @lru_cache(1000)
 def columns_of(names: tuple[str, ...]) -> Columns:
     """Sort the columns of a list, or the keys of one line, by what they say."""
-    spelled = {name: plain(name).replace("_", "") for name in names}
+    spelled = {name: _spelled(name) for name in names}
     paths: tuple[str, ...] = ()
     for row in _PATHS:
         paths = paths or tuple(name for alias in row for name in names if spelled[name] == alias)
