@@ -5,7 +5,7 @@ import io
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from textwrap import fill
 from typing import Any, NamedTuple, NoReturn
 
@@ -29,6 +29,8 @@ VERBS = {
     "describe": "print what a student looks like: architecture, heads, size, loss",
 }
 WIDTH, _COLUMN = 112, 36
+# Other names of student=, in verbs where they mean nothing else.
+STUDENT_ALIASES = ("upstream", "model", "supernet")
 
 
 class HelpAskedError(Exception):
@@ -45,6 +47,7 @@ class Key(NamedTuple):
         allowed: the values that there are; empty = any.
         is_needed: whether it must be given.
         repeats: whether it may be given more than once, and then is a list.
+        aliases: other names of the same key.
     """
 
     name: str
@@ -53,6 +56,7 @@ class Key(NamedTuple):
     allowed: Sequence[str] = ()
     is_needed: bool = False
     repeats: bool = False
+    aliases: Sequence[str] = ()
 
 
 class Command(NamedTuple):
@@ -82,11 +86,12 @@ class Command(NamedTuple):
 
         Raises:
             HelpAskedError: -h or --help is among the words.
-            UserError: a key is unknown, missing or given twice, or a value is not allowed.
+            UserError: a key is unknown, missing, given twice or under two names, or a value is not allowed.
         """
         if asks_for_help(words):
             raise HelpAskedError(self.help())
         known = {key.name: key for key in self.keys}
+        words = one_name(words, {alias: key.name for key in self.keys for alias in key.aliases})
         given: dict[str, list[str]] = {}
         positional: list[str] = []
         for word in words:
@@ -120,10 +125,29 @@ class Command(NamedTuple):
         lines += ["", "Keys:", *(key_line(name, None, about) for name, about in self.paths)]
         for key in self.keys:
             shown = "..." if key.is_needed else key.default
-            about = "; ".join([key.about, *(["may be repeated"] if key.repeats else [])])
+            also = [f"also called {', '.join(key.aliases)}"] if key.aliases else []
+            about = "; ".join([key.about, *(["may be repeated"] if key.repeats else []), *also])
             allowed = f"{' | '.join(key.allowed)}: " if key.allowed else ""
             lines.append(key_line(key.name, "" if shown is None else shown, allowed + about))
         return "\n".join([*lines, *(["", self.note] if self.note else [])])
+
+
+def one_name(words: Sequence[str], names: Mapping[str, str]) -> list[str]:
+    """Give each key its own name where a word has an alias of it.
+
+    Args:
+        words: of a command.
+        names: the key of each alias.
+
+    Raises:
+        UserError: a key is given under two names.
+    """
+    keys = [word.partition("=")[0] for word in words if "=" in word]
+    for alias, name in names.items():
+        if alias in keys and name in keys:
+            raise UserError(f"{alias}= and {name}= are two names of one key: give one of them.")
+    split = [word.partition("=") for word in words]
+    return [f"{names.get(key, key)}={value}" if equals else key for key, equals, value in split]
 
 
 def sentence(verb: str) -> str:

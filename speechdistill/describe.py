@@ -17,7 +17,7 @@ COMMAND = cli.Command(
     verb="describe",
     usage="recipe=NAME [KEY=VALUE ...] | student=DIR [subnet=NAME]",
     keys=(
-        cli.Key("student", "a student's folder, or its run's"),
+        cli.Key("student", "a student's folder, or its run's", aliases=cli.STUDENT_ALIASES),
         cli.Key("subnet", "with student=, of a supernet: smallest, published, largest"),
     ),
     examples=("student=runs/distilhubert/<time>", "recipe=fithubert teacher=hubert_base"),
@@ -44,6 +44,7 @@ def read_student(words: list[str]) -> tuple[str, str | None] | None:
     Raises:
         UserError: both, or one is given twice.
     """
+    words = cli.one_name(words, dict.fromkeys(cli.STUDENT_ALIASES, "student"))
     student = [word.partition("=")[2] for word in words if word.startswith("student=")]
     subnet = [word.partition("=")[2] for word in words if word.startswith("subnet=")]
     if len(student) > 1 or (student and len(words) > len(student) + len(subnet)):

@@ -20,7 +20,7 @@ COMMAND = cli.Command(
     verb="export",
     usage="student=DIR format=FORMAT [out=DIR]",
     keys=(
-        cli.Key("student", "a student's folder, or its run's", is_needed=True),
+        cli.Key("student", "a student's folder, or its run's", is_needed=True, aliases=cli.STUDENT_ALIASES),
         cli.Key(
             "format",
             "s3prl = hubconf.py for torch.hub, and expert.py, requirements.txt and model.pt for s3prl's --hub "

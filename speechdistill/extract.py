@@ -1,4 +1,4 @@
-"""Extract: `python -m speechdistill.extract upstream=DIR data=DIR out=DIR`; hidden states, one file a recording."""
+"""Extract: `python -m speechdistill.extract student=DIR data=DIR out=DIR`; hidden states, one file a recording."""
 
 import sys
 from typing import Any
@@ -9,12 +9,13 @@ from speechdistill.errors import UserError
 _DTYPES = ("float32", "float16")
 COMMAND = cli.Command(
     verb="extract",
-    usage="upstream=DIR data=DIR out=DIR [layers=...]",
+    usage="student=DIR data=DIR out=DIR [layers=...]",
     keys=(
         cli.Key(
-            "upstream",
+            "student",
             'a student (its folder or its run\'s), "mini", a teacher (folder, hub id, file, bundle)',
             is_needed=True,
+            aliases=cli.STUDENT_ALIASES,
         ),
         cli.Key("subnet", "of a supernet: smallest, published, largest"),
         cli.Key(
@@ -37,8 +38,8 @@ COMMAND = cli.Command(
         cli.Key("dtype", f"{' | '.join(_DTYPES)}: of the numbers in the files", "float32"),
     ),
     examples=(
-        "upstream=runs/distilhubert/<time> data=/my/recordings out=features layers=1,2",
-        "upstream=mini data=list.csv out=features format=safetensors dtype=float16",
+        "student=runs/distilhubert/<time> data=/my/recordings out=features layers=1,2",
+        "student=mini data=list.csv out=features format=safetensors dtype=float16",
     ),
     note="Started again with the same words it resumes where it stopped, and takes what has come to the data. A "
     "recording that has changed is named.",
@@ -54,7 +55,7 @@ def main(words: list[str]) -> None:
     settings = read_settings(words)
     from speechdistill.evaluation.extraction import extract
 
-    print(extract(**settings))
+    print(extract(settings.pop("student"), **settings))
 
 
 def read_settings(words: list[str]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ COMMAND = cli.Command(
     verb="profile",
     usage="student=DIR [vs=DIR ...]",
     keys=(
-        cli.Key("student", "a student's folder or its run's", is_needed=True),
+        cli.Key("student", "a student's folder or its run's", is_needed=True, aliases=cli.STUDENT_ALIASES),
         cli.Key("vs", 'more of them, and teachers: "mini", a folder, file or hub id', repeats=True),
         cli.Key("subnet", "of supernets among them: smallest, published, largest"),
         cli.Key("threads", "of torch; by default as many as it takes"),

@@ -18,7 +18,12 @@ COMMAND = cli.Command(
     usage="model=DIR FILE.wav ...",
     paths=(("FILES", "the recordings"),),
     keys=(
-        cli.Key("model", "what `speechdistill finetune task=asr` leaves, or its run's folder", is_needed=True),
+        cli.Key(
+            "model",
+            "what `speechdistill finetune task=asr` leaves, or its run's folder",
+            is_needed=True,
+            aliases=("student", "upstream"),
+        ),
         cli.Key("format", "json and srt have the times of words", "text", tuple(FORMATS)),
         cli.Key("out", "folder: a file for each recording; without it everything is printed"),
         cli.Key("lm", "language model of words for the beam search, .arpa or .arpa.gz"),

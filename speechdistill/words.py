@@ -5,13 +5,18 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from speechdistill import precision
+from speechdistill import cli, precision
 from speechdistill.choices import CONFIGS, refuse_unknown_choices
 from speechdistill.errors import UserError
 from speechdistill.resumable import PATH_KEYS
 
 # SUPERB's tasks and data are other than fine-tuning's, and have their own groups behind the same words.
 SUPERB_GROUPS = {"task": "superb_task", "data": "superb_data"}
+# Other names of the key of a verb's student. A config.yaml has the verb's own.
+_ALIASES = {
+    "finetune": dict.fromkeys(cli.STUDENT_ALIASES, "student"),
+    "superb": {alias: "upstream" for alias in ("student", *cli.STUDENT_ALIASES) if alias != "upstream"},
+}
 # Each of their values has one spelling in a configuration.
 PRECISIONS: dict[str, Callable[[str, object], str]] = {
     "trainer.precision": precision.training_precision,
@@ -34,6 +39,7 @@ def prepared(name: str, words: Sequence[str]) -> tuple[list[str], list[str], lis
         UserError: an option, a choice or a number format that does not exist.
     """
     words, own, folders = _without_config_dir(words)
+    words = cli.one_name(words, _ALIASES.get(name, {}))
     if name == "superb":
         words = [_with_superb_group(word) for word in words]
     if options := [word for word in words if word.startswith("-")]:
@@ -59,7 +65,7 @@ def _without_config_dir(words: Sequence[str]) -> tuple[list[str], list[str], lis
             raise UserError(
                 f"--config-dir {given}: no such folder. It holds recipe/NAME.yaml, data/NAME.yaml and such."
             )
-        own, folders = [f"hydra.searchpath=[{_quoted(f'file://{folder}')}]"], [CONFIGS, folder]
+        own, folders = [f"hydra.searchpath=[{quoted(f'file://{folder}')}]"], [CONFIGS, folder]
     return rest, own, folders
 
 
@@ -75,10 +81,11 @@ def _verbatim(word: str) -> str:
         return f"{key}={PRECISIONS[key](key, value.strip(_QUOTES))}"
     if key not in PATH_KEYS or value in ("", "null") or (value[0] in "'\"" and value[0] == value[-1]):
         return word
-    return f"{key}={_quoted(value)}"
+    return f"{key}={quoted(value)}"
 
 
-def _quoted(value: str) -> str:
+def quoted(value: str) -> str:
+    """A value in Hydra's quotes, whatever signs it holds."""
     # In Hydra's quotes a backslash counts only in front of a quote, also of the closing one.
     escaped = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), value)
     return f"'{escaped}'"

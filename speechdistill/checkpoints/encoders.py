@@ -17,14 +17,14 @@ from speechdistill.teachers.load import MINI, Teacher, load_teacher
 
 @overload
 def load_encoder(
-    name: str, key: str = "upstream", heads: Literal[False] = False, subnet: str | None = None
+    name: str, key: str = "student", heads: Literal[False] = False, subnet: str | None = None
 ) -> StudentModel | Teacher: ...
 @overload
 def load_encoder(
     name: str, key: str, heads: bool, subnet: str | None = None
 ) -> StudentModel | StudentForDistillation | Teacher: ...
 def load_encoder(
-    name: str, key: str = "upstream", heads: bool = False, subnet: str | None = None
+    name: str, key: str = "student", heads: bool = False, subnet: str | None = None
 ) -> StudentModel | StudentForDistillation | Teacher:
     """Load a student (its folder or its run's) or a teacher ("mini", folder, file, bundle, hub id).
 
@@ -47,18 +47,24 @@ def load_encoder(
         if name.startswith((".", "/", "~")) or name.count("/") > 1:
             raise UserError(f"{key}={name}: no such folder.")
         return _teacher(name, key, heads)
-    inner = [folder / name / "config.json" for name in ("student", "supernet")]
-    if any(path.is_file() for path in inner) and not (folder / "config.json").is_file():
+    if is_student(name):
         return _student(folder, heads)
-    model_type = model_type_of(folder)
-    if model_type in (None, CTCConfig.model_type):
+    if model_type_of(folder) in (None, CTCConfig.model_type):
         raise UserError(
             f"{key}={name} is neither a student (a run's folder, or the student/ in it) nor an encoder in Hugging "
             f"Face's format. {kind_of(name)}"
         )
-    if model_type == StudentConfig.model_type:
-        return _student(folder, heads)
     return _teacher(name, key, heads)
+
+
+def is_student(name: str) -> bool:
+    """Whether this is the folder of a student or a supernet, or of a run that holds one."""
+    folder = Path(name).expanduser()
+    if name == MINI or is_legacy(name):
+        return False
+    if (folder / "config.json").is_file():
+        return model_type_of(folder) == StudentConfig.model_type
+    return any((folder / inner / "config.json").is_file() for inner in ("student", "supernet"))
 
 
 def chosen_subnets(names: Sequence[str], subnet: str | None, key: str) -> list[str | None]:

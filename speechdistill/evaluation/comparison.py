@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
@@ -13,43 +13,21 @@ from speechdistill.checkpoints.recorded import load_recorded_teacher
 from speechdistill.checkpoints.student_dir import load_student
 from speechdistill.errors import UserError
 from speechdistill.evaluation.features import Features, encoder_features, head_features, mfcc_features
-from speechdistill.evaluation.probes import Run
+from speechdistill.evaluation.probe_progress import Cost, Meter
+from speechdistill.evaluation.probes import PhoneProbe, Run, UtteranceProbe, constant_answers
 from speechdistill.models.config import StudentConfig
 from speechdistill.models.derive import copy_from_teacher
 from speechdistill.models.student import StudentForDistillation, StudentModel
 from speechdistill.teachers.load import Teacher, load_teacher
 
+CHANCE, MAJORITY = "chance", "majority class"
 MFCC = "MFCC"
 TEACHER = "teacher"
 # What a DistilHuBERT student starts from: copied_parts of configs/architecture/distilhubert.yaml.
 COPIED_PARTS = ("feature_encoder", "projection", "positional_convolution", "layers")
 
 
-class Probe(Protocol):
-    """What all probes have in common."""
-
-    @property
-    def title(self) -> str:
-        """What is asked."""
-
-    @property
-    def measure(self) -> str:
-        """What tables show: the error, or "accuracy"."""
-
-    @property
-    def over(self) -> str:
-        """What the trials of a row differ in."""
-
-    @property
-    def chosen_on(self) -> str:
-        """What the layer of a row is chosen on."""
-
-    @property
-    def normalizes_mfcc(self) -> bool:
-        """Whether MFCCs do better at this with the statistics of their recording taken away."""
-
-    def runs(self, features: Features, seeds: Sequence[int], name: str) -> list[Run]:
-        """Probe one encoder."""
+Probe = PhoneProbe | UtteranceProbe
 
 
 @dataclass
@@ -59,7 +37,8 @@ class Row:
     Attributes:
         name: what the table calls it.
         source: where it comes from.
-        members: for each of its encoders, what makes it, and the seeds that it is probed with. Made one at a time.
+        members: for each of its encoders, what makes it, and the seeds that it is probed with. Made one at a time;
+            none where nothing is encoded.
         runs: what came out.
     """
 
@@ -68,13 +47,26 @@ class Row:
     members: list[tuple[Callable[[], Features], list[int]]]
     runs: list[Run] = field(default_factory=list)
 
-    def probe(self, probe: Probe) -> None:
-        """Fill `runs`."""
-        self.runs = [run for make, seeds in self.members for run in probe.runs(make(), seeds, self.name)]
+    def probe(self, probe: Probe, meter: Meter | None = None, cost: Cost | None = None) -> None:
+        """Fill `runs`; the cost is what each encoder is expected to take."""
+        meter, cost = meter or Meter(), cost or Cost()
+        for make, seeds in self.members:
+            features = make()
+            meter.loaded(cost)
+            self.runs += probe.runs(features, seeds, self.name, meter)
+
+
+def constant_rows(probe: Probe, seeds: Sequence[int]) -> list[Row]:
+    """What every encoder has to beat."""
+    chance, majority = constant_answers(probe, seeds)
+    return [
+        Row(CHANCE, f"a draw among {probe.num_classes} classes", [], chance),
+        Row(MAJORITY, "the most frequent class of the training part", [], majority),
+    ]
 
 
 def mfcc_row(seeds: Sequence[int], normalize: bool) -> Row:
-    """The floor; see `mfcc_features`."""
+    """The baseline of features that nobody trained; see `mfcc_features`."""
     source = f"13 coefficients, first and second differences, {'' if normalize else 'not '}normalised by recording"
     return Row(MFCC, source, [(lambda: mfcc_features(normalize), list(seeds))])
 

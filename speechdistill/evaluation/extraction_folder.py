@@ -57,7 +57,7 @@ def _check_same(folder: Path, about: Mapping[str, Any]) -> None:
     for key in [key for key, value in about.items() if key != _NAME and found[key] != value]:
         if key == "upstream_sha256":
             raise UserError(
-                f"out={folder} holds states of upstream={found['upstream']} with other weights: choose another."
+                f"out={folder} holds states of student={found['upstream']} with other weights: choose another."
             )
         raise UserError(f"out={folder} holds states with {key}={found[key]}, not {about[key]}: choose another.")
 

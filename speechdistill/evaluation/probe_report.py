@@ -6,18 +6,21 @@ from typing import Any
 
 import torch
 
+from speechdistill.bootstrap import rate_interval
 from speechdistill.evaluation.comparison import MFCC, TEACHER, Probe, Row
-from speechdistill.evaluation.probes import Run
+from speechdistill.evaluation.probes import Run, pooled
 
 
 def share_of_gain(runs: Sequence[Run], mfcc: Sequence[Run], teacher: Sequence[Run]) -> list[float] | None:
-    """(error of MFCC - error of the row) / (error of MFCC - error of the teacher), of the means and of each trial.
+    """(error of MFCC - error of the row) / (error of MFCC - error of the teacher), of all trials and of each.
 
     Returns:
-        The share of the means, then of each trial; None where the teacher is not better than MFCC, in any trial.
+        The share of all, then of each trial; None where the teacher is not better than MFCC, in any trial.
     """
-    errors = [_errors(group) for group in (mfcc, runs, teacher)]
-    triples = [tuple(_mean(group) for group in errors), *zip(*errors, strict=True)]
+    triples = [
+        tuple(_error(group) for group in (mfcc, runs, teacher)),
+        *((floor.error, run.error, best.error) for floor, run, best in zip(mfcc, runs, teacher, strict=True)),
+    ]
     if any(floor <= best for floor, _, best in triples):
         return None
     return [(floor - error) / (floor - best) for floor, error, best in triples]
@@ -35,12 +38,17 @@ def as_markdown(probe: Probe, rows: Sequence[Row]) -> str:
         return f"{percent(low)}–{percent(high)}"
 
     shares = _shares(rows)
-    head = ["", "layer", f"{probe.measure} %", f"min–max over {probe.over}"]
+    num_units = len(pooled(rows[0].runs)[0])
+    several = len(rows[0].runs) > 1
+    head = ["", "layer", f"{probe.measure} %", f"95 % over {num_units} {probe.unit}"]
+    head += [f"min–max over {probe.over}"] * several
     lines = []
     for row in rows:
-        errors = _errors(row.runs)
         layers = sorted({run.layer for run in row.runs})
-        line = [row.name, "/".join(map(str, layers)), percent(_mean(errors)), spread(errors)]
+        interval = _interval(row)
+        line = [row.name, "/".join(map(str, layers)) if row.members else "", percent(_error(row.runs))]
+        line.append(spread(interval) if interval else "—")
+        line += [spread([run.error for run in row.runs])] * several
         if shares is not None:
             share = shares[row.name]
             between = f" ({100 * min(share[1:]):.0f}–{100 * max(share[1:]):.0f})" if share and len(share) > 2 else ""
@@ -48,9 +56,10 @@ def as_markdown(probe: Probe, rows: Sequence[Row]) -> str:
         lines.append(line)
     if shares is not None:
         head.append("share of the teacher's gain over MFCC")
-    depth = max(len(run.test) for row in rows for run in row.runs)
+    encoded = [row for row in rows if row.members]
+    depth = max(len(run.test) for row in encoded for run in row.runs)
     by_layer = []
-    for row in rows:
+    for row in encoded:
         of_layers = zip(*(run.test for run in row.runs), strict=True)
         cells = [percent(_mean(errors)) for errors in of_layers]
         by_layer.append([row.name, *cells, *[""] * (depth - len(cells))])
@@ -61,7 +70,7 @@ def as_markdown(probe: Probe, rows: Sequence[Row]) -> str:
             _table(head, lines),
             f"{probe.measure} % of every layer, mean; 0 is the input of the first Transformer layer. "
             f"MFCC: 39 features, {normalized}normalised by recording. Where a student has its heads, their predictions "
-            "stand behind its own layers, from the lowest teacher layer to the highest.",
+            "come after its own layers, from the lowest teacher layer to the highest.",
             _table(["", *map(str, range(depth))], by_layer),
         ]
     )
@@ -74,11 +83,13 @@ def as_dict(probe: Probe, rows: Sequence[Row], settings: dict[str, Any], note: s
         "probe": probe.title,
         "settings": settings,
         "note": note,
+        "intervals": f"95 %, bootstrap over {len(pooled(rows[0].runs)[0])} {probe.unit}",
         "rows": [
             {
                 "name": row.name,
                 "source": row.source,
-                "error": _mean(_errors(row.runs)),
+                "error": _error(row.runs),
+                "error_interval": _interval(row),
                 "share_of_gain": shares.get(row.name),
                 "runs": [
                     {
@@ -103,11 +114,20 @@ def _shares(rows: Sequence[Row]) -> dict[str, list[float] | None] | None:
     by_name = {row.name: row.runs for row in rows}
     if MFCC not in by_name or TEACHER not in by_name:
         return None
-    return {name: share_of_gain(runs, by_name[MFCC], by_name[TEACHER]) for name, runs in by_name.items()}
+    mfcc, teacher = by_name[MFCC], by_name[TEACHER]
+    return {row.name: share_of_gain(row.runs, mfcc, teacher) if row.members else None for row in rows}
 
 
-def _errors(runs: Sequence[Run]) -> list[float]:
-    return [run.error for run in runs]
+def _error(runs: Sequence[Run]) -> float:
+    """Of all examples that some trial tested."""
+    wrong, counts = pooled(runs)
+    return float(wrong.sum() / counts.sum())
+
+
+def _interval(row: Row) -> tuple[float, float] | None:
+    """Of a row's error; None where a single speaker was tested."""
+    wrong, counts = pooled(row.runs)
+    return rate_interval(wrong, counts) if len(counts) > 1 else None
 
 
 def _mean(values: Sequence[float]) -> float:

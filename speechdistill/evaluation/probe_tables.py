@@ -4,24 +4,26 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from speechdistill.audio.lists.columns import column_called, columns_of
+from speechdistill.audio.lists.columns import SPEAKER, column_called, columns_of
 from speechdistill.audio.lists.entry import ListFile, Row, piece_of
 from speechdistill.audio.lists.reading import find_list, read_list
 from speechdistill.audio.measuring import Piece
 from speechdistill.audio.table import Table
 from speechdistill.errors import UserError
-from speechdistill.evaluation.probes import Fold, UtteranceProbe, leave_one_group_out, within_each_label
+from speechdistill.evaluation.probe_folds import Fold, leave_groups_out, within_each_label
+from speechdistill.evaluation.probes import UtteranceProbe
 from speechdistill.frames import SAMPLE_RATE_HZ
 
 
-def csv_probe(file: str, label: str, group: str | None = None) -> UtteranceProbe:
+def csv_probe(file: str, label: str, group: str | None = None, folds: int | None = None) -> UtteranceProbe:
     """Make a probe of a list with a column `path`, relative to the list's own folder; see data=manifest of train.
 
     Args:
         file: the list.
         label: name of the column with the classes.
-        group: name of the column whose values are held out in turn; without it, the column `split` says train, test
-            and, for the choice of the layer, val.
+        group: name of the column whose values are held out, see `leave_groups_out`; without it, the column `split`
+            says train, test and, for the choice of the layer, val.
+        folds: of the groups; None = as many as `leave_groups_out` makes.
 
     Raises:
         UserError: the file, a column, a value or a recording is missing, or nothing is left to tell apart.
@@ -40,17 +42,39 @@ def csv_probe(file: str, label: str, group: str | None = None) -> UtteranceProbe
     labels, column = [str(row.content[label]) for row in rows], [str(row.content[by]) for row in rows]
     if len(set(labels)) < 2:
         raise UserError(f"label={label}: the column has one value only, {labels[0]!r}; a probe needs two classes.")
+    speaker, title = column_called(SPEAKER[0], rows[0].content), f"{label} in {listed.path.name}"
+    speakers = None if speaker is None else [str(row.content.get(speaker)) for row in rows]
     if group is None:
-        folds = [_given_split(file, column)]
-        chosen_on = "the test itself (the table has no val)" if folds[0].choosing is None else "val"
-    elif len(set(column)) < 2:
+        parted = [_given_split(file, column)]
+        chosen_on = "the test itself (the table has no val)" if parted[0].choosing is None else "val"
+        return UtteranceProbe(
+            f"{title}, its own split",
+            paths,
+            labels,
+            lambda seed: parted,
+            chosen_on=chosen_on,
+            parts=parts,
+            unit="utterances" if speakers is None else "speakers",
+            speakers=speakers,
+        )
+    num_groups = len(set(column))
+    if num_groups < 2:
         raise UserError(f"group={group}: the column has one value only, {column[0]!r}; holding it out leaves nothing.")
-    else:
-        folds = leave_one_group_out(column)
-        chosen_on = f"the other {group}s"
-    title = f"{label} in {listed.path.name}, {f'{group} held out' if group else 'its own split'}"
-    over = f"{group}s" if group else "seeds"
-    return UtteranceProbe(title, paths, labels, lambda seed: folds, over=over, chosen_on=chosen_on, parts=parts)
+    parted = leave_groups_out(column, folds)
+    groups = f"{by}s"
+    one_by_one = len(parted) == num_groups
+    over = groups if one_by_one else "folds"
+    return UtteranceProbe(
+        f"{title}, {num_groups} {groups} held out {'one by one' if one_by_one else f'in {len(parted)} folds'}",
+        paths,
+        labels,
+        lambda seed: parted,
+        over=over,
+        chosen_on=f"the other {over}",
+        parts=parts,
+        unit=groups,
+        speakers=column,
+    )
 
 
 def _part(row: Row, piece: Piece) -> tuple[int, int | None]:
@@ -73,22 +97,24 @@ def speaker_probe(table: Table) -> UtteranceProbe:
         lambda seed: [within_each_label(speakers, seed)],
         num_parts=1,
         chosen_on="a tenth of each one's utterances",
+        unit="speakers",
+        speakers=speakers,
     )
 
 
 def _read(file: ListFile, asked: Sequence[str]) -> tuple[list[Row], list[str]]:
-    """Rows of a list that has these columns, with a value in each; and the columns' own names."""
+    """Rows of a list that has the columns asked for, with a value in each; and what the list calls these columns."""
     rows = list(read_list(file))
     if not rows:
         raise UserError(f"{file.name} has no rows.")
     there = dict.fromkeys(name for row in rows for name in row.content)
-    called = {name: column_called(name, there) for name in asked}
-    if absent := [name for name, column in called.items() if column is None]:
+    found = {name: column_called(name, there) for name in asked}
+    if absent := [name for name, column in found.items() if column is None]:
         raise UserError(
             f"{file.name} has no column {', '.join(absent)}; it has {', '.join(there)}. Needed are path, "
             "the column that label= names, and the one that group= names (without group=: split)."
         )
-    columns = [column for column in called.values() if column is not None]
+    columns = [column for column in found.values() if column is not None]
     for row in rows:
         if empty := [name for name in columns if row.content.get(name) in (None, "")]:
             raise UserError(f"{row.where}: no {', '.join(empty)}.")

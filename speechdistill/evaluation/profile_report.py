@@ -4,13 +4,9 @@ import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import matplotlib
-
 from speechdistill.evaluation.profiling import SUPERB_HUBERT_BASE_GIGA_MACS, Case, Measured, superb_giga_macs
+from speechdistill.plotting import log_axis, plt, save
 from speechdistill.whole_file import whole_file
-
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt  # the backend has to be chosen first: there may be no screen
 
 _COLUMNS = [
     *("encoder", "parameters", "macs_per_second", "precision", "batch", "seconds"),
@@ -87,11 +83,10 @@ def plot(times: Times, path: Path) -> None:
                 peaks = [(mine[length].peak_bytes or 0) / 2**20 for length in lengths]
                 for row, values in enumerate((factors, peaks)):
                     axes[row][column].plot(lengths, values, style, color=f"C{color}", label=f"{name}, {precision}")
-        axes[0][column].set(title=f"batch {batch}", yscale="log", ylabel="real-time factor")
-        axes[1][column].set(xlabel="seconds of audio", yscale="log", ylabel="peak memory, MiB")
+        axes[0][column].set(title=f"batch {batch}", ylabel="real-time factor")
+        axes[1][column].set(xlabel="seconds of audio", ylabel="peak memory, MiB")
         for row in range(2):
             axes[row][column].grid(alpha=0.3)
+            log_axis(axes[row][column])
     axes[0][0].legend(fontsize=8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    save(figure, path)

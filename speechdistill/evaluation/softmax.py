@@ -1,5 +1,6 @@
 """The one classifier of all probes: a linear softmax on standardised features, fitted to its optimum."""
 
+import time
 from typing import NamedTuple
 
 import torch
@@ -10,6 +11,8 @@ from torch.nn import functional as F
 _MAX_ITERATIONS = 100
 _LEAST_GRADIENT = 1e-5
 _LEAST_CHANGE = 1e-8
+# A fit is timed on so many examples and iterations.
+_TIMED_EXAMPLES, _TIMED_ITERATIONS = 4000, 5
 
 
 class LinearSoftmax(NamedTuple):
@@ -27,13 +30,15 @@ class LinearSoftmax(NamedTuple):
     weight: Tensor
     bias: Tensor
 
-    def error(self, features: Tensor, classes: Tensor) -> float:
-        """Share of examples, (N, D) with classes (N,), that are not recognised."""
+    def wrong(self, features: Tensor, classes: Tensor) -> Tensor:
+        """Which examples, (N, D) with classes (N,), are not recognised; (N,) bool."""
         logits = torch.addmm(self.bias, (features.float() - self.mean) / self.scale, self.weight)
-        return float((logits.argmax(-1) != classes).float().mean())
+        return logits.argmax(-1) != classes
 
 
-def fit_softmax(features: Tensor, classes: Tensor, num_classes: int, seed: int = 0) -> LinearSoftmax:
+def fit_softmax(
+    features: Tensor, classes: Tensor, num_classes: int, seed: int = 0, max_iterations: int = _MAX_ITERATIONS
+) -> LinearSoftmax:
     """Fit by L-BFGS on all examples at once: the problem is convex, so every row of a comparison gets its optimum.
 
     The penalty is that of a standard normal prior on the weights, |W|^2 / 2N beside the mean cross-entropy
@@ -44,6 +49,7 @@ def fit_softmax(features: Tensor, classes: Tensor, num_classes: int, seed: int =
         classes: (N,) int64, 0 to C - 1.
         num_classes: C.
         seed: of the first weights.
+        max_iterations: of L-BFGS.
     """
     features = features.float()
     mean, scale = features.mean(0), features.std(0, correction=0)
@@ -54,7 +60,7 @@ def fit_softmax(features: Tensor, classes: Tensor, num_classes: int, seed: int =
     bias = torch.zeros(num_classes, requires_grad=True)
     optimizer = torch.optim.LBFGS(
         [weight, bias],
-        max_iter=_MAX_ITERATIONS,
+        max_iter=max_iterations,
         tolerance_grad=_LEAST_GRADIENT,
         tolerance_change=_LEAST_CHANGE,
         line_search_fn="strong_wolfe",
@@ -69,3 +75,14 @@ def fit_softmax(features: Tensor, classes: Tensor, num_classes: int, seed: int =
 
     optimizer.step(loss)
     return LinearSoftmax(mean, scale, weight.detach(), bias.detach())
+
+
+def seconds_per_fit(num_examples: int, width: int, num_classes: int) -> float:
+    """How long `fit_softmax` takes at most, told by a few iterations on noise."""
+    count = min(num_examples, _TIMED_EXAMPLES)
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(count, width, generator=generator)
+    classes = torch.randint(num_classes, (count,), generator=generator)
+    begun = time.perf_counter()
+    fit_softmax(features, classes, num_classes, max_iterations=_TIMED_ITERATIONS)
+    return (time.perf_counter() - begun) * _MAX_ITERATIONS / _TIMED_ITERATIONS * num_examples / count

@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from speechdistill.bootstrap import rate_interval
 from speechdistill.errors import UserError
-
-_SAMPLES = 1000
 
 
 @dataclass(frozen=True)
@@ -40,21 +39,13 @@ class Errors:
         return float(self.character_errors.sum() / self.characters.sum())
 
     def wer_interval(self, seed: int = 0, speakers: Sequence[str] | None = None) -> tuple[float, float]:
-        """95 % interval of the word error rate by bootstrap (1,000 samples with replacement).
+        """95 % interval of the word error rate over utterances, or over speakers where they are known.
 
         Args:
             seed: of the samples.
-            speakers: (utterances,) who said each: speakers are drawn, each with all of its utterances. None =
-                utterances are drawn; those of one speaker are not independent, so over speakers the true interval is
-                wider.
+            speakers: (utterances,) who said each; see `rate_interval`.
         """
-        units = np.arange(len(self.words)) if speakers is None else np.unique(speakers, return_inverse=True)[1]
-        words, errors = np.bincount(units, self.words), np.bincount(units, self.word_errors)
-        random = np.random.default_rng(seed)
-        picks = random.integers(len(words), size=(_SAMPLES, len(words)))
-        rates = errors[picks].sum(1) / words[picks].sum(1)
-        low, high = np.percentile(rates, [2.5, 97.5])
-        return float(low), float(high)
+        return rate_interval(self.word_errors, self.words, speakers, seed)
 
 
 def count_errors(references: Sequence[str], hypotheses: Sequence[str]) -> Errors:

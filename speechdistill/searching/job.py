@@ -11,6 +11,7 @@ from tqdm import tqdm
 from speechdistill.checkpoints.recorded import config_of_run
 from speechdistill.checkpoints.student_dir import load_supernet
 from speechdistill.commands import command
+from speechdistill.durations import duration
 from speechdistill.errors import UserError
 from speechdistill.models.supernet import Supernet
 from speechdistill.searching.budget import Budget, Stopwatch, check_device, describe, formula_costs
@@ -22,7 +23,6 @@ from speechdistill.searching.report import best, leave_winners
 from speechdistill.searching.sources import teacher_of, validation_batches
 from speechdistill.searching.validation import SubnetValidation, contextual_target_of
 from speechdistill.teachers.load import Teacher
-from speechdistill.training.progress import duration
 
 _PLAIN_LINE_EVERY_SECONDS = 15.0
 # Too slow subnets are told by the clock alone: so many of them for each evaluation, and the search gives up.

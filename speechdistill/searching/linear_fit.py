@@ -11,7 +11,7 @@ from torch import Tensor
 
 from speechdistill.batch import WaveBatch
 from speechdistill.errors import UserError
-from speechdistill.frames import padding_mask
+from speechdistill.frames import SAMPLE_RATE_HZ, padding_mask
 from speechdistill.models.student import StudentModel
 from speechdistill.teachers.load import Teacher
 
@@ -25,22 +25,25 @@ class LinearFit:
 
     For each teacher layer 1 to L the best of the student's layers counts, since users choose or weight layers too. The
     maps are fitted by least squares with a bias on every other batch, where the best layer is chosen as well, and
-    judged on the rest.
+    judged on the rest; a single batch is halved.
 
     Args:
         teacher: makes the targets, once.
-        batches: recordings; two batches or more.
+        batches: validation recordings, two or more.
         device: where states are computed.
+        more: what gives more validation audio, for messages.
 
     Raises:
         UserError: too few recordings.
     """
 
     @torch.inference_mode()
-    def __init__(self, teacher: Teacher, batches: Sequence[WaveBatch], device: str) -> None:
+    def __init__(self, teacher: Teacher, batches: Sequence[WaveBatch], device: str, more: str) -> None:
+        if len(batches) == 1:
+            batches = _halves(batches[0])
         if len(batches) < 2:
-            raise UserError("one batch of recordings is too little to fit and to judge: raise audio_seconds.")
-        self.device = device
+            raise UserError(f"validation audio is missing: one recording is too little to fit and to judge; {more}.")
+        self.device, self._more = device, more
         self._batches = [
             batch._replace(waveforms=batch.waveforms.to(device), num_samples=batch.num_samples.to(device))
             for batch in batches
@@ -72,11 +75,30 @@ class LinearFit:
         fit_x, judge_x = torch.cat(states[::2]), torch.cat(states[1::2])
         fit_y, judge_y = torch.cat(self._targets[::2]), torch.cat(self._targets[1::2])
         if len(fit_x) < _FRAMES_PER_FEATURE * fit_x.shape[2]:
+            frame_seconds = sum(float(batch.num_samples.sum()) for batch in self._batches) / SAMPLE_RATE_HZ
+            frame_seconds /= len(fit_x) + len(judge_x)
+            needed = 2 * _FRAMES_PER_FEATURE * fit_x.shape[2] * frame_seconds
             raise UserError(
-                f"{len(fit_x)} frames are too few to fit a student of {fit_x.shape[2]} features: raise "
-                "audio_seconds, or give more recordings with data=..."
+                f"validation audio is missing: a student of {fit_x.shape[2]} features takes about {needed:.0f} s, half "
+                f"to fit and half to judge, and there are {frame_seconds * (len(fit_x) + len(judge_x)):.0f} s; "
+                f"{self._more}."
             )
         return best_unexplained(fit_x, fit_y, judge_x, judge_y)
+
+
+def _halves(batch: WaveBatch) -> list[WaveBatch]:
+    """The first and the second half of the recordings; one alone stays whole."""
+    middle = len(batch.num_samples) // 2
+    return [
+        batch._replace(
+            waveforms=batch.waveforms[part],
+            num_samples=batch.num_samples[part],
+            rows=batch.rows[part],
+            first_samples=batch.first_samples[part],
+        )
+        for part in (slice(0, middle), slice(middle, None))
+        if len(batch.num_samples[part])
+    ]
 
 
 def best_unexplained(fit_x: Tensor, fit_y: Tensor, judge_x: Tensor, judge_y: Tensor) -> list[float]:

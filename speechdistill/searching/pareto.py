@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import matplotlib
+from matplotlib.axes import Axes
 
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt  # the backend has to be chosen first: there may be no screen
+from speechdistill.plotting import plt, save, wrapped
 
 AXES = (("parameters, M", 1e6), ("multiply-accumulates, G for a second of audio", 1e9), ("latency, ms", 1.0))
 
@@ -66,13 +65,11 @@ def plot_pareto(
         axis.grid(alpha=0.3)
     axes[0].set_ylabel(loss_name)
     axes[0].legend()
-    figure.suptitle(title)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    figure.suptitle(wrapped(title, figure.get_figwidth()))
+    save(figure, path)
 
 
-def _label(axis: plt.Axes, labelled: Sequence[tuple[float, float, str]]) -> None:
+def _label(axis: Axes, labelled: Sequence[tuple[float, float, str]]) -> None:
     """Write names beside points, towards the picture's middle; the lowest below its point, the next above ..."""
     middle = sum(axis.get_xlim()) / 2
     for number, (cost, loss, label) in enumerate(sorted(labelled, key=lambda point: point[1])):

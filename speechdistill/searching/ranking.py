@@ -62,7 +62,12 @@ def run_ranking(config: Mapping[str, Any], budget: Budget, stopwatch: Stopwatch,
         f"measure  variance of teacher layers 1 to {teacher.num_layers} unexplained by the best student layer; ", end=""
     )
     print(f"{seconds:.0f} s of audio, half to fit, half to judge", flush=True)
-    measure = LinearFit(teacher, batches, config["device"])
+    more = (
+        "give more recordings that validate, data=folder data.root=DIR"
+        if seconds < config["audio_seconds"]
+        else f"raise audio_seconds={config['audio_seconds']:g}"
+    )
+    measure = LinearFit(teacher, batches, config["device"], more)
     rows = []
     for number, (name, student) in enumerate(students.items()):
         rows.append(_measured(name, student, budget, stopwatch, measure))

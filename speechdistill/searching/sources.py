@@ -54,7 +54,11 @@ def validation_batches(config: Mapping[str, Any], folders: Sequence[Path]) -> tu
         if seconds >= config["audio_seconds"]:
             break
     if not batches:
-        raise UserError("there are no recordings for validation: give others with data=...")
+        there = f"{len(table)} recordings are there, {int((table.splits == 'val').sum())} of them for validation"
+        raise UserError(
+            f"validation audio is missing: {there}, and none can be read. Give others that validate, data=folder "
+            "data.root=DIR."
+        )
     return batches, fingerprint(table)
 
 

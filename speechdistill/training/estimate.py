@@ -13,12 +13,12 @@ from lightning.fabric.utilities import move_data_to_device
 from speechdistill.audio.batch_plan import MicroBatch
 from speechdistill.audio.datamodule import MicroBatchDataset, SpeechData
 from speechdistill.batch import WaveBatch
+from speechdistill.durations import duration
 from speechdistill.errors import UserError
 from speechdistill.evaluation.cost import num_params
 from speechdistill.frames import SAMPLE_RATE_HZ
 from speechdistill.training.engine import out_of_memory_is_an_answer
 from speechdistill.training.module import TrainingModule
-from speechdistill.training.progress import duration
 
 # Weights, two moments of AdamW; last, previous and best checkpoint; the student itself.
 _STATES_PER_PARAMETER = 3

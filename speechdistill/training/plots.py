@@ -1,51 +1,69 @@
 """Plots of a run: loss by term, and how similar each layer of the student is to each of the teacher."""
 
 import csv
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-import matplotlib
 import torch
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from speechdistill.batch import WaveBatch
 from speechdistill.frames import SAMPLE_RATE_HZ, padding_mask
 from speechdistill.models.student import StudentForDistillation
+from speechdistill.plotting import plain_axis, plt, save, wrapped
 from speechdistill.teachers.load import Teacher
 
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt  # the backend has to be chosen first: there may be no screen
-
+_ERROR_RATES = {"wer": "word error rate, %", "cer": "character error rate, %"}
+_PANELS_IN_A_ROW, _PANEL_INCHES = 4, (4.2, 3.2)
 _FRAMES_TO_COMPARE = 3000
 _SAMPLES_TO_COMPARE_AT_ONCE = 20 * SAMPLE_RATE_HZ
 
 
 def plot_losses(metrics_csv: Path, path: Path) -> None:
-    """Draw every term and the loss over the steps, training as a line and validation as dots."""
+    """Draw the loss, its terms, error rates and the learning rate over the steps, a panel each.
+
+    Training is a line and validation dots.
+    """
     with metrics_csv.open(newline="") as file:
         rows = list(csv.DictReader(file))
     if not rows:
         return
-    hidden = ("train/lr", "train/grad_norm")
-    names = sorted(
-        name.removeprefix("train/")
-        for name in rows[0]
-        if name.startswith("train/") and "layer_" not in name and name not in hidden
-    )
-    figure, axes = plt.subplots(1, len(names), figsize=(4.2 * len(names), 3.2), squeeze=False, layout="constrained")
-    for axis, name in zip(axes[0], names, strict=True):
-        for kind, style in (("train", "-"), ("val", "o")):
-            points = [(int(row["step"]), float(row[key])) for row in rows if row.get(key := f"{kind}/{name}")]
-            if points:
-                axis.plot(*zip(*points, strict=True), style, label="training" if kind == "train" else "validation")
-        axis.set(title=name.replace("_", " "), xlabel="step")
-        axis.grid(alpha=0.3)
+    columns = [name for name in rows[0] if "layer_" not in name and name != "train/grad_norm"]
+    terms = sorted(name.removeprefix("train/") for name in columns if name.startswith("train/") and name != "train/lr")
+    names = [*terms, *(rate for rate in _ERROR_RATES if f"val/{rate}" in columns), *["lr"] * ("train/lr" in columns)]
+    wide = min(_PANELS_IN_A_ROW, len(names))
+    tall = -(-len(names) // wide)
+    size = (_PANEL_INCHES[0] * wide, _PANEL_INCHES[1] * tall)
+    figure, axes = plt.subplots(tall, wide, figsize=size, squeeze=False, layout="constrained")
+    for axis, name in zip(axes.flat, names, strict=False):
+        _draw_panel(axis, rows, name)
+    for axis in axes.flat[len(names) :]:
+        axis.set_visible(False)
     axes[0][0].legend()
-    _save(figure, path)
+    save(figure, path)
+
+
+def _draw_panel(axis: Axes, rows: Sequence[Mapping[str, str]], name: str) -> None:
+    scale = 100.0 if name in _ERROR_RATES else 1.0
+    for kind, style, label in (("train", "-", "training"), ("val", "o", "validation")):
+        key = f"{kind}/{name}"
+        points = [(int(row["step"]), scale * float(row[key])) for row in rows if row.get(key)]
+        if points:
+            axis.plot(*zip(*points, strict=True), style, color="C0" if kind == "train" else "C1", label=label)
+    title = {"lr": "learning rate", **_ERROR_RATES}.get(name, name.replace("_", " "))
+    axis.set(title=wrapped(title, _PANEL_INCHES[0]), xlabel="step")
+    if name == "lr" or name in _ERROR_RATES:
+        axis.set_ylim(bottom=0)
+    axis.grid(alpha=0.3)
+    axis.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
+    plain_axis(axis, "x")
+    plain_axis(axis, "y")
 
 
 def plot_similarity(similarity: Tensor, row_names: list[str], path: Path) -> None:
-    """Draw a table of similarities.
+    """Draw a table of similarities, in colours from the least to the greatest of them.
 
     Args:
         similarity: (rows, teacher layers), each 0 to 1.
@@ -53,16 +71,19 @@ def plot_similarity(similarity: Tensor, row_names: list[str], path: Path) -> Non
         path: of the picture.
     """
     rows, columns = similarity.shape
-    figure, axis = plt.subplots(figsize=(1.8 + 0.55 * columns, 1.3 + 0.42 * rows), layout="constrained")
-    image = axis.imshow(similarity.numpy(), origin="lower", vmin=0, vmax=1, cmap="viridis", aspect="auto")
+    size = (max(4.6, 1.9 + 0.55 * columns), 1.4 + 0.42 * rows)
+    figure, axis = plt.subplots(figsize=size, layout="constrained")
+    image = axis.imshow(similarity.numpy(), origin="lower", cmap="viridis", aspect="auto")
+    middle = 0.6 * float(similarity.max()) + 0.4 * float(similarity.min())
     for row in range(rows):
         for column in range(columns):
             value = float(similarity[row, column])
-            axis.text(column, row, f"{value:.2f}", ha="center", va="center", color="black" if value > 0.6 else "white")
+            color = "black" if value > middle else "white"
+            axis.text(column, row, f"{value:.2f}", ha="center", va="center", color=color)
     axis.set(xticks=range(columns), yticks=range(rows), yticklabels=row_names, xlabel="teacher layer")
     axis.set_title("linear CKA, validation frames")
     figure.colorbar(image)
-    _save(figure, path)
+    save(figure, path)
 
 
 @torch.no_grad()
@@ -124,9 +145,3 @@ def _first_rows(batch: WaveBatch) -> WaveBatch:
         rows=batch.rows[:rows],
         first_samples=batch.first_samples[:rows],
     )
-
-
-def _save(figure: plt.Figure, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)

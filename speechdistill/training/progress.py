@@ -11,6 +11,7 @@ from lightning import Callback, LightningModule, Trainer
 from tqdm import tqdm
 
 from speechdistill.batch import WaveBatch
+from speechdistill.durations import duration
 from speechdistill.frames import SAMPLE_RATE_HZ
 from speechdistill.training.module import TrainingModule
 
@@ -158,11 +159,3 @@ class Progress(Callback):
         if self._bar is not None:
             self._bar.write(text, file=sys.stderr)
         sys.stderr.flush()
-
-
-def duration(seconds: float) -> str:
-    """Seconds in words: 45 s, 12 min, 3.4 h, 2.1 days."""
-    for size, unit in ((86400, "days"), (3600, "h")):
-        if seconds >= size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds / 60:.1f} min" if seconds >= 120 else f"{seconds:.0f} s"

@@ -3,12 +3,8 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import matplotlib
-
 from speechdistill.evaluation.superb.scores import NUMBERS, missing_tasks, superb_s
-
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt  # the backend has to be chosen first: there may be no screen
+from speechdistill.plotting import plt, save, wrapped
 
 _COLUMNS = 4
 _LONGEST_NAME = 44
@@ -54,9 +50,8 @@ def plot(rows: Sequence[Bar], title: str, path: Path) -> None:
     for axis in axes.flat[len(panels) :]:
         axis.set_visible(False)
     axes[0, 0].invert_yaxis()
-    figure.suptitle(title, fontsize=10)
-    figure.savefig(path, dpi=130)
-    plt.close(figure)
+    figure.suptitle(wrapped(title, figure.get_figwidth()), fontsize=10)
+    save(figure, path)
 
 
 def _figure(value: float | None) -> str:

@@ -46,7 +46,7 @@ def test_extract(run: Path, below: str, recordings: Path, tmp_path: Path) -> Non
     for name, width in (("smallest", 16), ("largest", 32)):
         extract.main([*words, f"out={tmp_path / name}", f"subnet={name}"])
         assert np.load(tmp_path / name / "0.wav.npy").shape == (1, 12, width)
-    with pytest.raises(UserError, match=r"holds states of upstream=.* subnet=smallest with other weights"):
+    with pytest.raises(UserError, match=r"holds states of student=.* subnet=smallest with other weights"):
         extract.main([*words, f"out={tmp_path / 'smallest'}", "subnet=published"])
 
 

@@ -132,7 +132,7 @@ def test_no_two_parts_of_a_file_share_states(lines, recordings, teacher, tmp_pat
     [
         (["upstream=mini", "data=/x"], "out= is missing"),
         (["upstream=mini", "data=/no/such", "out={out}"], "data=/no/such: no such folder"),
-        (["upstream=/no/such", "data={data}", "out={out}"], "upstream=/no/such: no such folder"),
+        (["upstream=/no/such", "data={data}", "out={out}"], "student=/no/such: no such folder"),
         (["upstream=mini", "data={data}", "out={out}", "layers=7"], "layers=7: mini has 0 to 6"),
         (["upstream=mini", "data={data}", "out={out}", "layers=top"], "layers=top: all, last, or numbers"),
         (["upstream=mini", "data={data}", "out={out}", "format=mat"], "format=mat: allowed are npy, safetensors"),
@@ -178,7 +178,7 @@ def test_another_corpus_another_encoder_and_another_recording_are_refused(teache
     recording(tmp_path / "a" / "2.wav", 9_000)
     randomise(student, 7)
     save_student(tmp_path / "student", student, "a card")
-    with pytest.raises(UserError, match=r"holds states of upstream=.*student with other weights"):
+    with pytest.raises(UserError, match=r"holds states of student=.*student with other weights"):
         run(*words, f"data={tmp_path / 'a'}")
     assert (tmp_path / "out" / "1.wav.npy").read_bytes() == kept
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -15,19 +16,19 @@ from speechdistill.audio.demo import demo_corpus
 from speechdistill.checkpoints.encoders import load_encoder
 from speechdistill.checkpoints.student_dir import save_student
 from speechdistill.errors import UserError
-from speechdistill.evaluation import probes
+from speechdistill.evaluation import probe_progress, probes
 from speechdistill.evaluation.comparison import untrained_student
 from speechdistill.evaluation.features import encoder_features, mfcc_features
+from speechdistill.evaluation.probe_folds import Fold, leave_groups_out, within_each_label
 from speechdistill.evaluation.probe_report import share_of_gain
 from speechdistill.evaluation.probe_tables import csv_probe
 from speechdistill.evaluation.probes import (
-    Fold,
     PhoneProbe,
     Run,
     UtteranceProbe,
-    leave_one_group_out,
+    constant_answers,
     pool,
-    within_each_label,
+    pooled,
 )
 from speechdistill.evaluation.softmax import fit_softmax
 from speechdistill.frames import num_frames
@@ -109,6 +110,11 @@ def tones(folder: Path) -> Path:
     return write_clips(folder, clips, {"pitch": pitch, "speaker": speaker, "split": split})
 
 
+def a_run(*error: float, seed: int = 0) -> Run:
+    """Of one layer, with the error of each speaker, who said ten words."""
+    return Run(seed, "", [0.0], np.array([[10 * one for one in error]]), np.full(len(error), 10))
+
+
 class TestClassifier:
     def test_separable_classes_are_learnt(self) -> None:
         torch.manual_seed(0)
@@ -117,7 +123,7 @@ class TestClassifier:
         # Far from zero mean and unit variance: standardising is the probe's business. The last feature is constant.
         features = 100 + 30 * torch.cat([centres[classes] + torch.randn(2000, 8), torch.ones(2000, 1)], dim=1)
         fitted = fit_softmax(features[:1000], classes[:1000], 5)
-        assert fitted.error(features[1000:], classes[1000:]) == 0
+        assert not fitted.wrong(features[1000:], classes[1000:]).any()
 
     def test_overlapping_classes_reach_the_error_of_the_best_rule(self) -> None:
         torch.manual_seed(0)
@@ -126,13 +132,13 @@ class TestClassifier:
         features[:, 0] += 2 * classes
         fitted = fit_softmax(features[:20_000], classes[:20_000], 2)
         best = 0.5 * (1 - torch.erf(torch.tensor(0.5**0.5)))  # half the distance of the means is one deviation
-        assert fitted.error(features[20_000:], classes[20_000:]) == pytest.approx(float(best), abs=0.01)
+        assert fitted.wrong(features[20_000:], classes[20_000:]).float().mean() == pytest.approx(float(best), abs=0.01)
 
     def test_random_labels_stay_at_chance(self) -> None:
         torch.manual_seed(0)
         features, classes = torch.randn(8000, 10), torch.randint(4, (8000,))
         fitted = fit_softmax(features[:4000], classes[:4000], 4)
-        assert fitted.error(features[4000:], classes[4000:]) == pytest.approx(0.75, abs=0.03)
+        assert fitted.wrong(features[4000:], classes[4000:]).float().mean() == pytest.approx(0.75, abs=0.03)
 
     def test_the_optimum_does_not_depend_on_the_first_weights(self) -> None:
         torch.manual_seed(0)
@@ -177,12 +183,23 @@ class TestFeatures:
 class TestFolds:
     def test_a_group_is_held_out_whole_and_every_one_in_turn(self) -> None:
         groups = ["b", "a", "c", "a", "b", "a"]
-        folds = leave_one_group_out(groups)
+        folds = leave_groups_out(groups)
         assert [fold.held_out for fold in folds] == ["a", "b", "c"]
         for fold in folds:
             assert {groups[row] for row in fold.test} == {fold.held_out}
             assert fold.held_out not in {groups[row] for row in fold.train}
             assert sorted([*fold.train, *fold.test]) == list(range(6))
+
+    def test_many_groups_are_held_out_in_a_few_folds_of_one_size(self) -> None:
+        groups = [f"speaker {number}" for number in range(125) for _ in range(1 + number % 3)]
+        folds = leave_groups_out(groups)
+        assert len(folds) == 5
+        assert sorted(row for fold in folds for row in fold.test) == list(range(len(groups)))
+        sizes = [len(fold.test) for fold in folds]
+        assert max(sizes) - min(sizes) <= 1
+        for fold in folds:
+            assert not {groups[row] for row in fold.test} & {groups[row] for row in fold.train}
+            assert sorted([*fold.train, *fold.test]) == list(range(len(groups)))
 
     def test_what_only_one_group_knows_is_not_learnt(self, tmp_path: Path) -> None:
         # The class can be seen, but in each speaker the other way round: held-out speakers must come out wrong.
@@ -217,7 +234,7 @@ class TestFolds:
             right = torch.tensor([[1.0 if row % 2 else -1.0]])
             return [right if speakers[row] == "a" else 0 * right, right if speakers[row] != "a" else 0 * right]
 
-        table = UtteranceProbe("t", [Path(str(n)) for n in range(24)], labels, lambda _: leave_one_group_out(speakers))
+        table = UtteranceProbe("t", [Path(str(n)) for n in range(24)], labels, lambda _: leave_groups_out(speakers))
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(probes, "read_recording", lambda path, *part: torch.tensor([float(path.name)]))
             runs = table.runs(features, [0], "rigged")
@@ -236,6 +253,26 @@ class TestCsv:
         assert isinstance(fold, Fold)
         assert fold.choosing is not None
         assert (len(fold.train), len(fold.test), len(fold.choosing)) == (16, 16, 16)
+
+    def test_groups_in_folds_where_they_are_many(self, tmp_path: Path) -> None:
+        table = tones(tmp_path)
+        assert len(csv_probe(str(table), "pitch", "speaker").folds(0)) == 4
+        two = csv_probe(str(table), "pitch", "speaker", folds=2)
+        assert [fold.held_out for fold in two.folds(0)] == ["fold 1 of 2", "fold 2 of 2"]
+        assert (two.over, two.chosen_on, two.unit) == ("folds", "the other folds", "speakers")
+        with pytest.raises(UserError, match="folds=5: give a whole number from 2 to 4"):
+            csv_probe(str(table), "pitch", "speaker", folds=5)
+
+    @pytest.mark.parametrize(("column", "asked"), [("client_id", "speaker"), ("Speaker ID", "speaker_id")])
+    def test_a_column_is_found_under_the_names_that_it_has_elsewhere(
+        self, column: str, asked: str, tmp_path: Path
+    ) -> None:
+        table = tones(tmp_path)
+        table.write_text(table.read_text().replace("speaker", column, 1))
+        grouped = csv_probe(str(table), "pitch", asked)
+        assert [fold.held_out for fold in grouped.folds(0)] == list("abcd")
+        own = csv_probe(str(table), "pitch")
+        assert (own.unit, list(own.speakers or ())) == ("speakers", list(grouped.speakers or ()))
 
     @pytest.mark.parametrize("columns", ["audio_filepath,offset,duration", "wav,start_ms,end_ms"])
     def test_parts_of_a_file_are_read_where_the_list_says(self, columns: str, tmp_path: Path) -> None:
@@ -288,17 +325,19 @@ class TestPhones:
     def test_seeds_draw_other_frames_of_the_same_speakers(self, cache: Path) -> None:
         table = demo_corpus(0.02, cache_dir=cache, progress=False)
         phones = PhoneProbe(table, {"train": 300, "val": 50, "test": 10**9})
-        first, again, other = phones.draw(0), phones.draw(0), phones.draw(1)
-        assert all((first[split] == again[split]).all() for split in first)
-        assert (first["train"] != other["train"]).any()
-        assert (len(first["train"]), len(first["val"])) == (300, 50)
-        assert len(first["test"]) == sum(num_frames(int(n)) for n in table.select("test").num_samples)
+        ((first,), (again,), (other,)) = (phones.folds(seed) for seed in (0, 0, 1))
+        assert first.choosing is not None
+        assert (first.train == again.train).all()
+        assert (first.test == again.test).all()
+        assert (first.train != other.train).any()
+        assert (len(first.train), len(first.choosing)) == (300, 50)
+        assert len(first.test) == sum(num_frames(int(n)) for n in table.select("test").num_samples)
 
     def test_labels_that_the_features_show_are_found(self, cache: Path) -> None:
         table = demo_corpus(0.02, cache_dir=cache, progress=False)
         phones = PhoneProbe(table)
         ends = np.cumsum([num_frames(int(n)) for n in table.num_samples])
-        labels = iter(np.split(phones._classes.numpy(), ends[:-1]))
+        labels = iter(np.split(phones.classes, ends[:-1]))
 
         def features(_: torch.Tensor) -> list[torch.Tensor]:
             known = torch.nn.functional.one_hot(torch.from_numpy(next(labels)), 41).float()
@@ -316,11 +355,69 @@ class TestPhones:
             phones.runs(lambda waveform: [torch.zeros(len(waveform) // 640, 3)], [0], "slow")
 
 
+class TestBaselines:
+    def test_chance_and_majority_by_hand(self) -> None:
+        labels = ["a", "a", "a", "b", "c", "c", "a", "c"]
+        fold = Fold(np.array([0, 1, 2, 3, 4]), np.array([5, 6, 7]))
+        probe = UtteranceProbe("t", [Path()] * 8, labels, lambda _: [fold], speakers=list("xxxxxyyz"))
+        (chance,), (majority,) = constant_answers(probe, [0])
+        assert chance.error == pytest.approx(2 / 3)
+        assert majority.error == pytest.approx(2 / 3)  # "a" is right once in three
+        assert [list(part) for part in pooled([majority])] == [[1, 1], [2, 1]]
+
+    def test_the_majority_is_that_of_what_is_fitted_on(self) -> None:
+        labels = ["a"] * 3 + ["b"] * 9
+        folds = [Fold(np.arange(5), np.arange(5, 12))]
+        _, (majority,) = constant_answers(UtteranceProbe("t", [Path()] * 12, labels, lambda _: folds), [0])
+        assert majority.error == 1
+
+    def test_errors_of_speakers_are_pooled_over_trials(self) -> None:
+        wrong, counts = pooled([a_run(0.1, 0.2), a_run(0.3, 0.2)])
+        assert wrong.tolist() == pytest.approx([4, 4])
+        assert counts.tolist() == [20, 20]
+
+    @pytest.mark.parametrize("group", ["speaker", None])
+    def test_a_table_has_both_rows_and_an_interval_over_speakers(
+        self, group: str | None, tmp_path: Path, teacher: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        words = [f"student={teacher}", f"table={tones(tmp_path)}", "label=pitch", f"out={tmp_path / 'probe.json'}"]
+        probe.main(words + ([f"group={group}"] if group else []))
+        printed, said = capsys.readouterr()
+        lines = printed.splitlines()
+        assert "95 % over 4 speakers" in lines[2]
+        assert [line.split("|")[1].strip() for line in lines[4:8]] == ["chance", "majority class", "MFCC", str(teacher)]
+        assert re.match(r"\| chance +\| +\| +50\.0 \| +50\.0–50\.0 \|", lines[4])
+        written = json.loads((tmp_path / "probe.json").read_text())
+        for row in written["rows"]:
+            low, high = row["error_interval"]
+            assert low <= row["error"] <= high
+        first, *_ = said.splitlines()
+        assert re.fullmatch(
+            r"probe    pitch in .*: 48 recordings, 2 classes, .*; 2 encoders, about .* CPU cores", first
+        )
+
+
+class TestProgress:
+    def test_time_left_is_told_by_what_is_expected(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setattr(probe_progress, "_PLAIN_LINE_EVERY_SECONDS", 0.0)
+        clock = iter(range(1000))
+        monkeypatch.setattr(probe_progress.time, "monotonic", lambda: float(next(clock)))
+        meter = probe_progress.Meter(40.0)
+        meter.loaded(probe_progress.Cost(loading=10.0))
+        assert list(meter.each("abc", 3, "teacher: features", "recording", 5.0)) == ["a", "b", "c"]
+        # A second a look at the clock; 10 of 40 expected seconds were those of loading, each item is 5 more.
+        assert capsys.readouterr().err.splitlines() == [
+            "teacher: features 1/3  1.0 recordings a second  3 s left in all",
+            "teacher: features 2/3  1.0 recordings a second  3 s left in all",
+            "teacher: features 3/3  1.0 recordings a second  2 s left in all",
+        ]
+
+
 class TestComparison:
     def test_share_of_gain_by_hand(self) -> None:
-        mfcc, row, teacher = (
-            [Run(0, "", [e], [e]), Run(1, "", [f], [f])] for e, f in ((0.6, 0.6), (0.4, 0.5), (0.2, 0.4))
-        )
+        mfcc, row, teacher = ([a_run(e), a_run(f)] for e, f in ((0.6, 0.6), (0.4, 0.5), (0.2, 0.4)))
         assert share_of_gain(row, mfcc, teacher) == pytest.approx([0.5, 0.5, 0.5])
         assert share_of_gain(teacher, mfcc, teacher) == [1, 1, 1]
         assert share_of_gain(row, teacher, mfcc) is None
@@ -350,6 +447,8 @@ class TestComparison:
         words = [f"student={folder}" for folder in students]
         assert probe.main([*words, "data=demo", "hours=0.02", f"out={out}"]) == 0
         names = [
+            "chance",
+            "majority class",
             "MFCC",
             "student, random",
             "student, copied layers, untrained",
@@ -359,12 +458,12 @@ class TestComparison:
         ]
         written = json.loads(out.read_text())
         assert [row["name"] for row in written["rows"]] == names
-        assert [[run["seed"] for run in row["runs"]] for row in written["rows"]] == [[0, 1]] * 6
+        assert [[run["seed"] for run in row["runs"]] for row in written["rows"]] == [[0, 1]] * 8
         # The "distilled" students are fresh ones of the seeds 0 and 1, as the random row's are.
-        assert written["rows"][1]["runs"] == written["rows"][3]["runs"]
+        assert written["rows"][3]["runs"] == written["rows"][5]["runs"]
         lines = capsys.readouterr().out.splitlines()
-        assert [line.split("|")[1].strip() for line in lines[4:10]] == names
-        assert len({len(line) for line in lines[2:10]}) == 1
+        assert [line.split("|")[1].strip() for line in lines[4:12]] == names
+        assert len({len(line) for line in lines[2:12]}) == 1
 
     def test_a_thin_student_has_no_row_of_copied_layers(
         self, teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -432,7 +531,10 @@ class TestComparison:
         (["upstream=x", "teacher=mini"], "to probe a teacher alone"),
         (["upstream=x", "out=/nowhere/at/all.json"], "the folder does not exist"),
         (["upstream=./none"], "no such folder"),
-        (["student=./none"], "no student folder"),
+        (["student=./none"], "student=./none: no such folder"),
+        (["upstream=x", "folds=3", "table=t.csv", "label=a"], "folds= goes with group="),
+        (["upstream=x", "folds=b", "table=t.csv", "label=a", "group=b"], "folds=b: a whole number"),
+        (["model=x", "student=y"], "model= and student= are two names of one key"),
     ],
 )
 def test_words_that_make_no_probe(words: list[str], message: str) -> None:
