@@ -18,8 +18,11 @@ from speechdistill.checks import shown
 from speechdistill.choices import CONFIGS, unknown
 from speechdistill.cli import HelpAskedError, asks_for_help
 from speechdistill.commands import command
+from speechdistill.config_keys import is_whole, place_of_reference
 from speechdistill.errors import UserError, did_you_mean
 from speechdistill.home import home_in_values
+from speechdistill.own_code import import_folders
+from speechdistill.own_folder import OwnFolder, opened, whole_reason
 from speechdistill.resumable import has_value, resumable_keys, says_the_same, value_of, verb_of
 from speechdistill.words import PRECISIONS, SUPERB_GROUPS, prepared
 
@@ -48,8 +51,6 @@ _NULLABLE_KEYS = (
     "trainer.checkpoint_every_steps",
     "trainer.stop_after_steps",
 )
-# A list of pairs may stand in the place of a name with its arguments.
-_WHOLE_VALUES = ("objective.map",)
 # Numbers in whose place a list of numbers may stand.
 _LIST_KEYS = ("lr",)
 
@@ -71,12 +72,16 @@ def configure(name: str, words: Sequence[str]) -> dict[str, Any]:
     """
     if asks_for_help(words):
         raise HelpAskedError(_help(name, words, config_help.help_text))
-    words, own, _ = prepared(name, words)
+    words, own, folders = prepared(name, words)
     resumed = [word.partition("=")[2] for word in words if word.startswith("resume=")]
     if resumed and resumed[-1] not in ("", "null"):
         rest = [word for word in words if not word.startswith("resume=")]
-        return _earlier(Path(resumed[-1]).expanduser(), rest, name, own)
-    return _resolved(_composed(name, words, own))
+        config = _earlier(Path(resumed[-1]).expanduser(), rest, name, own)
+    else:
+        config = _resolved(_composed(name, words, own), folders[1:])
+    if "import_from" in config:
+        config["import_from"] = import_folders(config, folders[1:])
+    return config
 
 
 def keys_of(name: str, words: Sequence[str]) -> str:
@@ -98,7 +103,7 @@ def _help(name: str, words: Sequence[str], text: Callable[..., str]) -> str:
 def _composed(name: str, words: Sequence[str], own: Sequence[str]) -> Any:
     with _composing(name, words, own):
         config = _compose(name, words, own)
-        _check_kinds(config, compose(name, overrides=[*_choices(words), *own]), words)
+        _check_kinds(config, _compose(name, _choices(words), own), words)
     return config
 
 
@@ -106,6 +111,7 @@ def _composed(name: str, words: Sequence[str], own: Sequence[str]) -> Any:
 def _composing(name: str, words: Sequence[str], own: Sequence[str]) -> Iterator[None]:
     """Hydra, with one message for what it does not like."""
     with initialize_config_module("speechdistill.configs", version_base="1.3"):
+        OwnFolder.register()
         try:
             yield
         except MissingConfigException as error:
@@ -114,22 +120,25 @@ def _composing(name: str, words: Sequence[str], own: Sequence[str]) -> Iterator[
             raise UserError(f"{error.override!r} cannot be read; words are KEY=VALUE.") from error
         except (ConfigCompositionException, OmegaConfBaseException) as error:
             raise UserError(_unknown_key(words, _known_keys(name, words, own), error)) from error
-        except (HydraException, YAMLError, UnicodeDecodeError) as error:
-            raise UserError(" ".join(str(error).split())) from error
+        except RecursionError as error:
+            raise UserError("the lists of `defaults` in your files lead back to where they began.") from error
+        except (HydraException, ValueError) as error:  # the latter of a list of defaults
+            raise UserError(f"the configuration cannot be composed: {whole_reason(error)}.") from error
 
 
 def _compose(name: str, words: Sequence[str], own: Sequence[str]) -> Any:
-    """Hydra's composition; but a value of _WHOLE_VALUES replaces what is there, where Hydra would merge the two."""
-    whole = [word for word in words if word.partition("=")[0] in _WHOLE_VALUES]
-    config = compose(name, overrides=[*(word for word in words if word not in whole), *own])
-    for override in _parsed(whole):
-        OmegaConf.update(config, override.key_or_group, override.value(), merge=False)
+    """Hydra's composition; but values of WHOLE_VALUES replace what is there, where Hydra would merge the two."""
+    whole = [override for override in _parsed(words) if is_whole(override.key_or_group) and not override.is_delete()]
+    lines = {override.input_line for override in whole}
+    config = opened(compose(name, overrides=[*(word for word in words if word not in lines), *own]))
     # The demo's own search space stands behind the choice that the command line makes, and must not beat it.
     if chosen := [word for word in words if word.startswith("search_space=")]:
         space = compose(f"search_space/{chosen[-1].partition('=')[2]}", overrides=list(own)).search_space
         OmegaConf.update(config, "search_space", space, merge=False)
-        for override in _parsed([word for word in words if word.startswith("search_space.")]):
-            OmegaConf.update(config, override.key_or_group, override.value(), merge=False)
+        whole += _parsed([word for word in words if word.startswith("search_space.")])
+    for override in whole:
+        is_new = override.is_add() or override.is_force_add()
+        OmegaConf.update(config, override.key_or_group, override.value(), merge=False, force_add=is_new)
     return config
 
 
@@ -172,7 +181,7 @@ def _is_superb(config: Any) -> bool:
     return verb_of(config) == "superb"
 
 
-def _resolved(config: Any) -> dict[str, Any]:
+def _resolved(config: Any, own_folders: Sequence[Path] = ()) -> dict[str, Any]:
     try:
         if missing := sorted(OmegaConf.missing_keys(config)):
             raise UserError(f"{missing[0]} has to be given: add {missing[0]}=... to the command.")
@@ -181,7 +190,8 @@ def _resolved(config: Any) -> dict[str, Any]:
                 OmegaConf.update(config, key, spelled(key, value))
         container = OmegaConf.to_container(config, resolve=True)
     except OmegaConfBaseException as error:
-        raise UserError(f"the configuration cannot be resolved: {str(error).strip().splitlines()[0]}") from error
+        where = "".join(place_of_reference(folder, str(error.full_key)) for folder in own_folders)
+        raise UserError(f"{where}the configuration cannot be resolved: {whole_reason(error)}.") from error
     assert isinstance(container, dict)
     return {str(key): home_in_values(value, str(key)) for key, value in container.items()}
 
@@ -195,7 +205,7 @@ def _earlier(folder: Path, words: Sequence[str], name: str, own: Sequence[str]) 
     resumable = [key for key in resumable_keys(name) if has_value(begun, key)]
     for word, override in zip(words, _parsed(words), strict=True):
         key, value = override.key_or_group, override.value()
-        if says_the_same(begun, folder, key, _plain(value)):
+        if says_the_same(begun, folder, key, _plain(value), is_whole(key)):
             continue  # the words of the first start may be given again
         if _choices([word]) and isinstance(begun.get(_package(key)), dict):
             _check_choice(begun, word, words, name, own)
@@ -279,7 +289,7 @@ def _parsed(words: Sequence[str]) -> list[Any]:
 def _known_keys(name: str, words: Sequence[str], own: Sequence[str]) -> list[str] | None:
     """The keys that can be set with these choices; None where the choices themselves do not compose."""
     try:
-        return _paths(OmegaConf.to_container(compose(name, overrides=[*_choices(words), *own]), resolve=False))
+        return _paths(OmegaConf.to_container(_compose(name, _choices(words), own), resolve=False))
     except (HydraException, OmegaConfBaseException):
         return None
 
@@ -300,10 +310,10 @@ def _paths(config: Any, prefix: str = "") -> list[str]:
 def _unknown_key(words: Sequence[str], known: Sequence[str] | None, error: Exception) -> str:
     for override in _parsed(words):
         key = override.key_or_group
-        if known is not None and key not in known and not override.is_add():
+        if known is not None and key not in known and not (override.is_add() or override.is_force_add()):
             return f"no key {key!r}{did_you_mean(key, known)}"
-    cause = error.__cause__ or error
-    return f"the configuration cannot be composed: {str(cause).strip().splitlines()[0]}"
+    reasons = [whole_reason(one) for one in (error, error.__cause__ or error.__context__) if one is not None]
+    return f"the configuration cannot be composed: {': '.join(filter(None, reasons))}."
 
 
 def _unknown_choice(error: MissingConfigException) -> str:
