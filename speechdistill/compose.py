@@ -10,12 +10,12 @@ from hydra import compose, initialize_config_module
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 from yaml import YAMLError
 
 from speechdistill import config_help
 from speechdistill.checks import shown
-from speechdistill.choices import CONFIGS, unknown
+from speechdistill.choices import CONFIGS, options, unknown
 from speechdistill.cli import HelpAskedError, asks_for_help
 from speechdistill.commands import command
 from speechdistill.config_keys import is_whole, place_of_reference
@@ -72,15 +72,15 @@ def configure(name: str, words: Sequence[str]) -> dict[str, Any]:
     """
     if asks_for_help(words):
         raise HelpAskedError(_help(name, words, config_help.help_text))
-    words, own, folders = prepared(name, words)
+    words, own, _ = prepared(name, words)
     resumed = [word.partition("=")[2] for word in words if word.startswith("resume=")]
     if resumed and resumed[-1] not in ("", "null"):
         rest = [word for word in words if not word.startswith("resume=")]
         config = _earlier(Path(resumed[-1]).expanduser(), rest, name, own)
     else:
-        config = _resolved(_composed(name, words, own), folders[1:])
+        config = _resolved(_composed(name, words, own), own)
     if "import_from" in config:
-        config["import_from"] = import_folders(config, folders[1:])
+        config["import_from"] = import_folders(config, _folders(own))
     return config
 
 
@@ -115,9 +115,11 @@ def _composing(name: str, words: Sequence[str], own: Sequence[str]) -> Iterator[
         try:
             yield
         except MissingConfigException as error:
-            raise UserError(_unknown_choice(error)) from error
+            raise UserError(_unknown_choice(error, own)) from error
         except OverrideParseException as error:
             raise UserError(f"{error.override!r} cannot be read; words are KEY=VALUE.") from error
+        except InterpolationResolutionError as error:
+            raise UserError(_unresolved(error, own)) from error
         except (ConfigCompositionException, OmegaConfBaseException) as error:
             raise UserError(_unknown_key(words, _known_keys(name, words, own), error)) from error
         except RecursionError as error:
@@ -181,7 +183,7 @@ def _is_superb(config: Any) -> bool:
     return verb_of(config) == "superb"
 
 
-def _resolved(config: Any, own_folders: Sequence[Path] = ()) -> dict[str, Any]:
+def _resolved(config: Any, own: Sequence[str] = ()) -> dict[str, Any]:
     try:
         if missing := sorted(OmegaConf.missing_keys(config)):
             raise UserError(f"{missing[0]} has to be given: add {missing[0]}=... to the command.")
@@ -190,8 +192,7 @@ def _resolved(config: Any, own_folders: Sequence[Path] = ()) -> dict[str, Any]:
                 OmegaConf.update(config, key, spelled(key, value))
         container = OmegaConf.to_container(config, resolve=True)
     except OmegaConfBaseException as error:
-        where = "".join(place_of_reference(folder, str(error.full_key)) for folder in own_folders)
-        raise UserError(f"{where}the configuration cannot be resolved: {whole_reason(error)}.") from error
+        raise UserError(_unresolved(error, own)) from error
     assert isinstance(container, dict)
     return {str(key): home_in_values(value, str(key)) for key, value in container.items()}
 
@@ -316,7 +317,18 @@ def _unknown_key(words: Sequence[str], known: Sequence[str] | None, error: Excep
     return f"the configuration cannot be composed: {': '.join(filter(None, reasons))}."
 
 
-def _unknown_choice(error: MissingConfigException) -> str:
+def _unresolved(error: OmegaConfBaseException, own: Sequence[str]) -> str:
+    where = "".join(place_of_reference(folder, str(error.full_key)) for folder in _folders(own))
+    return f"{where}the configuration cannot be resolved: {whole_reason(error)}."
+
+
+def _folders(own: Sequence[str]) -> list[Path]:
+    """The user's own, of the override that tells Hydra about it."""
+    paths = [path for override in _parsed(own) for path in override.value()]
+    return [Path(path.removeprefix(f"{OwnFolder.scheme()}://")) for path in paths]
+
+
+def _unknown_choice(error: MissingConfigException, own: Sequence[str]) -> str:
     """Of a file's own defaults: words are checked before."""
     group, _, choice = (error.missing_cfg_file or "").rpartition("/")
-    return unknown(group, choice, sorted(error.options or []))
+    return unknown(group, choice, options(group, [CONFIGS, *_folders(own)]))

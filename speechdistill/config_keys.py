@@ -43,6 +43,12 @@ def shown_path(file: Path) -> str:
     return str(file) if relative.startswith("..") else relative
 
 
+def line_of(text: str, group: str, key: str) -> str:
+    """ ", line N" of a dotted key of a file, or nothing."""
+    found = dict(_keys_of_file(text, group)).get(key)
+    return f", line {found.line}" if found else ""
+
+
 def place_of_reference(folder: Path, key: str) -> str:
     """ "FILE, line N: " for the first file of a user's folder in which a dotted key refers to others, or nothing."""
     for file in sorted(folder.glob("*/*.yaml")):

@@ -66,31 +66,31 @@ class OwnTarget:
             raise UserError(f"{self.key}={self}: no such name in {where}{did_you_mean(self.name, names)}.")
         if not callable(found):
             raise UserError(f"{self.key}={self} is neither a function nor a class.")
+        arguments = dict(self.arguments)
         if isinstance(found, type):
             try:
-                found = found(**self.arguments)
+                found = found(**arguments)
             except Exception as error:
                 raise UserError(f"{self.key}={self} cannot be made: {self.raised(error)}.") from error
-            made: Callable[..., Any] = found
-        else:
-            made = partial(found, **self.arguments)
+            arguments = {}
         try:
-            inspect.signature(made).bind(*parameters)
+            inspect.signature(found).bind(*parameters, **arguments)
         except TypeError as error:
             raise UserError(
                 f"{self.key}={self} cannot be called with ({', '.join(parameters)}): {reason(error)}."
             ) from error
         except ValueError:
             pass  # written in C, which does not tell
-        return made
+        return partial(found, **arguments) if arguments else found
 
     def raised(self, error: Exception) -> str:
         """What it raised, and on which line of its file."""
-        file = getattr(sys.modules.get(self.module), "__file__", None)
-        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+        file = f"{self.module.replace('.', '/')}.py"
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [frame.lineno for frame in frames if Path(frame.filename).as_posix().endswith(f"/{file}")]
         kind, text = type(error).__name__, reason(error)
         said = text if text.startswith(kind) else f"{kind}: {text}"
-        return f"{said} ({Path(str(file)).name}, line {lines[-1]})" if lines else said
+        return f"{said} ({file}, line {lines[-1]})" if lines else said
 
 
 def own_target(key: str, value: Any) -> OwnTarget | None:

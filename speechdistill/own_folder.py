@@ -12,7 +12,7 @@ from hydra.plugins.config_source import ConfigResult, ConfigSource
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from speechdistill.config_keys import WHOLE_VALUES, check_keys, package_of, pattern, shown_path
+from speechdistill.config_keys import WHOLE_VALUES, check_keys, line_of, package_of, pattern, shown_path
 from speechdistill.errors import UserError
 
 # Hydra merges a mapping into a mapping, refuses a list there, and puts a text in the place of either. So a value that
@@ -43,7 +43,7 @@ class OwnFolder(ConfigSource):
             UserError: it is no YAML, or has an unknown key; file, line and key are named.
         """
         file, group = self._file(config_path), config_path.rpartition("/")[0]
-        text, config = _read(file)
+        text, config = _read(file, group)
         check_keys(file, text, group)
         package = package_of(text, group)
         return ConfigResult(
@@ -76,7 +76,8 @@ class OwnFolder(ConfigSource):
         return Path(self.path) / self._normalize_file_name(config_path)
 
 
-def _read(file: Path) -> tuple[str, Any]:
+def _read(file: Path, group: str) -> tuple[str, Any]:
+    text = ""
     try:
         text = file.read_text(encoding="utf-8")
         config = OmegaConf.load(io.StringIO(text))
@@ -87,7 +88,12 @@ def _read(file: Path) -> tuple[str, Any]:
         raise UserError(
             f"{shown_path(file)}{line}: {error.context or ''} {error.problem}.".replace(":  ", ": ")
         ) from error
-    except (yaml.YAMLError, OmegaConfBaseException, OSError) as error:
+    except OmegaConfBaseException as error:
+        line = line_of(text, group, f"{package_of(text, group)}{error.full_key}")
+        raise UserError(f"{shown_path(file)}{line}: {whole_reason(error)}.") from error
+    except RecursionError as error:
+        raise UserError(f"{shown_path(file)}: a mapping in it holds itself.") from error
+    except (yaml.YAMLError, OSError) as error:
         raise UserError(f"{shown_path(file)}: {whole_reason(error)}.") from error
     if not OmegaConf.is_dict(config):
         raise UserError(f"{shown_path(file)} is a list: it has to hold lines KEY: VALUE.")

@@ -29,7 +29,7 @@ class OwnDistance:
     def __init__(self, target: OwnTarget, folders: Sequence[str]) -> None:
         self._target = target
         self._function: Callable[..., Tensor] = target.load(folders, _PARAMETERS)
-        if isinstance(self._function, nn.Module) and any(True for _ in self._function.parameters()):
+        if isinstance(self._function, nn.Module) and list(self._function.parameters()):
             raise UserError(f"{target.key}={target}: a distance has no parameters: nothing would train them.")
 
     def __str__(self) -> str:
