@@ -27,7 +27,7 @@ def refuse_unknown_choices(words: Sequence[str], folders: Sequence[Path]) -> Non
     for word in words:
         group, _, value = word.partition("=")
         choice = value.strip("'\"").removesuffix(".yaml")
-        if not (folders[0] / group).is_dir() or choice in ("", "null") or choice.startswith("["):
+        if not (folders[0] / group).is_dir() or choice in ("", "null"):
             continue
         if not any((folder / group / f"{choice}.yaml").is_file() for folder in folders):
             raise UserError(unknown(group, value, options(group, folders)))

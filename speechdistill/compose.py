@@ -10,16 +10,19 @@ from hydra import compose, initialize_config_module
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 from yaml import YAMLError
 
 from speechdistill import config_help
 from speechdistill.checks import is_number, shown
-from speechdistill.choices import CONFIGS, unknown
+from speechdistill.choices import CONFIGS, options, unknown
 from speechdistill.cli import HelpAskedError, asks_for_help
 from speechdistill.commands import command
+from speechdistill.config_keys import is_whole, place_of_reference
 from speechdistill.errors import UserError, did_you_mean
 from speechdistill.home import home_in_values
+from speechdistill.own_code import import_folders
+from speechdistill.own_folder import OwnFolder, opened, whole_reason
 from speechdistill.resumable import has_value, resumable_keys, says_the_same, value_of, verb_of
 from speechdistill.sizes import ADAPTED, AUTO, PAPER, SMALL, Sizes, changes, is_small_corpus
 from speechdistill.words import PRECISIONS, SUPERB_GROUPS, prepared
@@ -53,8 +56,6 @@ _NULLABLE_KEYS = (
     "trainer.max_epochs",
     "trainer.stop_after_steps",
 )
-# A list of pairs may stand in the place of a name with its arguments.
-_WHOLE_VALUES = ("objective.map",)
 # Groups whose choice by the caller beats what a size says.
 _SIZED_GROUPS = ("architecture", "objective", "optim", "search_space")
 # Numbers in whose place a list of numbers may stand.
@@ -82,8 +83,12 @@ def configure(name: str, words: Sequence[str]) -> dict[str, Any]:
     resumed = [word.partition("=")[2] for word in words if word.startswith("resume=")]
     if resumed and resumed[-1] not in ("", "null"):
         rest = [word for word in words if not word.startswith("resume=")]
-        return _earlier(Path(resumed[-1]).expanduser(), rest, name, own)
-    return _resolved(_composed(name, words, own))
+        config = _earlier(Path(resumed[-1]).expanduser(), rest, name, own)
+    else:
+        config = _resolved(_composed(name, words, own), own)
+    if "import_from" in config:
+        config["import_from"] = import_folders(config, _folders(own))
+    return config
 
 
 def sizes_of(name: str, words: Sequence[str]) -> Sizes:
@@ -123,7 +128,7 @@ def _help(name: str, words: Sequence[str], text: Callable[..., str]) -> str:
 def _composed(name: str, words: Sequence[str], own: Sequence[str]) -> Any:
     with _composing(name, words, own):
         config = _compose(name, words, own)
-        _check_kinds(config, compose(name, overrides=[*_choices(words), *own]), words)
+        _check_kinds(config, _compose(name, _choices(words), own), words)
     return config
 
 
@@ -160,24 +165,31 @@ def _chosen_groups(name: str, words: Sequence[str], own: Sequence[str]) -> list[
 def _composing(name: str, words: Sequence[str], own: Sequence[str]) -> Iterator[None]:
     """Hydra, with one message for what it does not like."""
     with initialize_config_module("speechdistill.configs", version_base="1.3"):
+        OwnFolder.register()
         try:
             yield
         except MissingConfigException as error:
-            raise UserError(_unknown_choice(error)) from error
+            raise UserError(_unknown_choice(error, own)) from error
         except OverrideParseException as error:
             raise UserError(f"{error.override!r} cannot be read; words are KEY=VALUE.") from error
+        except InterpolationResolutionError as error:
+            raise UserError(_unresolved(error, own)) from error
         except (ConfigCompositionException, OmegaConfBaseException) as error:
             raise UserError(_unknown_key(words, _known_keys(name, words, own), error)) from error
-        except (HydraException, YAMLError, UnicodeDecodeError) as error:
-            raise UserError(" ".join(str(error).split())) from error
+        except RecursionError as error:
+            raise UserError("the lists of `defaults` in your files lead back to where they began.") from error
+        except (HydraException, ValueError) as error:  # the latter of a list of defaults
+            raise UserError(f"the configuration cannot be composed: {whole_reason(error)}.") from error
 
 
 def _compose_once(name: str, words: Sequence[str], own: Sequence[str]) -> Any:
-    """Hydra's composition; but a value of _WHOLE_VALUES replaces what is there, where Hydra would merge the two."""
-    whole = [word for word in words if word.partition("=")[0] in _WHOLE_VALUES]
-    config = compose(name, overrides=[*(word for word in words if word not in whole), *own])
-    for override in _parsed(whole):
-        OmegaConf.update(config, override.key_or_group, override.value(), merge=False)
+    """Hydra's composition; but values of WHOLE_VALUES replace what is there, where Hydra would merge the two."""
+    whole = [override for override in _parsed(words) if is_whole(override.key_or_group) and not override.is_delete()]
+    lines = {override.input_line for override in whole}
+    config = opened(compose(name, overrides=[*(word for word in words if word not in lines), *own]))
+    for override in whole:
+        is_new = override.is_add() or override.is_force_add()
+        OmegaConf.update(config, override.key_or_group, override.value(), merge=False, force_add=is_new)
     return config
 
 
@@ -220,7 +232,7 @@ def _is_superb(config: Any) -> bool:
     return verb_of(config) == "superb"
 
 
-def _resolved(config: Any) -> dict[str, Any]:
+def _resolved(config: Any, own: Sequence[str] = ()) -> dict[str, Any]:
     try:
         if missing := sorted(OmegaConf.missing_keys(config)):
             raise UserError(f"{missing[0]} has to be given: add {missing[0]}=... to the command.")
@@ -229,7 +241,7 @@ def _resolved(config: Any) -> dict[str, Any]:
                 OmegaConf.update(config, key, spelled(key, value))
         container = OmegaConf.to_container(config, resolve=True)
     except OmegaConfBaseException as error:
-        raise UserError(f"the configuration cannot be resolved: {str(error).strip().splitlines()[0]}") from error
+        raise UserError(_unresolved(error, own)) from error
     assert isinstance(container, dict)
     return {str(key): home_in_values(value, str(key)) for key, value in container.items()}
 
@@ -243,7 +255,7 @@ def _earlier(folder: Path, words: Sequence[str], name: str, own: Sequence[str]) 
     resumable = [key for key in resumable_keys(name) if has_value(begun, key)]
     for word, override in zip(words, _parsed(words), strict=True):
         key, value = override.key_or_group, override.value()
-        if says_the_same(begun, folder, key, _plain(value)):
+        if says_the_same(begun, folder, key, _plain(value), is_whole(key)):
             continue  # the words of the first start may be given again
         if _choices([word]) and isinstance(begun.get(_package(key)), dict):
             _check_choice(begun, word, words, name, own)
@@ -333,7 +345,7 @@ def _parsed(words: Sequence[str]) -> list[Any]:
 def _known_keys(name: str, words: Sequence[str], own: Sequence[str]) -> list[str] | None:
     """The keys that can be set with these choices; None where the choices themselves do not compose."""
     try:
-        return _paths(OmegaConf.to_container(compose(name, overrides=[*_choices(words), *own]), resolve=False))
+        return _paths(OmegaConf.to_container(_compose(name, _choices(words), own), resolve=False))
     except (HydraException, OmegaConfBaseException):
         return None
 
@@ -354,13 +366,24 @@ def _paths(config: Any, prefix: str = "") -> list[str]:
 def _unknown_key(words: Sequence[str], known: Sequence[str] | None, error: Exception) -> str:
     for override in _parsed(words):
         key = override.key_or_group
-        if known is not None and key not in known and not override.is_add():
+        if known is not None and key not in known and not (override.is_add() or override.is_force_add()):
             return f"no key {key!r}{did_you_mean(key, known)}"
-    cause = error.__cause__ or error
-    return f"the configuration cannot be composed: {str(cause).strip().splitlines()[0]}"
+    reasons = [whole_reason(one) for one in (error, error.__cause__ or error.__context__) if one is not None]
+    return f"the configuration cannot be composed: {': '.join(filter(None, reasons))}."
 
 
-def _unknown_choice(error: MissingConfigException) -> str:
+def _unresolved(error: OmegaConfBaseException, own: Sequence[str]) -> str:
+    where = "".join(place_of_reference(folder, str(error.full_key)) for folder in _folders(own))
+    return f"{where}the configuration cannot be resolved: {whole_reason(error)}."
+
+
+def _folders(own: Sequence[str]) -> list[Path]:
+    """The user's own, of the override that tells Hydra about it."""
+    paths = [path for override in _parsed(own) for path in override.value()]
+    return [Path(path.removeprefix(f"{OwnFolder.scheme()}://")) for path in paths]
+
+
+def _unknown_choice(error: MissingConfigException, own: Sequence[str]) -> str:
     """Of a file's own defaults: words are checked before."""
     group, _, choice = (error.missing_cfg_file or "").rpartition("/")
-    return unknown(group, choice, sorted(error.options or []))
+    return unknown(group, choice, options(group, [CONFIGS, *_folders(own)]))

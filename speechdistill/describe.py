@@ -95,7 +95,8 @@ def _of_recipe(words: list[str]) -> list[tuple[str, str]]:
         config, loss = derive_config(architecture, teacher, target.layers), formula(recipe["objective"], target)
     else:
         heads = architecture.get("heads", "joint")
-        objective = build_objective(recipe["objective"], student_depth(architecture, depth), depth, heads)
+        layers, folders = student_depth(architecture, depth), recipe.get("import_from")
+        objective = build_objective(recipe["objective"], layers, depth, heads, import_from=folders)
         matches = sorted(objective.matches, key=lambda match: match.teacher_layer)
         predicted, read = [match.teacher_layer for match in matches], [match.student_layer for match in matches]
         config, loss = derive_config(architecture, teacher, predicted, None, read), objective.formula()

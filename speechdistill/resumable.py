@@ -11,6 +11,7 @@ RESUMABLE_KEYS = (
     "data.num_workers",
     "data.root",
     "dry_run",
+    "import_from",
     "student",  # of fine-tuning: where it lies; its weights are in the checkpoint
     "task.beam",
     "task.lm",
@@ -38,7 +39,7 @@ PATH_KEYS = (
     *("student", "supernet", "task.vocabulary", "task.lm"),
     *("upstream", "features.cache", "data.train", "data.valid", "data.test"),
 )
-_PATH_LISTS = ("students",)
+_PATH_LISTS = ("import_from", "students")
 # "auto" is stored as what it was resolved to.
 _AUTOMATIC = ("size", "trainer.devices", "trainer.num_nodes", "trainer.precision")
 
@@ -59,11 +60,18 @@ def resumable_keys(verb: str) -> tuple[str, ...]:
 
 def has_value(config: Mapping[str, Any], key: str) -> bool:
     """Whether a run has such a key, which is no group: distillation's `student` is one, fine-tuning's a folder."""
-    *groups, name = key.split(".")
-    holder: Any = config
-    for group in groups:
-        holder = holder.get(group) if isinstance(holder, dict) else None
-    return isinstance(holder, dict) and name in holder and not isinstance(holder[name], dict)
+    held = _held(config, key)
+    return held is not _NOTHING and not isinstance(held, dict)
+
+
+_NOTHING = object()
+
+
+def _held(config: Mapping[str, Any], key: str) -> Any:
+    held: Any = config
+    for name in key.split("."):
+        held = held.get(name, _NOTHING) if isinstance(held, dict) else _NOTHING
+    return held
 
 
 def value_of(config: Mapping[str, Any], key: str) -> Any:
@@ -73,7 +81,7 @@ def value_of(config: Mapping[str, Any], key: str) -> Any:
     return config
 
 
-def says_the_same(config: Mapping[str, Any], folder: Path, key: str, value: Any) -> bool:
+def says_the_same(config: Mapping[str, Any], folder: Path, key: str, value: Any, replaces: bool = False) -> bool:
     """Whether a run has this value already.
 
     Args:
@@ -81,11 +89,15 @@ def says_the_same(config: Mapping[str, Any], folder: Path, key: str, value: Any)
         folder: of the run.
         key: dotted.
         value: as a command gives it: a relative path, "auto" or a branch may stand in the config resolved.
+        replaces: whether a mapping is all that the key has, and not merged into what is there.
     """
     if key == "out_dir":
         return value is None or (isinstance(value, str) and Path(value).expanduser().resolve() == folder.resolve())
     if key in _AUTOMATIC and value == "auto":
         return True
+    if isinstance(value, dict) and isinstance(held := _held(config, key), dict):
+        same = all(says_the_same(config, folder, f"{key}.{name}", one) for name, one in value.items())
+        return same and not (replaces and held.keys() - value.keys())
     if not has_value(config, key):
         return False
     before = value_of(config, key)

@@ -6,6 +6,7 @@ from functools import partial
 from speechdistill import cli
 from speechdistill.compose import configure, sizes_of
 from speechdistill.errors import UserError
+from speechdistill.own_code import own_distances
 
 
 def main(words: list[str]) -> int:
@@ -16,6 +17,11 @@ def main(words: list[str]) -> int:
     """
     # Words are checked before the libraries that take seconds to load.
     config = configure("train", words)
+    if own := list(own_distances(config["objective"])):
+        from speechdistill.objectives.own_distance import OwnDistance
+
+        for target in own:  # there or not, before a corpus is measured
+            OwnDistance(target, config["import_from"])
     from speechdistill.training.methods import METHODS, TABLES
     from speechdistill.training.runs import run_training
 

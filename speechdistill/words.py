@@ -7,6 +7,7 @@ from pathlib import Path
 
 from speechdistill import cli, precision
 from speechdistill.choices import CONFIGS, refuse_unknown_choices
+from speechdistill.config_keys import FREE_NAMES
 from speechdistill.errors import UserError
 from speechdistill.resumable import PATH_KEYS
 
@@ -65,8 +66,17 @@ def _without_config_dir(words: Sequence[str]) -> tuple[list[str], list[str], lis
             raise UserError(
                 f"--config-dir {given}: no such folder. It holds recipe/NAME.yaml, data/NAME.yaml and such."
             )
-        own, folders = [f"hydra.searchpath=[{quoted(f'file://{folder}')}]"], [CONFIGS, folder]
+        _refuse_names_of_the_package(folder)
+        own, folders = [f"hydra.searchpath=[{quoted(f'own://{folder}')}]"], [CONFIGS, folder]
     return rest, own, folders
+
+
+def _refuse_names_of_the_package(folder: Path) -> None:
+    """Hydra takes the package's file where both have one."""
+    for file in sorted(folder.glob("*/*.yaml")):
+        packaged = CONFIGS / file.parent.name / file.name
+        if packaged.is_file() and packaged.read_bytes() != file.read_bytes():
+            raise UserError(f"{file}: {file.parent.name}={file.stem} is the package's own; give yours another name.")
 
 
 def _with_superb_group(word: str) -> str:
@@ -77,6 +87,8 @@ def _with_superb_group(word: str) -> str:
 def _verbatim(word: str) -> str:
     """Quote a path, unless it is quoted already or means "none"; a precision gets its one spelling."""
     key, _, value = word.partition("=")
+    if key in FREE_NAMES or key.rpartition(".")[0] in FREE_NAMES:
+        return f"++{word}"  # there need be none of that name yet
     if key in PRECISIONS:
         return f"{key}={PRECISIONS[key](key, value.strip(_QUOTES))}"
     if key not in PATH_KEYS or value in ("", "null") or (value[0] in "'\"" and value[0] == value[-1]):

@@ -12,6 +12,8 @@ from speechdistill.checks import is_number
 from speechdistill.errors import UserError
 from speechdistill.objectives.distances import DISTANCES, Distance
 from speechdistill.objectives.layer_maps import LAYER_MAPS, LayerMatch
+from speechdistill.objectives.own_distance import OwnDistance
+from speechdistill.own_code import own_target
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,7 @@ class Objective:
         """The objective in one line, for logs and model cards."""
         terms = [term for term in self.terms if term.weight(0) != 0]
         plain = {(term.inner_weight, term.last_weight, term.reduction) for term in terms} == {(1.0, 1.0, "mean")}
-        words = [f"{term.weight(0):g} x {term.name}" for term in terms]
+        words = [f"{term.weight(0):g} x {term.name}{_own(term.distance)}" for term in terms]
         if not plain:
             words = [
                 f"{word} ({term.reduction} over layers, the last {term.last_weight:g}, others {term.inner_weight:g})"
@@ -160,18 +162,24 @@ class Objective:
 
 
 def build_objective(
-    config: Mapping[str, Any], student_layers: int, teacher_layers: int, heads: str = "joint", seed: int = 0
+    config: Mapping[str, Any],
+    student_layers: int,
+    teacher_layers: int,
+    heads: str = "joint",
+    seed: int = 0,
+    import_from: Sequence[str] | None = None,
 ) -> Objective:
     """Make the objective that a configuration (configs/objective/*.yaml) describes.
 
     Args:
         config: `map` (a name of LAYER_MAPS with its arguments, or pairs [student layer, teacher layer]), `terms`
-            (name: {distance, weight} and, if wanted, {layer_weights: {inner, last}, reduction}), `count_padding` and,
-            if wanted, `random_per_epoch`.
+            (name: {distance, weight} and, if wanted, {layer_weights: {inner, last}, reduction}; null = no such term),
+            `count_padding` and, if wanted, `random_per_epoch`.
         student_layers: Transformer layers of the student.
         teacher_layers: Transformer layers of the teacher.
         heads: "joint" (all on the student's last layer) or "layerwise".
         seed: of what is drawn.
+        import_from: folders with modules of the user's own, which a distance may name.
 
     Raises:
         UserError: an unknown map or distance, a layer that a model does not have or the heads cannot use, or no term
@@ -179,7 +187,7 @@ def build_objective(
     """
     matches = _matches(config["map"], student_layers, teacher_layers)
     _check_matches(matches, student_layers, teacher_layers, heads)
-    terms = [_term(name, term) for name, term in _named(config["terms"]).items()]
+    terms = [_term(name, term, import_from or ()) for name, term in _named(config["terms"]).items()]
     if not any(term.weight(0) for term in terms):
         raise UserError("objective.terms: every weight is 0, so there is nothing to learn.")
     count = config.get("random_per_epoch")
@@ -192,18 +200,32 @@ def build_objective(
 
 
 def _named(terms: Any) -> dict[str, Any]:
-    if not isinstance(terms, Mapping) or not terms:
+    if not isinstance(terms, Mapping) or not any(terms.values()):
         raise UserError(f"objective.terms={terms}: give names of terms, each with {{distance: NAME, weight: NUMBER}}.")
-    return dict(terms)
+    return {name: term for name, term in terms.items() if term is not None}
 
 
-def _term(name: str, config: Any) -> Term:
+def _distance(key: str, value: Any, import_from: Sequence[str]) -> Distance:
+    if isinstance(value, str) and value in DISTANCES:
+        return DISTANCES[value]
+    if own := own_target(key, value):
+        return OwnDistance(own, import_from)
+    raise UserError(
+        f"{key}={value}: known are {', '.join(DISTANCES)}; one of your own is MODULE:NAME, or "
+        "{_target_: MODULE.NAME, ARGUMENT: VALUE}."
+    )
+
+
+def _own(distance: Distance) -> str:
+    return f" ({distance})" if isinstance(distance, OwnDistance) else ""
+
+
+def _term(name: str, config: Any, import_from: Sequence[str]) -> Term:
     key = f"objective.terms.{name}"
     known, needed = {"distance", "weight", "reduction", "layer_weights"}, {"distance", "weight"}
     if not isinstance(config, Mapping) or not needed <= set(config) <= known:
         raise UserError(f"{key}={config}: give {{distance, weight}} and optional reduction, layer_weights.")
-    if not isinstance(config["distance"], str) or config["distance"] not in DISTANCES:
-        raise UserError(f"{key}.distance={config['distance']}: known are {', '.join(DISTANCES)}.")
+    distance = _distance(f"{key}.distance", config["distance"], import_from)
     weight = config["weight"]
     if not is_number(weight, 0):
         raise UserError(f"{key}.weight={weight}: give a number from 0 up; 0 only reports the term.")
@@ -215,7 +237,7 @@ def _term(name: str, config: Any) -> Term:
     if not numbers or set(by_layer) != {"inner", "last"} or by_layer["last"] == 0:
         raise UserError(f"{key}.layer_weights={by_layer}: give {{inner: NUMBER, last: NUMBER}}, 0 or more, last above.")
     inner, last = float(by_layer["inner"]), float(by_layer["last"])
-    return Term(name, DISTANCES[config["distance"]], _constant(float(weight)), inner, last, reduction)
+    return Term(name, distance, _constant(float(weight)), inner, last, reduction)
 
 
 def _matches(layer_map: Any, student_layers: int, teacher_layers: int) -> list[LayerMatch]:

@@ -23,7 +23,9 @@ def distillation(config: dict[str, Any], data: SpeechData) -> Job:
     described = teacher.describe()
     architecture = config["architecture"]
     depth, heads = student_depth(architecture, teacher.num_layers), architecture.get("heads", "joint")
-    objective = build_objective(config["objective"], depth, teacher.num_layers, heads, config["seed"])
+    objective = build_objective(
+        config["objective"], depth, teacher.num_layers, heads, config["seed"], config.get("import_from")
+    )
     matches = sorted(objective.matches, key=lambda match: match.teacher_layer)
     student_config = derive_config(
         architecture,

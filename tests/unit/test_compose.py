@@ -352,7 +352,8 @@ def test_distillation_has_no_beam_and_its_student_is_a_group(run):
 
 def test_every_resumable_key_exists():
     config = configure("finetune", ["task=asr", "student=/y", "data=folder", "data.root=/x"])
-    config["teacher"] = configure("train", ["data=folder", "data.root=/x"])["teacher"]
+    distillation = configure("train", ["data=folder", "data.root=/x"])
+    config |= {key: distillation[key] for key in ("teacher", "import_from")}
     for key in RESUMABLE_KEYS:
         group, _, name = key.rpartition(".")
         assert name in (config[group] if group else config)

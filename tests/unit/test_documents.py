@@ -41,6 +41,33 @@ def commands() -> list[tuple[str, str]]:
     return found
 
 
+def shown_files() -> dict[str, str]:
+    """By name, the files that a document shows after "In NAME:"."""
+    texts = "".join(document.read_text() for document in DOCUMENTS)
+    return dict(re.findall(r"In (my_configs/\S+):\n\n```\w+\n(.*?)```", texts, re.S))
+
+
+def write_shown_files(folder: Path) -> None:
+    for name, text in shown_files().items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+
+
+def test_recipes_of_ones_own_are_what_the_documents_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert len(shown_files()) == 5
+    write_shown_files(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    wide = configure("train", ["recipe=wide", "--config-dir", "my_configs"])
+    assert (wide["recipe"], wide["architecture"]["num_hidden_layers"]) == ("wide", 3)
+    assert (wide["optim"]["lr"], wide["optim"]["eps"], wide["trainer"]["max_steps"]) == (1e-3, 1e-6, 2000)
+    mine = configure("train", ["recipe=mine", "--config-dir", "my_configs"])
+    assert (mine["objective"]["map"], list(mine["objective"]["terms"])) == (
+        [[1, 2], [2, 6]],
+        ["correlation", "hidden_l1"],
+    )
+    assert (mine["optim"]["lr"], mine["optim"]["eps"], mine["architecture"]["heads"]) == (1e-3, 1e-6, "layerwise")
+
+
 def test_documents_show_commands() -> None:
     assert {verb for verb, _ in commands()} <= set(VERBS)
     assert len(commands()) >= 8
@@ -78,14 +105,11 @@ def test_command_is_understood(verb: str, words: str, tmp_path: Path, monkeypatc
     if verb == "extract":
         assert extract.read_settings(given)
         return
-    if "--config-dir" in given:  # the folder of the README, with the file that it shows
-        (shown,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
-        (tmp_path / "my_configs" / "recipe").mkdir(parents=True)
-        (tmp_path / "my_configs" / "recipe" / "wide.yaml").write_text(shown)
+    if "--config-dir" in given:  # a folder with the files that the documents show
+        write_shown_files(tmp_path)
         monkeypatch.chdir(tmp_path)
         config = configure("train", given)
-        assert (config["recipe"], config["architecture"]["num_hidden_layers"]) == ("wide", 3)
-        assert (config["optim"]["lr"], config["optim"]["eps"], config["trainer"]["max_steps"]) == (1e-3, 1e-6, 2000)
+        assert [f"recipe={config['recipe']}", "--config-dir", "my_configs"] == given
         return
     if any(word.startswith("resume=") for word in given):
         return  # needs a run; tests/end_to_end/test_resume.py has one
