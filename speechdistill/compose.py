@@ -155,7 +155,7 @@ def _chosen_groups(name: str, words: Sequence[str], own: Sequence[str]) -> list[
     """Of _SIZED_GROUPS those for which the words, or a recipe of the caller's, choose a file."""
     chosen = [group for group in _SIZED_GROUPS if any(word.startswith(f"{group}=") for word in words)]
     if own:
-        choices = compose(name, overrides=[*words, *own], return_hydra_config=True).hydra.runtime.choices
+        choices = compose(name, overrides=[*_choices(words), *own], return_hydra_config=True).hydra.runtime.choices
         files = {group: CONFIGS / group / f"{choices.get(group)}.yaml" for group in _SIZED_GROUPS if group in choices}
         chosen += [group for group, file in files.items() if not file.is_file() and group not in chosen]
     return chosen
