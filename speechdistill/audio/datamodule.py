@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from speechdistill.audio.batch_plan import BatchPlan, MicroBatch, PlanSampler, Segment
 from speechdistill.audio.joining import join
 from speechdistill.audio.opening import UnreadableAudioError
-from speechdistill.audio.readers import BatchLoader, leave_signals_to_the_parent, reading_context
+from speechdistill.audio.readers import BatchLoader, begin_to_read, reading_context
 from speechdistill.audio.reading import EndsEarlyError, read_waveform
 from speechdistill.audio.stored_targets import StoredTargets
 from speechdistill.audio.table import Table
@@ -199,7 +199,7 @@ def batch_loader(
         batch_size=None,  # an item is a batch
         sampler=batches,
         collate_fn=_as_it_is,
-        worker_init_fn=leave_signals_to_the_parent,
+        worker_init_fn=begin_to_read,
         num_workers=num_workers,
         multiprocessing_context=reading_context() if num_workers else None,
         pin_memory=torch.cuda.is_available(),

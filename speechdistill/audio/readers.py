@@ -1,18 +1,24 @@
 """Processes that read audio: how batches leave them, what waits for a batch, and what their end looks like."""
 
+import atexit
+import errno
 import multiprocessing
 import os
 import pickle
 import re
 import shutil
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from multiprocessing.context import BaseContext
+from multiprocessing.process import BaseProcess
 from multiprocessing.queues import Queue
+from types import TracebackType
 from typing import Any, ClassVar
+from weakref import WeakSet
 
 from torch.utils.data import DataLoader, get_worker_info
 
@@ -24,6 +30,7 @@ ENDING_SIGNALS = tuple(
     signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1") if hasattr(signal, name)
 )
 _SHARED_MEMORY = "/dev/shm"
+_readers: WeakSet[BaseProcess] = WeakSet()
 # What torch and multiprocessing raise in the process that waits for batches.
 _SIGNS = ("DataLoader worker", "Pin memory thread exited", "Too many open files. Communication with the workers")
 
@@ -121,13 +128,39 @@ def reading_context() -> BaseContext:
         def Queue(self, maxsize: int = 0) -> BatchQueue:  # noqa: N802 (multiprocessing's name)
             return BatchQueue(maxsize, ctx=self)
 
+        def Process(self, *args: Any, **kwargs: Any) -> BaseProcess:  # noqa: N802 (multiprocessing's name)
+            process: BaseProcess = super().Process(*args, **kwargs)
+            _readers.add(process)
+            return process
+
     return Context()
 
 
-def leave_signals_to_the_parent(worker: int) -> None:
+def end_readers() -> None:
+    """End all reading processes of this one. They ignore the signal that torch and multiprocessing would send them."""
+    for process in multiprocessing.active_children():
+        if process in _readers:
+            process.kill()
+
+
+@atexit.register  # before multiprocessing waits for them, whatever broke the training off
+def _end_with_the_readers() -> None:
+    if hasattr(signal, "SIGCHLD"):
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # to torch's handler a reader that ends is a mistake
+    end_readers()
+
+
+def begin_to_read(worker: int) -> None:
     """In a reading process: a signal may reach all of a group, and a run that ends in good order needs its readers."""
     for number in ENDING_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+    sys.excepthook = _say_error
+
+
+def _say_error(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """All but a want of open files, where multiprocessing hands a batch over: it says so, and tries again."""
+    if not (isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE)):
+        sys.__excepthook__(kind, error, trace)
 
 
 @contextmanager

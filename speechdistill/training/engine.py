@@ -2,7 +2,6 @@
 
 import errno
 import logging
-import multiprocessing
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ import torch
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 
 from speechdistill.audio.datamodule import SpeechData
-from speechdistill.audio.readers import StoppedWaitingError
+from speechdistill.audio.readers import StoppedWaitingError, end_readers
 from speechdistill.errors import UserError
 from speechdistill.training.cache_filling import CacheFilling
 from speechdistill.training.checkpointing import Checkpoints, WholeFileCheckpointIO, done_steps
@@ -135,8 +134,7 @@ def fit(
             done = trainer.global_step
         except StoppedWaitingError:
             done = checkpoints.saved_step
-            for reader in multiprocessing.active_children():
-                reader.kill()  # it hangs, or it would have brought the batch, and this process would wait for its end
+            end_readers()  # one hangs, or it would have brought the batch, and this process would wait for its end
         stop.listen()  # Lightning has put back what it found
         # A run that was stopped early is to end at once; the next start validates, also where only the end was missing.
         due = done % min(settings["validate_every_steps"], max_steps) or not module.val_metrics

@@ -1,12 +1,15 @@
 """A batch always gets out of the process that read it; one that does not come is not waited for without end."""
 
 import contextlib
+import errno
 import faulthandler
 import functools
 import multiprocessing
 import os
 import resource
 import signal
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -16,7 +19,14 @@ import torch
 from torch.utils.data import DataLoader
 
 from speechdistill.audio.datamodule import batch_loader
-from speechdistill.audio.readers import BatchLoader, StoppedWaitingError, by_value, lost_reader_is_an_answer
+from speechdistill.audio.readers import (
+    ENDING_SIGNALS,
+    BatchLoader,
+    StoppedWaitingError,
+    begin_to_read,
+    by_value,
+    lost_reader_is_an_answer,
+)
 from speechdistill.batch import WaveBatch
 from speechdistill.errors import UserError
 from speechdistill.training import stopping
@@ -167,3 +177,31 @@ def test_a_signal_leaves_a_batch_time_to_come():
         assert int(next(batches).rows[0]) == 0
         assert stop.received == signal.SIGTERM
     assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
+
+
+KEEPS_ITS_READERS = """
+import sys
+from tests.unit.audio.test_readers import loader
+
+batches = iter(loader(int, num_workers=2))
+next(batches)
+sys.modules["holds the readers until the very end"] = batches
+sys.exit(3)
+"""
+
+
+def test_a_process_that_ends_does_not_wait_for_its_readers():
+    faulthandler.cancel_dump_traceback_later()  # imports take long on a busy machine
+    ended = subprocess.run([sys.executable, "-c", KEEPS_ITS_READERS], timeout=300, capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (3, "")
+
+
+@pytest.mark.parametrize(("number", "is_said"), [(errno.EMFILE, False), (errno.ENFILE, False), (errno.EIO, True)])
+def test_what_is_tried_again_is_not_said(monkeypatch, capsys, number, is_said):
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    before = {signal_number: signal.getsignal(signal_number) for signal_number in ENDING_SIGNALS}
+    begin_to_read(0)
+    for signal_number, handler in before.items():
+        signal.signal(signal_number, handler)
+    sys.excepthook(OSError, OSError(number, "why"), None)
+    assert ("why" in capsys.readouterr().err) == is_said
