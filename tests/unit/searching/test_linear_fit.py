@@ -1,6 +1,5 @@
 """Little validation audio: what can be measured is, and else it is said what is missing."""
 
-
 import pytest
 import torch
 from transformers import HubertConfig, HubertModel
