@@ -4,6 +4,7 @@ import textwrap
 from pathlib import Path
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
@@ -11,14 +12,18 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLoca
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # the backend has to be chosen first: there may be no screen
 
-__all__ = ["log_axis", "plain_axis", "plt", "save", "wrapped"]
+__all__ = ["legend_below", "log_axis", "plain_axis", "plt", "save", "wrapped"]
 
 _CHARACTERS_PER_INCH = 11  # of a title in matplotlib's own size
 
 
 def plain_axis(axis: Axes, which: str = "y") -> None:
     """Numbers as people write them, 0.0002 for 2 x 10^-4: no powers, and none for the whole axis at its end."""
-    getattr(axis, f"{which}axis").set_major_formatter(FuncFormatter(lambda value, _: f"{value:.10g}"))
+    getattr(axis, f"{which}axis").set_major_formatter(FuncFormatter(lambda value, _: _plain(value)))
+
+
+def _plain(value: float) -> str:
+    return np.format_float_positional(value, precision=6, fractional=False, trim="-")
 
 
 def log_axis(axis: Axes, which: str = "y") -> None:
@@ -35,6 +40,11 @@ def log_axis(axis: Axes, which: str = "y") -> None:
 def wrapped(title: str, inches: float) -> str:
     """A title in as many lines as it takes over a picture, or a panel, of this width."""
     return "\n".join(textwrap.wrap(title, max(12, int(_CHARACTERS_PER_INCH * inches))))
+
+
+def legend_below(figure: Figure, axis: Axes, columns: int) -> None:
+    """One legend for all panels, below them, where it hides nothing."""
+    figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=columns, fontsize=8)
 
 
 def save(figure: Figure, path: Path) -> None:

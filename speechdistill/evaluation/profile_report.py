@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from speechdistill.evaluation.profiling import SUPERB_HUBERT_BASE_GIGA_MACS, Case, Measured, superb_giga_macs
-from speechdistill.plotting import log_axis, plt, save
+from speechdistill.plotting import legend_below, log_axis, plt, save
 from speechdistill.whole_file import whole_file
 
 _COLUMNS = [
@@ -69,7 +69,9 @@ def plot(times: Times, path: Path) -> None:
     cases = list(next(iter(times.values())))
     batches = sorted({case.batch for case in cases})
     precisions = list(dict.fromkeys(case.precision for case in cases))
-    figure, axes = plt.subplots(2, len(batches), figsize=(4.6 * len(batches), 6.2), squeeze=False, layout="constrained")
+    figure, axes = plt.subplots(
+        2, len(batches), figsize=(4.6 * len(batches), 6.2 + 0.2 * len(times)), squeeze=False, layout="constrained"
+    )
     for column, batch in enumerate(batches):
         for color, (name, measured) in enumerate(times.items()):
             for precision, style in zip(precisions, ("-o", "--s"), strict=False):
@@ -88,5 +90,5 @@ def plot(times: Times, path: Path) -> None:
         for row in range(2):
             axes[row][column].grid(alpha=0.3)
             log_axis(axes[row][column])
-    axes[0][0].legend(fontsize=8)
+    legend_below(figure, axes[0][0], len(batches))
     save(figure, path)

@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 from matplotlib.axes import Axes
 
-from speechdistill.plotting import plt, save, wrapped
+from speechdistill.plotting import legend_below, plt, save, wrapped
 
+_LETTERS_IN_A_PANEL = 72  # of a name beside a point
 AXES = (("parameters, M", 1e6), ("multiply-accumulates, G for a second of audio", 1e9), ("latency, ms", 1.0))
 
 
@@ -62,18 +63,20 @@ def plot_pareto(
         if limit is not None:
             axis.axvline(limit / unit, color="crimson", ls="--", lw=1, label="limit")
         axis.set_xlabel(name)
+        axis.margins(y=0.1)
         axis.grid(alpha=0.3)
     axes[0].set_ylabel(loss_name)
-    axes[0].legend()
+    legend_below(figure, axes[0], len(axes[0].get_legend_handles_labels()[0]))
     figure.suptitle(wrapped(title, figure.get_figwidth()))
     save(figure, path)
 
 
 def _label(axis: Axes, labelled: Sequence[tuple[float, float, str]]) -> None:
-    """Write names beside points, towards the picture's middle; the lowest below its point, the next above ..."""
-    middle = sum(axis.get_xlim()) / 2
+    """Write names beside points, where there is room for them; the lowest below its point, the next above ..."""
+    low, high = axis.get_xlim()
     for number, (cost, loss, label) in enumerate(sorted(labelled, key=lambda point: point[1])):
-        left = cost > middle
+        place, room = (cost - low) / (high - low), len(label) / _LETTERS_IN_A_PANEL
+        left = place > 0.5 and (place + room > 1 or place - room > 0)
         offset = (-6 if left else 6, (-12, 7)[number % 2])
         side = "right" if left else "left"
         axis.annotate(label, (cost, loss), offset, textcoords="offset points", ha=side, fontsize=8)

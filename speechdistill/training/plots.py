@@ -31,7 +31,8 @@ def plot_losses(metrics_csv: Path, path: Path) -> None:
     if not rows:
         return
     columns = [name for name in rows[0] if "layer_" not in name and name != "train/grad_norm"]
-    terms = sorted(name.removeprefix("train/") for name in columns if name.startswith("train/") and name != "train/lr")
+    trained = {name.removeprefix("train/") for name in columns if name.startswith("train/")} - {"lr"}
+    terms = sorted(trained, key=lambda name: (name != "loss", name))
     names = [*terms, *(rate for rate in _ERROR_RATES if f"val/{rate}" in columns), *["lr"] * ("train/lr" in columns)]
     wide = min(_PANELS_IN_A_ROW, len(names))
     tall = -(-len(names) // wide)

@@ -43,7 +43,7 @@ def plot(rows: Sequence[Bar], title: str, path: Path) -> None:
         bars = axis.barh(range(len(ordered)), drawn, color=colors)
         axis.bar_label(bars, [_figure(value) for value in values], padding=2, fontsize=7)
         axis.set_title(name, fontsize=9)
-        axis.margins(x=0.18)
+        axis.margins(x=0.25)
         axis.tick_params(labelsize=7)
         axis.axvline(0, color="black", linewidth=0.6)
         axis.set_yticks(range(len(ordered)), [_label(name, params) for name, params, _ in ordered])
@@ -55,7 +55,7 @@ def plot(rows: Sequence[Bar], title: str, path: Path) -> None:
 
 
 def _figure(value: float | None) -> str:
-    return "" if value is None else f"{value:.0f}" if value >= 100 else f"{value:.1f}"
+    return "" if value is None else f"{value:.0f}" if abs(value) >= 100 else f"{value:.1f}"
 
 
 def _label(name: str, params: float | None) -> str:
