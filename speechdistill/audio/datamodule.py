@@ -1,7 +1,7 @@
 """From a Table and a BatchPlan to batches on the device."""
 
 import multiprocessing
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -168,6 +168,17 @@ class SpeechData(LightningDataModule):
         indices = range(rank, self.val_plan.per_epoch, self.num_ranks) if shared else range(self.val_plan.per_epoch)
         batches = [MicroBatch(self.val_plan[index]) for index in indices]
         return batch_loader(MicroBatchDataset(self.val_table), batches, min(self.num_workers, len(batches)))
+
+    def some_validation(self, seconds: float) -> Iterator[WaveBatch]:
+        """Batches from all over the validation split, about so much audio and at least one; the same every time."""
+        if self.val_plan is None:
+            return
+        wanted = max(1, round(seconds * self.val_plan.per_epoch / max(1e-9, self.val_plan.seconds_per_epoch)))
+        dataset = MicroBatchDataset(self.val_table)
+        for index in np.unique(np.linspace(0, self.val_plan.per_epoch - 1, wanted).round().astype(int)).tolist():
+            batch = dataset[MicroBatch(self.val_plan[index])]
+            if batch.weight:
+                yield batch
 
 
 def batch_loader(

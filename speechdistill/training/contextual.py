@@ -73,6 +73,17 @@ class ContextualModule(TaughtModule):
         output = self.model(batch.waveforms, self.lengths(batch), masked=masked)
         return counted_l1(prediction_of(output), target, counted), {}, output.num_frames.sum()
 
+    def predicted(self, batch: WaveBatch) -> dict[str, tuple[Tensor, Tensor]]:
+        """The prediction of the head and the contextual target."""
+        target, _, counted = self.prepared(batch, torch.Generator())
+        prediction = prediction_of(self.student_output(batch))
+        return {"contextual": (prediction[counted], target[counted])}
+
+    def student_output(self, batch: WaveBatch) -> Distilled:
+        """Of the student that the run leaves."""
+        output: Distilled = self.model(batch.waveforms, self.lengths(batch))
+        return output
+
     def prepared(self, batch: WaveBatch, generator: torch.Generator) -> tuple[Tensor, Tensor | None, Tensor]:
         """Make the target and the masks of a batch.
 

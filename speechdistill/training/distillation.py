@@ -8,8 +8,8 @@ from torch import Tensor
 
 from speechdistill.batch import WaveBatch
 from speechdistill.errors import UserError
-from speechdistill.frames import num_frames
-from speechdistill.models.student import StudentForDistillation
+from speechdistill.frames import num_frames, padding_mask
+from speechdistill.models.student import Distilled, StudentForDistillation
 from speechdistill.objectives.distances import cosine, frame_mean
 from speechdistill.objectives.objective import Objective
 from speechdistill.teachers.load import Teacher
@@ -60,9 +60,7 @@ class DistillationModule(TaughtModule):
 
     def loss(self, batch: WaveBatch, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor], Tensor]:
         """Objective of a batch; in validation also the cosine between prediction and target, layer by layer."""
-        targets = dict(zip(self.objective.teacher_layers, self.targets(batch), strict=True))
-        output = self.model(batch.waveforms, batch.num_samples if batch.is_padded else None)
-        hidden = self._as_long(targets, output.predictions, batch.waveforms.shape[1])
+        output, hidden = self._compared(batch)
         # In validation every layer counts, so that its numbers compare.
         epoch = self.epoch_of(step) if self.training else None
         value = self.objective(output.predictions, hidden, output.num_frames, step, epoch)
@@ -72,6 +70,19 @@ class DistillationModule(TaughtModule):
                 similarity = cosine(output.predictions[layer], hidden[layer])
                 parts[f"cosine/layer_{layer:02d}"] = frame_mean(similarity, output.num_frames)
         return value.total, parts, output.num_frames.sum()
+
+    def predicted(self, batch: WaveBatch) -> dict[str, tuple[Tensor, Tensor]]:
+        """The prediction of each head and its target."""
+        output, hidden = self._compared(batch)
+        size = next(iter(hidden.values())).shape[1]
+        valid = ~padding_mask(output.num_frames.to(batch.waveforms.device), size)
+        return {str(layer): (output.predictions[layer][valid], target[valid]) for layer, target in hidden.items()}
+
+    def _compared(self, batch: WaveBatch) -> tuple[Distilled, Mapping[int, Tensor]]:
+        """What the student makes of a batch, and the teacher's hidden states of the frames that it predicts."""
+        targets = dict(zip(self.objective.teacher_layers, self.targets(batch), strict=True))
+        output = self.model(batch.waveforms, batch.num_samples if batch.is_padded else None)
+        return output, self._as_long(targets, output.predictions, batch.waveforms.shape[1])
 
     def _as_long(
         self, targets: Mapping[int, Tensor], predictions: Mapping[int, Tensor], num_samples: int

@@ -41,7 +41,7 @@ def start_line(
     device = "GPU" if torch.cuda.is_available() else "CPU"
     return (
         f"run      {f'from step {done_steps} ' if done_steps else ''}to step {last_step} of {max_steps}: "
-        f"{audio_seconds:.0f} s of audio a step, {duration(max_steps * audio_seconds)} in all = {epochs:.1f} epochs; "
+        f"{audio_seconds:.0f} s of audio a step, {duration(max_steps * audio_seconds)} of audio = {epochs:.1f} epochs; "
         f"on {settings['devices'] * settings['num_nodes']} {device} in {settings['precision']} about "
         f"{duration((last_step - done_steps) * step_seconds)} ({step_seconds:.2f} s a step), "
         f"{_disk_bytes(module) / 2**20:.0f} MiB of disk in {out_dir}"

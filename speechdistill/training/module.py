@@ -28,6 +28,7 @@ class TrainingModule(LightningModule):
             rank.
         val_metrics: of the last validation, mean over frames and all ranks.
         failed_recordings: {row of the training table: reason} of what could not be read.
+        val_before: what was measured before the first step of the run.
         max_failed: more of these end the run, and so do MAX_FAILED_IN_A_ROW.
         leave_model: writes the models that the run leaves, as they are; for the leader.
 
@@ -55,6 +56,7 @@ class TrainingModule(LightningModule):
         self.step_metrics: dict[str, Tensor] = {}
         self.val_metrics: dict[str, float] = {}
         self.failed_recordings: dict[int, str] = {}
+        self.val_before: dict[str, Any] = {}
         self.max_failed = float("inf")
         self.leave_model: Callable[[], None] = lambda: None
         self._failed_in_a_row = 0
@@ -190,11 +192,13 @@ class TrainingModule(LightningModule):
         for failed in self._of_all_ranks(self.failed_recordings):
             self.failed_recordings = {**self.failed_recordings, **failed}
         checkpoint["failed_recordings"] = dict(self.failed_recordings)
+        checkpoint["val_before"] = self.val_before
         checkpoint["batches_per_step"] = self.trainer.accumulate_grad_batches * self.trainer.world_size
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Counterpart of `on_save_checkpoint`."""
         self.failed_recordings = dict(checkpoint["failed_recordings"])
+        self.val_before = dict(checkpoint.get("val_before", {}))  # earlier versions measured nothing
         # Lightning counts the micro-batches of a rank; with other devices a step has another number of them.
         done = checkpoint["global_step"] * self.trainer.accumulate_grad_batches
         for counts in checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"].values():

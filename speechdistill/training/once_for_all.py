@@ -8,6 +8,7 @@ from torch import Tensor
 
 from speechdistill.batch import WaveBatch
 from speechdistill.models.search_space import NAMED, Subnet
+from speechdistill.models.student import Distilled
 from speechdistill.models.supernet import Supernet
 from speechdistill.objectives.contextual import ContextualTarget, counted_l1
 from speechdistill.teachers.load import Teacher
@@ -93,6 +94,18 @@ class OnceForAllModule(ContextualModule):
         """Validate what the last step trained."""
         super().on_validation_epoch_start()
         self._validated_stage = self.stage(self.trainer.global_step)
+
+    def validate_as_after(self, steps: int) -> None:
+        """Validate the stage that such a run ends in."""
+        self._validated_stage = self.stage(steps)
+
+    def student_output(self, batch: WaveBatch) -> Distilled:
+        """Of the published subnet, or of the full-size student where the run ends in stage 1."""
+        if self._validated_stage == 1:
+            return super().student_output(batch)
+        features = self._supernet.convolve(batch.waveforms, self.lengths(batch))
+        published = self._supernet.space.published
+        return self._supernet(batch.waveforms, self.lengths(batch), published, None, features)
 
     def loss(self, batch: WaveBatch, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor], Tensor]:
         """Mean over the subnets of the step, or of validation, of their L1; in training the largest may weigh more."""

@@ -12,9 +12,14 @@ from speechdistill.training.module import TrainingModule
 
 
 def summarize(
-    about: Mapping[str, Any], outcome: Outcome, module: TrainingModule, table: Table, data: SpeechData
+    about: Mapping[str, Any],
+    outcome: Outcome,
+    module: TrainingModule,
+    table: Table,
+    data: SpeechData,
+    after: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Everything that summary.json says."""
+    """Everything that summary.json says; `after` is what was measured at the end beside the validation."""
     cosines = {
         str(int(name.rsplit("_", 1)[1])): round(value, 5)
         for name, value in outcome.val.items()
@@ -23,6 +28,8 @@ def summarize(
     val: dict[str, Any] = {
         name.removeprefix("val/"): round(value, 6) for name, value in outcome.val.items() if "/cosine/" not in name
     }
+    val |= {name: value for name, value in after.items() if name.startswith("explained")}
+    val |= {"before": module.val_before} if module.val_before else {}
     failed = [
         {"path": data.train_table.paths[row], "reason": reason} for row, reason in module.failed_recordings.items()
     ]

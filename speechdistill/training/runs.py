@@ -23,7 +23,9 @@ from speechdistill.training.checkpointing import check_batches_per_step, done_st
 from speechdistill.training.distributed import end_with_leader
 from speechdistill.training.engine import Outcome, choose_precision, disk_full_is_an_answer, fit
 from speechdistill.training.estimate import disk_line, memory_line, start_line
+from speechdistill.training.explained import before_line, closing_words, measure, warning_line
 from speechdistill.training.job import Prepare, Usable
+from speechdistill.training.module import TrainingModule
 from speechdistill.training.plots import plot_losses
 from speechdistill.training.ranks import Launch, choose_devices, choose_num_nodes, find_launch
 from speechdistill.training.report import summarize
@@ -37,6 +39,7 @@ from speechdistill.training.run_folder import (
 )
 from speechdistill.training.sizing import prepared
 from speechdistill.training.stopping import signal_name
+from speechdistill.training.taught import TaughtModule
 from speechdistill.training.teacher_cache import teacher_cache
 
 
@@ -124,6 +127,9 @@ def _run(
         for line in [*_data_lines(table, data), *size_lines, *job.lines, *([cache.line()] if cache else [])]:
             print(line)
         print(start_line(job.module, data, settings, out_dir, done_steps(resume_from)), flush=True)
+        if not resume_from and (before := _measured(job.module, data, settings)):
+            job.module.val_before = before
+            print(before_line(before), flush=True)
     begun = time.monotonic()
     job.module.leave_model = lambda: job.save_model(out_dir, about)
     try:
@@ -141,17 +147,28 @@ def _run(
             print(f"{stopped}\n{how_to_resume(config, out_dir)}")
         return 128 + stopped.signal if launch.is_leader else 0
     if launch.is_leader:
-        summary = summarize(about, outcome, job.module, table, data)
-        if outcome.steps >= settings["max_steps"]:
+        is_done = outcome.steps >= settings["max_steps"]
+        after = _measured(job.module, data, settings) if is_done else {}
+        summary = summarize(about, outcome, job.module, table, data, after)
+        if is_done:
             summary |= job.evaluate(out_dir)
         write_json(out_dir / "summary.json", summary)
         job.save_model(out_dir, summary)
         plot_losses(out_dir / "metrics.csv", out_dir / "plots" / "loss.png")
         if not outcome.stopped_by:  # who is asked to end has little time
             job.draw(out_dir)
-        print(_closing(config, out_dir, outcome, time.monotonic() - begun))
+        if after and (warning := warning_line(after)):
+            print(warning)
+        print(_closing(config, out_dir, outcome, time.monotonic() - begun, job.module.val_before, after))
     # The other ranks end well: one that did not would be taken for a crash, and the leader killed over its report.
     return 128 + outcome.stopped_by if launch.is_leader and outcome.stopped_by else 0
+
+
+def _measured(module: TrainingModule, data: SpeechData, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """How near the student is to its teacher; nothing where there is no teacher, or no validation."""
+    if not isinstance(module, TaughtModule) or data.val_plan is None:
+        return {}
+    return measure(module, data, settings["precision"])
 
 
 def _dry_run(
@@ -220,7 +237,14 @@ def _data_lines(table: Table, data: SpeechData) -> list[str]:
     return lines
 
 
-def _closing(config: Mapping[str, Any], out_dir: Path, outcome: Outcome, seconds: float) -> str:
+def _closing(
+    config: Mapping[str, Any],
+    out_dir: Path,
+    outcome: Outcome,
+    seconds: float,
+    before: Mapping[str, Any],
+    after: Mapping[str, Any],
+) -> str:
     where = os.path.relpath(out_dir)
     where = str(out_dir) if where.startswith("..") else where
     if outcome.steps < (max_steps := config["trainer"]["max_steps"]):
@@ -230,4 +254,5 @@ def _closing(config: Mapping[str, Any], out_dir: Path, outcome: Outcome, seconds
             f"{how_to_resume(config, Path(where))}"
         )
     loss = f", val/loss {outcome.val['val/loss']:.4f}" if outcome.val else ""
+    loss += closing_words(before, after) if loss and after else ""
     return f"done: {outcome.steps} steps in {seconds / 60:.1f} min{loss}; {where}"

@@ -41,6 +41,13 @@ class TaughtModule(TrainingModule):
         """What the teacher makes of a batch: (B, T, D) for each of the `target_names`, without gradient."""
         raise NotImplementedError
 
+    def predicted(self, batch: WaveBatch) -> dict[str, tuple[Tensor, Tensor]]:
+        """What the student predicts and the teacher makes of the real frames, each (F, D), by teacher layer."""
+        raise NotImplementedError
+
+    def validate_as_after(self, steps: int) -> None:
+        """Validate what a run of so many steps validates, where that depends on the steps."""
+
     def targets(self, batch: WaveBatch) -> Sequence[Tensor]:
         """What the cache holds of a batch; the rest comes from the teacher, which a full cache never asks.
 
