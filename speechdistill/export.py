@@ -54,10 +54,8 @@ def main(words: list[str]) -> int:
     """
     settings = read_settings(words)
     if settings["format"] == "s3prl":
-        from speechdistill.upstream.hub_files import write_hub_files
-
-        files, good = write_hub_files(settings["student"], settings["out"]), True
-        own = ("config.json", "model.safetensors", "preprocessor_config.json", "README.md")
+        files, good = _write_for_s3prl(settings), True
+        own = ("config.json", "model.safetensors", "preprocessor_config.json")
         pushed = [*files, *(path for name in own if (path := files[0].parent / name).is_file())]
     else:
         files, good = _write(settings)
@@ -71,15 +69,26 @@ def main(words: list[str]) -> int:
     return 0 if good else 1
 
 
+def _write_for_s3prl(settings: dict[str, Any]) -> list[Path]:
+    """The files that torch.hub and s3prl load."""
+    from speechdistill.checkpoints.student_dir import load_student
+    from speechdistill.exporters import card
+    from speechdistill.upstream.hub_files import MODEL, write_hub_files
+
+    config = load_student(settings["student"]).config
+    files = write_hub_files(settings["student"], settings["out"])
+    folder = files[0].parent
+    text = card.form_card(_source(settings), folder, "s3prl", MODEL, card.outputs_of_upstream(config))
+    return [*files, _readme(folder, text)]
+
+
 def _write(settings: dict[str, Any]) -> tuple[list[Path], bool]:
     """The files of a format, and whether they agree with the student."""
     from speechdistill.checkpoints.student_dir import load_student
     from speechdistill.exporters import card, graph
 
     student = load_student(settings["student"], subnet=settings["subnet"])
-    source = Path(settings["student"]).expanduser()
-    inner = source / ("supernet" if settings["subnet"] else "student")
-    source = source if (source / "config.json").is_file() else inner
+    source = _source(settings)
     folder = Path(settings["out"]).expanduser() if settings["out"] else source / settings["format"]
     form, file = settings["format"], _FILES[settings["format"]]
     traced = graph.StudentGraph(student, settings["states"])
@@ -91,9 +100,34 @@ def _write(settings: dict[str, Any]) -> tuple[list[Path], bool]:
     found = [] if form == "int8" else graph.differences(student, traced, run)
     for line in [*graph.as_lines(found, f"the student and {file}"), ""] if found else [note, ""]:
         print(line)
-    readme = folder / "README.md"
-    readme.write_text(card.form_card(student, source, form, file, found, note), encoding="utf-8")
-    return [*files, readme], graph.agrees(found)
+    outputs = (
+        card.outputs_of_hubert(student.config)
+        if form == "hf_hubert"
+        else card.outputs_of_graph(student.config, traced.output_names)
+    )
+    lines = ["\n".join(graph.as_lines(found, "The student and this file"))] if found else [note]
+    if settings["subnet"]:
+        lines.insert(
+            0, f"Of the supernet it is the subnet {settings['subnet']}, {student.num_parameters():,} parameters."
+        )
+    text = card.form_card(source, folder, form, file, outputs, lines)
+    return [*files, _readme(folder, text)], graph.agrees(found)
+
+
+def _source(settings: dict[str, Any]) -> Path:
+    """The folder of the student or the supernet itself, where its run's is given."""
+    source = Path(settings["student"]).expanduser()
+    inner = source / ("supernet" if settings["subnet"] else "student")
+    return source if (source / "config.json").is_file() else inner
+
+
+def _readme(folder: Path, text: str) -> Path:
+    path = folder / "README.md"
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error}") from error
+    return path
 
 
 def _hf_hubert(student: "StudentModel", graph: Any, folder: Path) -> tuple[list[Path], Any, str]:

@@ -4,7 +4,7 @@ import copy
 import difflib
 from collections.abc import Iterable
 from dataclasses import field, fields
-from typing import Any
+from typing import Any, ClassVar
 
 from transformers import PretrainedConfig
 
@@ -102,6 +102,7 @@ class StudentConfig(ConvolutionFields, PretrainedConfig):
     """
 
     model_type = "speechdistill_student"
+    keys_to_ignore_at_inference: ClassVar[list[str]] = ["num_frames"]  # of an output, by transformers' Trainer
 
     conv_layers: list[list[int]] = field(
         default_factory=lambda: [[512, kernel, stride] for kernel, stride in HUBERT_CONV_STACK]

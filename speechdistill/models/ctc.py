@@ -1,17 +1,17 @@
 """StudentForCTC: a recogniser on any encoder. Importing this file registers it with transformers."""
 
 from dataclasses import field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCTC, PretrainedConfig
-from transformers.modeling_outputs import CausalLMOutput
 
 from speechdistill.frames import HUBERT_CONV_STACK
+from speechdistill.models.batches import Integers, RecognizerOutput, Waveforms, as_batch
 from speechdistill.models.ctc_encoders import ENCODERS, Mask, States
 from speechdistill.models.ctc_heads import LinearHead, RecurrentHead
-from speechdistill.models.hubert_interface import ConvolutionFields, HubertInterface, chosen_states, real_samples
+from speechdistill.models.hubert_interface import ConvolutionFields, HubertInterface, chosen_states
 from speechdistill.models.recording_norms import RecordingStatistics
 
 HEADS = ("linear", "blstm")
@@ -39,6 +39,7 @@ class CTCConfig(ConvolutionFields, PretrainedConfig):
     """
 
     model_type = "speechdistill_ctc"
+    keys_to_ignore_at_inference: ClassVar[list[str]] = ["num_frames"]  # of an output, by transformers' Trainer
 
     encoder: dict[str, Any] = field(default_factory=lambda: {"kind": "fbank"})
     layers: str = "last"
@@ -145,16 +146,17 @@ class StudentForCTC(HubertInterface):
 
     def forward(
         self,
-        input_values: Tensor,
-        attention_mask: Tensor | None = None,
+        input_values: Waveforms,
+        attention_mask: Integers | None = None,
         output_attentions: bool | None = None,
         output_hidden_states: bool | int | list[int] | None = None,
         return_dict: bool | None = None,
-    ) -> CausalLMOutput | tuple[Any, ...]:
+    ) -> RecognizerOutput | tuple[Any, ...]:
         """Score the units in each frame, as transformers' CTC models do; what is None is as the config says.
 
         Args:
-            input_values: (B, S) float at 16 kHz in [-1, 1]; normalised in here where the encoder wants them so.
+            input_values: (B, S) float at 16 kHz in [-1, 1], or a list of recordings (S,) of any lengths; tensors or
+                NumPy arrays, normalised in here where the encoder wants them so.
             attention_mask: (B, S) of any dtype, 1 = a real sample, 0 = padding after it.
             output_attentions: not to be had here; a student gives them.
             output_hidden_states: whether to return all of the encoder's hidden states; or the indices of some, with
@@ -162,20 +164,22 @@ class StudentForCTC(HubertInterface):
             return_dict: whether to return an object with names or a tuple.
 
         Returns:
-            logits (B, T, V); hidden_states, (B, T, D) each, the first the input of the first Transformer layer.
+            logits (B, T, V); hidden_states, (B, T, D) each, the first the input of the first Transformer layer;
+            num_frames (B,), real frames in each row, by name alone.
 
         Raises:
-            ValueError: attentions are asked for, or a mask says something else than (B,) lengths.
+            ValueError: attentions are asked for, waveforms are no floating point, or a mask says something else than
+                (B,) lengths.
         """
         config = self.config
         if config.output_attentions if output_attentions is None else output_attentions:
             raise ValueError("output_attentions: StudentForCTC gives none; its student, model.encoder.model, does")
         asked = config.output_hidden_states if output_hidden_states is None else output_hidden_states
         chosen = chosen_states(asked, self.encoder.num_states)
-        num_samples = None if attention_mask is None else real_samples(attention_mask, input_values)
-        logits, states = self._score(input_values, num_samples, all_states=bool(chosen))
+        waveforms, num_samples = as_batch(input_values, attention_mask, None, self.device, self.dtype)
+        logits, states = self._score(waveforms, num_samples, all_states=bool(chosen))
         kept = tuple(state if index in chosen else None for index, state in enumerate(states.hidden))
-        output = CausalLMOutput(logits=logits, hidden_states=kept if chosen else None)
+        output = RecognizerOutput(logits=logits, hidden_states=kept if chosen else None, num_frames=states.num_frames)
         return output if (config.return_dict if return_dict is None else return_dict) else output.to_tuple()
 
     def _score(

@@ -7,15 +7,15 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel
-from transformers.modeling_outputs import BaseModelOutput
 
 from speechdistill.frames import num_frames as frames_of
 from speechdistill.frames import samples_for
+from speechdistill.models.batches import Integers, StudentOutput, Waveforms, as_batch
 from speechdistill.models.config import StudentConfig
 from speechdistill.models.encoder import Encoder
 from speechdistill.models.feature_encoder import FeatureEncoder, FeatureProjection, normalize_waveforms
 from speechdistill.models.heads import LayerwiseHeads, make_heads
-from speechdistill.models.hubert_interface import HubertInterface, chosen_states, given_lengths
+from speechdistill.models.hubert_interface import HubertInterface, chosen_states
 from speechdistill.models.initialization import draw_weights
 from speechdistill.models.time_reduction import reduced_frames, restore_frames
 
@@ -179,20 +179,21 @@ class StudentModel(StudentPreTrainedModel):
 
     def forward(
         self,
-        input_values: Tensor,
-        attention_mask: Tensor | None = None,
+        input_values: Waveforms,
+        attention_mask: Integers | None = None,
         mask_time_indices: Tensor | None = None,
         output_attentions: bool | None = None,
         output_hidden_states: bool | int | list[int] | None = None,
         return_dict: bool | None = None,
         *,
-        num_samples: Tensor | None = None,
-    ) -> BaseModelOutput | tuple[Any, ...]:
+        num_samples: Integers | None = None,
+    ) -> StudentOutput | tuple[Any, ...]:
         """Encode waveforms as transformers' HubertModel does; what is None is as the config says.
 
         Args:
-            input_values: (B, S) float at 16 kHz in [-1, 1], zeros behind each row's end. Normalised in here if the
-                config says `normalize_waveforms`, over real samples.
+            input_values: (B, S) float at 16 kHz in [-1, 1], zeros after each row's end; or a list of recordings (S,) of
+                any lengths, padded in here. Tensors or NumPy arrays. Normalised in here if the config says
+                `normalize_waveforms`, over real samples.
             attention_mask: (B, S) of any dtype, 1 = a real sample, 0 = padding after it.
             mask_time_indices: (B, T) bool, frames that the Transformer does not get to see, where the config says
                 `mask_embedding`.
@@ -205,25 +206,26 @@ class StudentModel(StudentPreTrainedModel):
         Returns:
             last_hidden_state (B, T, D); hidden_states, L + 1 times (B, T, D), the first the input of the first
             Transformer layer, the last before the final norm of a pre-norm encoder; attentions, L times (B, H, T, T),
-            with reduced frames after a time reduction, None for a layer without attention.
+            with reduced frames after a time reduction, None for a layer without attention; num_frames (B,), real
+            frames in each row, by name alone: a tuple is HubertModel's.
 
         Raises:
-            ValueError: the waveforms are shorter than one frame or not (B, S); a mask and lengths are given, or a mask
-                that says something else than (B,) lengths.
+            ValueError: the waveforms are shorter than one frame, no floating point or not (B, S); a mask and lengths
+                are given, or a mask that says something else than (B,) lengths.
         """
         config = self.config
-        self._check(input_values, ())
-        num_samples = given_lengths(attention_mask, num_samples, input_values)
+        waveforms, lengths = as_batch(input_values, attention_mask, num_samples, self.device, self.dtype)
         all_states = config.num_hidden_layers + 1
         asked = config.output_hidden_states if output_hidden_states is None else output_hidden_states
         layers = chosen_states(asked, all_states)
         attentions = bool(config.output_attentions if output_attentions is None else output_attentions)
         masked = None if mask_time_indices is None else mask_time_indices.bool()
-        encoded = self.encode(input_values, num_samples, layers, masked=masked, attentions=attentions)
-        output = BaseModelOutput(
+        encoded = self.encode(waveforms, lengths, layers, masked=masked, attentions=attentions)
+        output = StudentOutput(
             last_hidden_state=encoded.last_hidden_state,
             hidden_states=tuple(map(encoded.hidden_states.get, range(all_states))) if layers else None,
             attentions=encoded.attentions if attentions else None,
+            num_frames=encoded.num_frames,
         )
         return output if (config.return_dict if return_dict is None else return_dict) else output.to_tuple()
 

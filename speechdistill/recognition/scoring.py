@@ -9,6 +9,7 @@ from tqdm import tqdm
 from speechdistill.audio.opening import UnreadableAudioError
 from speechdistill.audio.reading import read_waveform
 from speechdistill.audio.table import Table
+from speechdistill.checkpoints import card
 from speechdistill.errors import UserError
 from speechdistill.provenance import shared_name
 from speechdistill.recognition.advice import says_nothing
@@ -110,28 +111,45 @@ tags: [speech, ctc, {summary["recipe"]}]
 # Speech recognition on {shared_name(student["name"])}
 
 {student["params"]:,} parameters, {student["macs_per_second"] / 1e9:.2f} G multiply-accumulates for a second of audio,
-16 kHz mono input. Trained with [speechdistill](https://pypi.org/project/speechdistill/) on {data["hours"]:.2f} h
+16 kHz mono input. Trained with {card.package()} on {data["hours"]:.2f} h
 ({data["kind"]}), seed {summary["seed"]}.
 
 {_error_rates(asr) if asr else _not_measured(summary.get("remark"))}
 
-```python
-import speechdistill  # makes the model known to transformers
-import transformers
-
-recognise = transformers.pipeline("automatic-speech-recognition", model="PATH_OF_THIS_FOLDER")
-recognise(waveform)  # (samples,) float32 in [-1, 1], 16 kHz, one recording at a time
-```
+{_use(summary["text"]["units"])}
 
     python -m speechdistill.transcribe model=PATH_OF_THIS_FOLDER FILE.wav
-
-Waveforms are normalised inside where the encoder wants them so; do not normalise them yourself.
 """
 
 
 def _not_measured(remark: str | None) -> str:
     said = f" In its last validation: {remark}." if remark else ""
     return f"Its error rate has not been measured: the run is not finished.{said}"
+
+
+def _use(units: int) -> str:
+    code = f"""import numpy
+import transformers
+
+import speechdistill  # makes the model known to transformers
+
+recognise = transformers.pipeline("automatic-speech-recognition", model="{card.PLACE}")
+waveform = numpy.zeros(16000, numpy.float32)  # (samples,), float32 in [-1, 1], 16 kHz; or a list of them
+output = recognise(waveform)"""
+    return card.use(
+        code,
+        [
+            ("text", "str", "what is said; a dictionary for each recording"),
+            (
+                "logits",
+                f"(batch, frames, {units})",
+                "of `recognise.model(waveforms)`; 50 frames a second, 0 = the blank",
+            ),
+            ("hidden_states", "of (batch, frames, width)", "of the same, with `output_hidden_states=True`"),
+            ("num_frames", "(batch,)", "of the same: real frames of each row"),
+        ],
+        "Waveforms are normalised inside where the encoder wants them so; do not normalise them yourself.",
+    )
 
 
 def _error_rates(asr: dict[str, Any]) -> str:

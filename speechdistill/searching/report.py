@@ -5,8 +5,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from speechdistill.checkpoints import card
 from speechdistill.checkpoints.student_dir import save_student
 from speechdistill.errors import UserError
+from speechdistill.models.config import StudentConfig
 from speechdistill.models.search_space import NAMED
 from speechdistill.models.supernet import Supernet
 from speechdistill.provenance import git_commit, hardware, versions, write_json
@@ -51,8 +53,8 @@ def leave_winners(
     winners = ranked[: config["winners"]]
     for place, trial in enumerate(winners, 1):
         name = "student" if place == 1 else f"student_{place}"
-        card = student_card(config, trial, place, supernet.config.teacher or {}, budget)
-        save_student(out_dir / name, supernet.extract_with_head(trial.subnet), card)
+        student = supernet.extract_with_head(trial.subnet)
+        save_student(out_dir / name, student, student_card(config, trial, place, student.config, budget))
     write_json(out_dir / "summary.json", summary_of(config, trials, winners, stopwatch))
     points = [_point(trial, place, len(winners)) for place, trial in enumerate(ranked)][::-1]  # the best on top
     limits = (budget.max_params, budget.max_macs, budget.max_latency_ms)
@@ -103,16 +105,14 @@ def summary_of(
     }
 
 
-def student_card(
-    config: Mapping[str, Any], trial: Trial, place: int, teacher: Mapping[str, Any], budget: Budget
-) -> str:
+def student_card(config: Mapping[str, Any], trial: Trial, place: int, student: StudentConfig, budget: Budget) -> str:
     """README.md of a winner's folder.
 
     Args:
         config: of the search.
         trial: the winner.
         place: 1 = the best.
-        teacher: what the supernet's config.json says of it.
+        student: its config.
         budget: what it had to meet.
     """
     return f"""---
@@ -121,19 +121,14 @@ pipeline_tag: feature-extraction
 tags: [speech, self-supervised, distillation, once-for-all]
 ---
 
-# Subnet of a supernet of {teacher.get("name", "an unknown teacher")}
+# Subnet of a supernet of {(student.teacher or {}).get("name", "an unknown teacher")}
 
 {trial.params:,} parameters, {trial.macs_per_second / 1e9:.2f} G multiply-accumulates for a second of audio, 50 frames a
-second, 16 kHz mono input. Number {place} of a search with [speechdistill](https://pypi.org/project/speechdistill/).
+second, 16 kHz mono input. Number {place} of a search with {card.package()}.
 
-```python
-import speechdistill
+{card.use_of_student(student)}
 
-student = speechdistill.load_student("PATH_OF_THIS_FOLDER")
-output = student(waveforms, output_hidden_states=True)  # waveforms: (batch, samples), float32 in [-1, 1]
-```
-
-Waveforms are normalised inside where the teacher wants them so; do not normalise them yourself.
+## Search
 
 | | |
 | --- | --- |

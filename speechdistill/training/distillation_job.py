@@ -62,7 +62,7 @@ def distillation(config: dict[str, Any], data: SpeechData) -> Job:
     )
 
     def save(out_dir: Path, summary: Mapping[str, Any]) -> None:
-        save_student(out_dir / "student", student, model_card(summary, objective.formula()))
+        save_student(out_dir / "student", student, model_card(summary, objective.formula(), student_config))
 
     def draw(out_dir: Path) -> None:
         if data.val_plan is not None:

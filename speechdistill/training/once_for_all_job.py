@@ -86,12 +86,12 @@ def once_for_all(config: dict[str, Any], data: SpeechData) -> Job:
         done = module.trainer.global_step
         student = _final_student(module, done)
         about["student"].update(_figures(student))  # also for summary.json: a run stopped in stage 1 leaves another one
-        card = model_card({**summary, "student": about["student"]}, loss)
+        card = model_card({**summary, "student": about["student"]}, loss, student.config)
         save_student(out_dir / "student", student, card)
         if not isinstance(module, OnceForAllModule):
             return
         if module.stage(done) == 2:
-            save_supernet(out_dir / "supernet", supernet, supernet_card(summary, loss))
+            save_supernet(out_dir / "supernet", supernet, supernet_card(summary, loss, supernet.config))
         elif done == module.stage_1_steps < max_steps:
             save_student(out_dir / "stage_1", student, card)
 

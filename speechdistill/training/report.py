@@ -6,6 +6,8 @@ from typing import Any
 
 from speechdistill.audio.datamodule import SpeechData
 from speechdistill.audio.table import Table
+from speechdistill.checkpoints import card
+from speechdistill.models.config import StudentConfig
 from speechdistill.provenance import hardware, versions
 from speechdistill.training.engine import Outcome
 from speechdistill.training.module import TrainingModule
@@ -46,12 +48,13 @@ def summarize(
     }
 
 
-def model_card(summary: Mapping[str, Any], formula: str) -> str:
+def model_card(summary: Mapping[str, Any], formula: str, config: StudentConfig) -> str:
     """README.md of a student folder.
 
     Args:
         summary: what summary.json says; while a run is under way, the part that is known.
         formula: the objective in one line.
+        config: of the student.
     """
     teacher, student, data = summary["teacher"], summary["student"], summary["data"]
     val = summary.get("val") or {}
@@ -69,17 +72,11 @@ tags: [speech, self-supervised, distillation, {summary["recipe"]}]
 # {summary["recipe"]} student of {teacher["name"]}
 
 {student["params"]:,} parameters, {student["macs_per_second"] / 1e9:.2f} G multiply-accumulates for a second of audio,
-50 frames a second, 16 kHz mono input. Distilled with [speechdistill](https://pypi.org/project/speechdistill/).
+50 frames a second, 16 kHz mono input. Distilled with {card.package()}.
 
-```python
-import speechdistill
+{card.use_of_student(config)}
 
-student = speechdistill.load_student("PATH_OF_THIS_FOLDER")
-output = student(waveforms, output_hidden_states=True)  # waveforms: (batch, samples), float32 in [-1, 1]
-```
-
-`transformers.AutoModel.from_pretrained` loads it as well, after `import speechdistill`. Waveforms are normalised inside
-where the teacher wants them so; do not normalise them yourself.
+## Training
 
 | | |
 | --- | --- |
@@ -94,7 +91,7 @@ where the teacher wants them so; do not normalise them yourself.
 """
 
 
-def supernet_card(summary: Mapping[str, Any], formula: str) -> str:
+def supernet_card(summary: Mapping[str, Any], formula: str, config: StudentConfig) -> str:
     """README.md of a supernet folder; arguments as in `model_card`."""
     teacher, supernet = summary["teacher"], summary["supernet"]
     space = dict(supernet["search_space"])
@@ -108,17 +105,11 @@ tags: [speech, self-supervised, distillation, once-for-all, {summary["recipe"]}]
 # {summary["recipe"]} supernet of {teacher["name"]}
 
 One network of {supernet["params"]:,} parameters with {supernet["subnets"]:,} students in it. Any of them can be taken
-out and used as it is:
+out and used as it is. Distilled with {card.package()}.
 
-```python
-import speechdistill
-from speechdistill import Subnet
+{card.use_of_supernet(config)}
 
-student = speechdistill.load_student("PATH_OF_THIS_FOLDER", subnet="published")  # or "smallest", "largest"
-supernet = speechdistill.load_supernet("PATH_OF_THIS_FOLDER")
-supernet.space  # the choices
-student = supernet.extract(Subnet.uniform(hidden_size, num_attention_heads, ffn_ratio, depth))
-```
+## Training
 
 | | |
 | --- | --- |

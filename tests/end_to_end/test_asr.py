@@ -27,6 +27,7 @@ from speechdistill.models.ctc import CTCConfig, StudentForCTC
 from speechdistill.recognition.asr_dir import load_recognizer, save_recognizer
 from speechdistill.recognition.recognizer import Recognizer
 from speechdistill.recognition.vocabulary import Vocabulary
+from tests.cards import listed_outputs, run_card
 from tests.end_to_end.conftest import TEACHER
 from tests.end_to_end.runs import losses, start
 
@@ -109,6 +110,12 @@ def test_a_run_leaves_what_its_readers_expect(finished: Path) -> None:
     card = (finished / "model" / "README.md").read_text()
     assert f"| test | {asr['utterances']} |" in card
     assert "greedy" in card
+    (left,) = run_card(finished / "model")
+    listed = listed_outputs(finished / "model")
+    assert set(left["output"]) == {"text"} < set(listed)
+    scores = left["recognise"].model(torch.zeros(1, 16000), output_hidden_states=True)
+    assert {"text", *scores} == set(listed)
+    assert listed["logits"] == f"(batch, frames, {scores.logits.shape[-1]})"
 
 
 def test_a_recogniser_that_writes_nothing_says_so(

@@ -13,6 +13,7 @@ import transformers
 import speechdistill
 from speechdistill import Subnet, UserError
 from speechdistill.upstream.expert import UpstreamExpert
+from tests.cards import check_student_card, run_card
 from tests.end_to_end.conftest import SMALL_RUN
 from tests.end_to_end.runs import losses, start
 from tests.supernets import TINY_SPACE
@@ -55,6 +56,10 @@ def test_the_run_leaves_supernet_published_student_and_stage_1(chained: Path) ->
     for name in ("student", "supernet", "stage_1"):
         files = {path.name for path in (chained / name).iterdir()}
         assert files == {"config.json", "model.safetensors", "preprocessor_config.json", "README.md"}
+    for name in ("student", "stage_1"):
+        check_student_card(chained / name)
+    (left,) = run_card(chained / "supernet")
+    assert left["output"].last_hidden_state.shape == (1, 49, 24)
     summary = json.loads((chained / "summary.json").read_text())
     student = speechdistill.load_student(chained)
     assert summary["student"]["params"] == sum(p.numel() for p in student.parameters())

@@ -9,6 +9,7 @@ import transformers
 
 import speechdistill
 from speechdistill.models.student import StudentForDistillation
+from tests.cards import check_student_card
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +102,7 @@ def test_model_card_names_teacher_data_and_objective(finished: Path, teacher_fol
     card = (finished / "student" / "README.md").read_text()
     for words in (f"student of {teacher_folder.name}", "hidden_l1", "6 steps", "seed 0", "load_student", "| 4 |"):
         assert words in card
+    check_student_card(finished / "student")
 
 
 def test_no_file_of_the_student_says_where_things_lie(finished: Path, teacher_folder: Path) -> None:

@@ -31,6 +31,7 @@ from speechdistill.teachers.load import load_teacher
 from speechdistill.training.contextual import ContextualModule
 from speechdistill.training.run_folder import RECORDINGS
 from speechdistill.upstream.expert import UpstreamExpert
+from tests.cards import check_student_card
 from tests.supernets import TINY_SPACE, tiny_supernet
 
 DATA = {
@@ -89,6 +90,7 @@ def test_winners_are_the_best_that_was_tried_and_students_like_any_other(searche
         student = speechdistill.load_student(searched / name)
         assert sum(parameter.numel() for parameter in student.parameters()) == int(row["params"])
         assert student.config.teacher["sha256"] == "0"
+        check_student_card(searched / name)
     assert not (searched / "student_3").exists()
     assert (searched / "plots" / "pareto.png").is_file()
     states = UpstreamExpert(str(searched / "student")).eval()([torch.randn(8000)])["hidden_states"]

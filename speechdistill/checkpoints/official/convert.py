@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from safetensors import SafetensorError
 
+from speechdistill.checkpoints.card import package, use_of_student, use_of_supernet
 from speechdistill.checkpoints.official import encoders
 from speechdistill.checkpoints.official.conversion import Conversion, build
 from speechdistill.checkpoints.official.recognise import find_kind, known_kinds
@@ -170,9 +171,8 @@ def card(converted: Converted, model: StudentModel | StudentForDistillation) -> 
     params = sum(parameter.numel() for parameter in bare.parameters())
     whole = sum(parameter.numel() for parameter in model.parameters())
     notes = "".join(f"\n{note}\n" for note in about["notes"])
-    load = 'student = speechdistill.load_student("PATH_OF_THIS_FOLDER")'
-    if converted.supernet is not None and model is converted.supernet.network:
-        load = 'student = speechdistill.load_student("PATH_OF_THIS_FOLDER", subnet="published")'
+    is_supernet = converted.supernet is not None and model is converted.supernet.network
+    use = (use_of_supernet if is_supernet else use_of_student)(bare.config)
     left = ", ".join(f"`{name}`" for name in about["left_out"]) or "nothing"
     return f"""---
 library_name: speechdistill
@@ -182,15 +182,11 @@ tags: [speech, self-supervised, distillation]
 
 # {about["kind"]}, converted
 
-{params:,} parameters, {whole - params:,} more in prediction heads. Waveforms (batch, samples) are float32 in [-1, 1] at
-16 kHz{" and are normalised inside" if bare.config.normalize_waveforms else ""}.
+{params:,} parameters, {whole - params:,} more in prediction heads. Converted with {package()}.
 
-```python
-import speechdistill
+{use}
 
-{load}
-output = student(waveforms, output_hidden_states=True)
-```
+## Where it is from
 {notes}
 | | |
 | --- | --- |

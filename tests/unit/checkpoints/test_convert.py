@@ -19,6 +19,7 @@ from speechdistill.evaluation import cost
 from speechdistill.models.cost_formula import macs_per_second, num_params
 from speechdistill.models.student import StudentForDistillation, StudentModel
 from speechdistill.upstream.expert import UpstreamExpert
+from tests.cards import check_student_card
 from tests.parity.student_parity import tiny_config
 from tests.published import TINY_THIN, TINY_YAML, tiny_pruned, tiny_thin, tiny_thin_without_options
 from tests.unit.teachers.tiny_teachers import KINDS, make
@@ -56,6 +57,7 @@ def test_content_tells_the_kind_and_the_folder_records_it(name: str, file: str, 
     waveforms = torch.randn(1, 4000, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         assert torch.equal(auto(waveforms).last_hidden_state, student(waveforms).last_hidden_state)
+    check_student_card(tmp_path / "out")
     used_as_an_upstream(tmp_path / "out")
     macs = cost.macs_per_second(student, seconds=1)
     if student.config.time_reduction_layer is None:  # which the formula does not know

@@ -4,7 +4,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import onnx
 import pytest
 import torch
@@ -13,6 +12,7 @@ from speechdistill import cli, export
 from speechdistill.checkpoints.student_dir import save_student
 from speechdistill.exporters import graph
 from speechdistill.exporters.onnx_file import onnx_run, write_onnx
+from tests.cards import listed_outputs, run_card
 from tests.unit.exporters.tiny import tiny_student
 
 
@@ -47,22 +47,41 @@ def test_the_verb_writes_onnx_and_says_how_it_compares(tmp_path: Path, capsys: p
     card = (file.parent / "README.md").read_text()
     assert "# mine" in card
     assert "agree to 0.0001" in card
-    lines = card.partition("```python\n")[2].partition("```")[0].replace('"model.onnx"', repr(str(file)))
-    given = {"waveforms": np.zeros((1, 4000), np.float32), "num_samples": np.array([4000])}
-    exec(lines, given)
-    assert given["outputs"][0].shape == (1, 12, 32)
+    check_graph_card(file.parent)
+
+
+def check_graph_card(folder: Path) -> None:
+    """The card's lines run on the file, and its outputs are those of the file, by name and shape."""
+    (left,) = run_card(folder)
+    outputs = left.get("outputs") or {
+        "last_hidden_state": left["last_hidden_state"],
+        "num_frames": left["num_frames"],
+        **{f"hidden_state_{layer}": state for layer, state in enumerate(left["hidden_states"])},
+    }
+    frames = outputs["last_hidden_state"].shape[1]
+    shapes = {
+        name: f"(batch, frames, {output.shape[2]}) {str(output.dtype).removeprefix('torch.')}"
+        if output.ndim == 3
+        else f"(batch,) {str(output.dtype).removeprefix('torch.')}"
+        for name, output in outputs.items()
+    }
+    assert shapes == listed_outputs(folder)
+    assert outputs["num_frames"].tolist() == [frames] == [49]
 
 
 def test_a_saved_program_runs_without_this_package(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     student = tiny_student("DistilHuBERT")
     save_student(tmp_path / "student", student, "")
-    assert export.main([f"student={tmp_path / 'student'}", "format=torch_export", f"out={tmp_path / 'out'}"]) == 0
+    assert (
+        export.main([f"student={tmp_path / 'student'}", "format=torch_export", "states=all", f"out={tmp_path / 'out'}"])
+        == 0
+    )
     assert "agree to 0.0001" in capsys.readouterr().out
     assert names_no_source(tmp_path / "out" / "model.pt2")
     program = (
         "import sys; sys.modules['speechdistill'] = None\n"
         "import torch\n"
-        f"last, frames = torch.export.load({str(tmp_path / 'out' / 'model.pt2')!r}).module()("
+        f"last, frames, *_ = torch.export.load({str(tmp_path / 'out' / 'model.pt2')!r}).module()("
         "torch.linspace(-1, 1, 5000)[None], torch.tensor([5000]))\n"
         "print(float(last.double().sum()), int(frames))"
     )
@@ -73,6 +92,8 @@ def test_a_saved_program_runs_without_this_package(tmp_path: Path, capsys: pytes
         expected = student(torch.linspace(-1, 1, 5000)[None]).last_hidden_state
     assert int(frames) == expected.shape[1]
     assert float(total) == pytest.approx(float(expected.double().sum()), abs=1e-2)
+    check_graph_card(tmp_path / "out")
+    assert [*listed_outputs(tmp_path / "out")][2:] == ["hidden_state_0", "hidden_state_1", "hidden_state_2"]
 
 
 def test_int8_says_what_it_gains_and_costs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -81,6 +102,7 @@ def test_int8_says_what_it_gains_and_costs(tmp_path: Path, capsys: pytest.Captur
     said = capsys.readouterr().out
     assert ("int8 is not faster here" in said) != ("of the float32 file's time here" in said)
     assert "cosine to the float student: 0.99" in said or "cosine to the float student: 1.00" in said
+    check_graph_card(tmp_path / "student" / "int8")
     nodes = [node.op_type for node in onnx.load(tmp_path / "student" / "int8" / "model_int8.onnx").graph.node]
     # Projection, 2 layers of q, k, v, out and two of the feed-forward network; convolutions and attention stay.
     assert nodes.count("MatMulInteger") == 1 + 2 * 6

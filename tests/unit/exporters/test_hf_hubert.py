@@ -13,6 +13,7 @@ from speechdistill import export
 from speechdistill.checkpoints.student_dir import save_student
 from speechdistill.errors import UserError
 from speechdistill.exporters.hf_hubert import as_hubert, hubert_run, misfits
+from tests.cards import listed_outputs, run_card
 from tests.parity.student_parity import TOLERANCE, largest_difference, ragged_batch
 from tests.unit.exporters.tiny import tiny_student
 
@@ -51,6 +52,18 @@ def test_transformers_alone_gives_the_same_from_the_folder(tmp_path: Path, capsy
     card = (folder / "README.md").read_text()
     assert "library_name: transformers" in card
     assert "# mine" in card
+    assert "import speechdistill" not in card
+    check_hubert_card(folder)
+
+
+def check_hubert_card(folder: Path) -> None:
+    """The card's lines run on the folder, and its outputs are those of the model."""
+    (left,) = run_card(folder)
+    output, listed = left["output"], listed_outputs(folder)
+    assert {*output, "attentions", "num_frames"} == {*listed}
+    assert left["num_frames"].tolist() == [output.last_hidden_state.shape[1]] == [49]
+    width = output.last_hidden_state.shape[2]
+    assert listed["hidden_states"] == f"{len(output.hidden_states)} of (batch, frames, {width})"
 
 
 @pytest.mark.parametrize("shape", FITTING)
@@ -80,6 +93,7 @@ def test_a_student_that_normalises_leaves_that_to_the_feature_extractor(tmp_path
         expected = student(waveforms).last_hidden_state
         found = as_hubert(student)(prepared["input_values"]).last_hidden_state
     assert (found - expected).abs().max() < 1e-3
+    check_hubert_card(folder)
     run = hubert_run(folder, student, "last")
     assert (run(waveforms, torch.tensor([8000]))[0] - expected).abs().max() < TOLERANCE
 

@@ -90,7 +90,8 @@ def test_code_in_a_model_file_is_not_run(tmp_path: Path) -> None:
 def test_the_verb(student: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     export.main([f"student={student}", "format=s3prl", f"out={tmp_path / 'out'}"])
     written = [Path(line) for line in capsys.readouterr().out.splitlines()]
-    assert {path.name for path in written} == {"model.pt", "hubconf.py", "expert.py", "requirements.txt"}
+    names = {"model.pt", "hubconf.py", "expert.py", "requirements.txt", "README.md"}
+    assert {path.name for path in written} == names
     assert all(path.parent == tmp_path / "out" and path.is_file() for path in written)
     assert not [path for path in (tmp_path / "out").iterdir() if path not in written]
 
