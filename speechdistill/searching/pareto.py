@@ -76,8 +76,7 @@ def _label(axis: Axes, labelled: Sequence[tuple[float, float, str]]) -> None:
     low, high = axis.get_xlim()
     for number, (cost, loss, label) in enumerate(sorted(labelled, key=lambda point: point[1])):
         place, room = (cost - low) / (high - low), len(label) / _LETTERS_IN_A_PANEL
-        left = place > 0.5 and (place + room > 1 or place - room > 0)
-        offset = (-6 if left else 6, (-12, 7)[number % 2])
-        side = "right" if left else "left"
+        side = "left" if place + room <= 1 else "right" if place >= room else "center"
+        offset = ({"left": 6, "right": -6, "center": 0}[side], (-12, 7)[number % 2])
         axis.annotate(label, (cost, loss), offset, textcoords="offset points", ha=side, fontsize=8)
         axis.plot(cost, loss, marker="o", mfc="none", mec="black", ms=8)
