@@ -5,11 +5,14 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 
+from speechdistill import train
+from speechdistill.errors import UserError
 from tests.end_to_end.runs import losses
 from tests.unit.test_documents import write_shown_files
 
@@ -24,15 +27,18 @@ def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     script.write_text(SCRIPT)
     return subprocess.run(
         [sys.executable, str(script), "train", *words],
-        cwd=folder, env=inherited, capture_output=True, text=True, check=False, timeout=200,
+        cwd=folder, env=inherited, capture_output=True, text=True, check=False, timeout=600,
     )  # fmt: skip
 
 
 @pytest.fixture
-def own(tmp_path: Path) -> Path:
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.delenv("SPEECHDISTILL_OUT_DIR", raising=False)
+    monkeypatch.setattr(sys, "path", [*sys.path])
     (tmp_path / "work").mkdir()
     write_shown_files(tmp_path / "work")
-    return tmp_path / "work"
+    yield tmp_path / "work"
+    sys.modules.pop("my_distances", None)
 
 
 def test_a_recipe_with_a_distance_of_ones_own_is_trained_and_resumed(own: Path, small_run: list[str]) -> None:
@@ -57,27 +63,30 @@ def test_a_recipe_with_a_distance_of_ones_own_is_trained_and_resumed(own: Path, 
     assert "correlation" in json.loads((own / "run" / "summary.json").read_text())["val"]
 
     shutil.move(own / "my_configs", own.parent / "moved")
-    gone = run(elsewhere, f"resume={own / 'run'}")
-    assert gone.returncode == 2
-    assert "distance._target_=my_distances.correlation(scale=2.0): no module 'my_distances' in" in gone.stderr
-    found = run(elsewhere, f"resume={own / 'run'}", "import_from=../moved")
-    assert (found.returncode, "nothing left to do" in found.stdout) == (0, True)
+    with pytest.raises(
+        UserError, match=r"distance\._target_=my_distances\.correlation\(scale=2\.0\): no module 'my_dist"
+    ):
+        train.main([f"resume={own / 'run'}"])
+    assert train.main([f"resume={own / 'run'}", f"import_from={own.parent / 'moved'}"]) == 0
 
 
-def test_a_target_that_is_not_there_or_breaks_ends_in_one_message(own: Path, small_run: list[str]) -> None:
+def test_a_target_that_is_not_there_or_breaks_ends_in_one_message(
+    own: Path, small_run: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(own)
     words = [*small_run, "import_from=my_configs", "trainer.max_steps=1", "out_dir=run"]
-    absent = run(own, *words, "objective.terms.hidden_l1.distance=my_distances:corelation")
-    assert absent.returncode == 2
-    said = "speechdistill: objective.terms.hidden_l1.distance=my_distances.corelation: no such name in "
-    assert absent.stderr.startswith(said)
-    assert "did you mean 'correlation'" in absent.stderr
+    absent = (
+        r"^objective\.terms\.hidden_l1\.distance=my_distances\.corelation: no such name in .*did you mean 'correlation'"
+    )
+    with pytest.raises(UserError, match=absent):
+        train.main([*words, "objective.terms.hidden_l1.distance=my_distances:corelation"])
     assert not (own / "run").exists()
-    text = (own / "my_configs" / "my_distances.py").read_text()
-    (own / "my_configs" / "my_distances.py").write_text(text.replace("scale * (1", "scale * (prediction"))
-    broken = run(own, *words, "objective.terms.hidden_l1.distance=my_distances:correlation")
-    assert broken.returncode == 2
-    (line,) = [line for line in broken.stderr.splitlines() if "speechdistill" in line]
-    said = "speechdistill: objective.terms.hidden_l1.distance=my_distances.correlation raised RuntimeError: The size of"
-    assert line.startswith(said)
-    assert "(my_distances.py, line 8). It is called with (prediction, target, num_frames)" in line
-    assert "Traceback" not in broken.stderr
+    sys.modules.pop("my_distances")
+    file = own / "my_configs" / "my_distances.py"
+    file.write_text(file.read_text().replace("scale * (1", "scale * (prediction"))
+    broken = (
+        r"^objective\.terms\.hidden_l1\.distance=my_distances\.correlation raised RuntimeError: The size of .*"
+        r"\(my_distances\.py, line 8\)\. It is called with \(prediction, target, num_frames\)"
+    )
+    with pytest.raises(UserError, match=broken):
+        train.main([*words, "objective.terms.hidden_l1.distance=my_distances:correlation"])
