@@ -249,7 +249,9 @@ def within_each_label(labels: Sequence[str], seed: int, test_share: float = 0.2,
 def _each(function: Callable[[Item], Result], items: Sequence[Item], what: str, unit: str) -> list[Result]:
     """Map over items side by side, each on one core."""
     with _small_work(), ThreadPoolExecutor(min(_MAX_WORKERS, len(items), os.cpu_count() or 1)) as pool:
-        return list(tqdm(pool.map(function, items), total=len(items), desc=what, unit=unit, leave=False, delay=1))
+        return list(
+            tqdm(pool.map(function, items), total=len(items), desc=what, unit=unit, leave=False, delay=1, disable=None)
+        )
 
 
 @contextmanager
@@ -267,4 +269,4 @@ def _small_work() -> Iterator[None]:
 
 
 def _progress(items: Sequence[Item], what: str, unit: str) -> "tqdm[Item]":
-    return tqdm(items, desc=what, unit=unit, leave=False, delay=1)
+    return tqdm(items, desc=what, unit=unit, leave=False, delay=1, disable=None)
