@@ -296,6 +296,8 @@ def _check_choice(run: dict[str, Any], choice: str, words: Sequence[str], name: 
         if path in not_compared or not (group == "task" or path.startswith(f"{_package(group)}.")):
             continue
         value = _plain(OmegaConf.select(composed, path))
+        if value is None and path.startswith("search_space."):
+            continue  # open here, and filled in where the run began
         if isinstance(value, dict) or says_the_same(run, Path(), path, value):
             continue
         before = value_of(run, path) if has_value(run, path) else None

@@ -196,8 +196,9 @@ def _synthesise(partial: Path, hours: float, seed: int, num_workers: int, progre
     rows: dict[int, list[str]] = {}
     total = round(hours * 3600)
     bar_format = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total} s of speech [{elapsed}<{remaining}]"
+    hidden = None if progress else True  # None = where there is no terminal
     with tqdm(
-        total=total, desc="demo corpus", bar_format=bar_format, disable=not progress, file=sys.stderr, mininterval=0.5
+        total=total, desc="demo corpus", bar_format=bar_format, disable=hidden, file=sys.stderr, mininterval=0.5
     ) as bar:
         num_workers = min(num_workers, len(speakers))
         with ThreadPoolExecutor(num_workers) as pool:

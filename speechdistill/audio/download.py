@@ -129,7 +129,7 @@ def _fetch_rest(url: str, partial: Path, progress: bool) -> None:
                 desc=partial.name.removesuffix(".partial"),
                 unit="B",
                 unit_scale=True,
-                disable=not progress,
+                disable=None if progress else True,
             ) as bar,
         ):
             while block := response.read(_BLOCK_BYTES):

@@ -165,7 +165,8 @@ def _file_lengths(root: Path, paths: Iterable[str], limits: Limits) -> tuple[dic
             # A future takes a kilobyte: not one for every file of a large corpus at once.
             parts = (pool.map(lambda name: length_or_reason(length, root / name), names[c]) for c in chunks(len(names)))
             found = itertools.chain.from_iterable(parts)
-            bar = tqdm(found, desc=what, total=len(names), unit="file", disable=not limits.progress, delay=1)
+            hidden = None if limits.progress else True  # None = where there is no terminal
+            bar = tqdm(found, desc=what, total=len(names), unit="file", disable=hidden, delay=1)
             return list(bar)
 
         lengths, lengths_from = measure(length_by_header, "reading headers"), HEADER

@@ -118,7 +118,9 @@ class RowSorter:
     def _batches(self, shards: Sequence[str]) -> Iterator[list[tuple[Any, ...]]]:
         count = self._database.execute("SELECT COUNT(*) FROM rows").fetchone()[0]
         rows: Iterator[Any] = self._database.execute("SELECT * FROM rows ORDER BY path, first, samples, rowid")
-        bar = tqdm(rows, "sorting", count, unit="row", unit_scale=True, disable=not self._progress, delay=1)
+        bar = tqdm(
+            rows, "sorting", count, unit="row", unit_scale=True, disable=None if self._progress else True, delay=1
+        )
         rows = _told_apart(bar, shards) if shards else self._checked(bar)
         while batch := list(itertools.islice(rows, _BATCH_ROWS)):
             yield batch

@@ -138,10 +138,10 @@ class _Measured:
 
     def read(self, length: Callable[[Path | TarMember], int], what: str) -> None:
         """Measure every member with `length`."""
-        shown = not self._limits.progress
+        hidden = None if self._limits.progress else True  # None = where there is no terminal
         with (
             ThreadPoolExecutor(self._limits.num_workers or os.cpu_count() or 1) as pool,
-            tqdm(desc=what, total=sum(self._sizes.values()), unit="B", unit_scale=True, disable=shown, delay=1) as bar,
+            tqdm(desc=what, total=sum(self._sizes.values()), unit="B", unit_scale=True, disable=hidden, delay=1) as bar,
         ):
             self.sorter.add(self._rows(lambda members: pool.map(partial(self._length_or_reason, length), members), bar))
 

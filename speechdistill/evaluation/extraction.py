@@ -101,7 +101,7 @@ def _write_missing(
     written: set[str] = set()
     write_index(folder, table, names, done, sources)
     with (folder / INDEX).open("a", encoding="utf-8", errors="backslashreplace", newline="") as index:
-        for row in tqdm(range(len(table)), desc="extracting", unit="file", delay=1):
+        for row in tqdm(range(len(table)), desc="extracting", unit="file", delay=1, disable=None):
             if row in there:
                 continue
             try:

@@ -49,7 +49,9 @@ def score(recognizer: Recognizer, table: Table, progress: bool = True) -> Score:
     """
     paths, references, hypotheses = [], [], []
     unreadable: dict[str, str] = {}
-    for row in tqdm(range(len(table)), desc="recognising", unit="utterance", delay=5, disable=not progress):
+    for row in tqdm(
+        range(len(table)), desc="recognising", unit="utterance", delay=5, disable=None if progress else True
+    ):
         try:
             audio = read_waveform(table.path(row), table.first_sample(row), int(table.num_samples[row]))
         except UnreadableAudioError as error:

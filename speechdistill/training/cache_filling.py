@@ -1,7 +1,6 @@
 """Fill a teacher's cache before the first step: a pass over the corpus, shared by all processes."""
 
 import itertools
-import sys
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -23,8 +22,6 @@ from speechdistill.training.distributed import Agreement
 from speechdistill.training.stopping import StopOnSignal, signal_name
 from speechdistill.training.taught import TaughtModule
 from speechdistill.training.teacher_cache import TeacherCache, unwritable_is_an_answer
-
-_LINE_EVERY_SECONDS = 15.0  # where there is no terminal
 
 
 class FillingStoppedError(Exception):
@@ -90,14 +87,12 @@ class CacheFilling(Callback):
         alone = [MicroBatch([segment]) for segment in segments]
         batches = iter(batch_loader(audio, alone, min(num_workers, len(alone))))
         remaining = deque(shards)
-        on_terminal = sys.stderr.isatty()
         with tqdm(
             total=sum(segment.num_samples for segment in segments) / SAMPLE_RATE_HZ,
             unit=" s of audio",
             bar_format="teacher cache: {percentage:3.0f} % [{elapsed}<{remaining}, {rate_noinv_fmt}]",
-            disable=not (segments and trainer.is_global_zero),
-            mininterval=0.1 if on_terminal else _LINE_EVERY_SECONDS,
-            dynamic_ncols=on_terminal,
+            disable=None if segments and trainer.is_global_zero else True,  # None = where there is no terminal
+            dynamic_ncols=True,
         ) as bar:
             made = self._made(batches, module, trainer.strategy.root_device, bar.update)
             # After each shard the ranks meet: 0 = all is there, 1 = go on, above = the signal that ends it. So none

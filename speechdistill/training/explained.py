@@ -106,4 +106,4 @@ def warning_line(after: Mapping[str, Any]) -> str | None:
 
 
 def _percent(measured: Mapping[str, Any]) -> str:
-    return f"{100 * measured['explained']:.0f} %"
+    return f"{100 * max(0.0, measured['explained']):.0f} %"  # no better than the mean is none

@@ -10,6 +10,7 @@ from speechdistill.errors import UserError
 from speechdistill.evaluation.cost import num_params
 from speechdistill.models import cost_formula
 from speechdistill.models.derive import derive_config
+from speechdistill.models.scaled_space import scaled_space
 from speechdistill.models.search_space import SearchSpace, Subnet
 from speechdistill.models.student import StudentForDistillation
 from speechdistill.models.supernet import Supernet
@@ -47,7 +48,8 @@ def once_for_all(config: dict[str, Any], data: SpeechData) -> Job:
             "student.init_from=random if you mean it."
         )
     started = initialise(network, teacher, config)
-    supernet = Supernet(network, SearchSpace.from_dict(config["search_space"])).train()
+    space = config["search_space"] = scaled_space(config["search_space"], network.config)
+    supernet = Supernet(network, SearchSpace.from_dict(space)).train()
     alone = _chosen(config["once_for_all"]["subnet"], supernet.space)
     training = (teacher, target, objective)
     end = (config["optim"], max_steps, config["seed"])

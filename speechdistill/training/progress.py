@@ -17,6 +17,9 @@ from speechdistill.training.module import TrainingModule
 
 _PLAIN_LINE_EVERY_SECONDS = 15.0
 _STEPS_IN_MEDIAN = 1000
+# The first steps build kernels and read the first files: they say nothing about the time that is left.
+_STEPS_TO_JUDGE_BY = 5
+_BAR_WITHOUT_TIME_LEFT = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"
 
 
 class Progress(Callback):
@@ -53,6 +56,7 @@ class Progress(Callback):
                 unit="step",
                 disable=not sys.stderr.isatty(),
                 dynamic_ncols=True,
+                bar_format=_BAR_WITHOUT_TIME_LEFT,
             )
         self._last_step = trainer.global_step
         self._mark = self._step_mark = self._line_mark = time.monotonic()
@@ -79,6 +83,8 @@ class Progress(Callback):
         self.step_seconds.append(now - self._step_mark)
         self._step_mark = now
         if self._bar is not None:
+            if len(self.step_seconds) == _STEPS_TO_JUDGE_BY:
+                self._bar.bar_format = None
             self._bar.update(1)
         if step % self.log_every_steps == 0 or step == self.max_steps or step == 1:
             self._log(trainer, pl_module)
@@ -152,8 +158,9 @@ class Progress(Callback):
         if not sys.stderr.isatty() and (time.monotonic() - self._line_mark > _PLAIN_LINE_EVERY_SECONDS or step == 1):
             self._line_mark = time.monotonic()
             left = (self.max_steps - step) * speed["step_seconds_median"]
+            shown |= {"left": duration(left)} if len(self.step_seconds) >= _STEPS_TO_JUDGE_BY else {}
             numbers = "  ".join(f"{name} {value}" for name, value in shown.items())
-            self._say(f"step {step}/{self.max_steps}  {numbers}  left {duration(left)}")
+            self._say(f"step {step}/{self.max_steps}  {numbers}")
 
     def _say(self, text: str) -> None:
         if self._bar is not None:

@@ -30,8 +30,28 @@ _NAMES_OR_PATHS = ("student", "student.init_from", "teacher.name", "teacher.cach
 _WORDS = ("", "teacher", "random", MINI, FBANK)
 
 
-def open_run_folder(config: dict[str, Any], launch: Launch) -> Path:
+def name_run_folder(config: dict[str, Any], launch: Launch) -> Path:
     """The run's folder, the same for all ranks: resolved once and handed on in the environment.
+
+    Args:
+        config: of the run; `out_dir` is filled in.
+        launch: how this process was started.
+
+    Raises:
+        UserError: the ranks could not agree on its name.
+    """
+    handed = os.environ[OUT_DIR_VARIABLE] if launch.is_child else None
+    started_apart = launch.launcher is not None or config["trainer"]["num_nodes"] > 1
+    if started_apart and not (config["out_dir"] or handed):
+        raise UserError("processes that are started by torchrun, Slurm or on several nodes need one out_dir=...")
+    name = config["out_dir"] or handed or f"runs/{config['recipe']}/{time.strftime('%Y-%m-%d_%H-%M-%S')}"
+    folder = Path(name).expanduser().resolve()
+    config["out_dir"] = os.environ[OUT_DIR_VARIABLE] = str(folder)
+    return folder
+
+
+def open_run_folder(config: dict[str, Any], launch: Launch) -> Path:
+    """Make the run's folder; see `name_run_folder`.
 
     Args:
         config: of the run; `out_dir` is filled in, and paths are made absolute, because a run may be resumed from
@@ -41,13 +61,7 @@ def open_run_folder(config: dict[str, Any], launch: Launch) -> Path:
     Raises:
         UserError: it cannot be written, holds another run, or the ranks could not agree on its name.
     """
-    handed = os.environ[OUT_DIR_VARIABLE] if launch.is_child else None
-    started_apart = launch.launcher is not None or config["trainer"]["num_nodes"] > 1
-    if started_apart and not (config["out_dir"] or handed):
-        raise UserError("processes that are started by torchrun, Slurm or on several nodes need one out_dir=...")
-    name = config["out_dir"] or handed or f"runs/{config['recipe']}/{time.strftime('%Y-%m-%d_%H-%M-%S')}"
-    folder = Path(name).expanduser().resolve()
-    config["out_dir"] = os.environ[OUT_DIR_VARIABLE] = str(folder)
+    folder = name_run_folder(config, launch)
     config["data"] = _with_absolute_paths(config["data"])
     _make_names_absolute(config)
     if not launch.is_child:

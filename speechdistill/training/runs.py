@@ -24,6 +24,7 @@ from speechdistill.training.distributed import end_with_leader
 from speechdistill.training.engine import Outcome, choose_precision, disk_full_is_an_answer, fit
 from speechdistill.training.estimate import disk_line, memory_line, start_line
 from speechdistill.training.explained import before_line, closing_words, measure, warning_line
+from speechdistill.training.failed_start import first_missing, no_folder_of_a_failed_start
 from speechdistill.training.job import Prepare, Usable
 from speechdistill.training.module import TrainingModule
 from speechdistill.training.plots import plot_losses
@@ -32,6 +33,7 @@ from speechdistill.training.report import summarize
 from speechdistill.training.run_folder import (
     RECORDINGS,
     how_to_resume,
+    name_run_folder,
     open_run_folder,
     read_config,
     recordings,
@@ -77,7 +79,9 @@ def run_training(
         sizes = None  # config.yaml has what they made of it
     if config.get("dry_run"):
         return _dry_run(config, prepare, launch, usable, sizes)
-    out_dir = open_run_folder(config, launch)
+    out_dir = name_run_folder(config, launch)
+    made_from = first_missing(out_dir) if launch.is_leader else None
+    open_run_folder(config, launch)
     if launch.is_child and (settled := read_config(out_dir)):
         config |= {**settled, "resume": config["resume"]}  # the leader's, who knows the size
         sizes = None
@@ -86,7 +90,12 @@ def run_training(
     def resume() -> str:
         return how_to_resume(config, out_dir)
 
-    with held, disk_full_is_an_answer(out_dir, resume), lost_reader_is_an_answer(resume):
+    with (
+        no_folder_of_a_failed_start(out_dir, made_from),
+        held,
+        disk_full_is_an_answer(out_dir, resume),
+        lost_reader_is_an_answer(resume),
+    ):
         return _run(config, prepare, launch, out_dir, usable, sizes)
 
 

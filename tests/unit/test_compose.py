@@ -101,7 +101,7 @@ def test_the_demo_has_a_space_scaled_to_its_teacher():
     for recipe, share in (("lighthubert", 0.1), ("lighthubert_stage_1", 1), ("lighthubert_stage_2", 0)):
         config = configure("train", [f"recipe={recipe}"])
         assert config["once_for_all"]["stage_1_share"] == share
-        assert config["search_space"] == yaml.safe_load((CONFIGS / "search_space" / "mini.yaml").read_text())
+        assert set(config["search_space"].values()) == {None}  # in proportion to the teacher: see test_scaled_space
         assert config["trainer"]["max_steps"] < 10_000
 
 
@@ -436,7 +436,7 @@ def test_time_reduction_can_be_switched_off():
 @pytest.mark.parametrize(
     ("words", "width"),
     [
-        ([], [96, 128, 192]),
+        ([], None),
         (["search_space=small"], [256, 384, 512]),
         (["search_space=small", "search_space.hidden_size=[128,256]"], [128, 256]),
         (["search_space.hidden_size=[96]"], [96]),

@@ -22,8 +22,8 @@ COMPOSED = ("train", "finetune", "search", "superb")
 OTHERS = [verb for verb in cli.VERBS if verb not in COMPOSED]
 # The groups that each verb lets one choose from.
 GROUPS = {
-    "train": ("recipe", "data", "teacher", "architecture", "objective", "optim", "trainer"),
-    "finetune": ("task", "data", "optim", "trainer"),
+    "train": ("size", "recipe", "data", "teacher", "architecture", "objective", "optim", "trainer"),
+    "finetune": ("size", "task", "data", "optim", "trainer"),
     "search": ("data", "teacher"),
     "superb": ("task", "data"),
 }
@@ -76,7 +76,7 @@ def test_every_key_of_every_choice_is_told_with_a_description(helps, verb: str, 
     texts = [helps[verb], *([told_keys(help_of(verb, choice))] if group in ("recipe", "task") else [])]
     for told in texts:
         for key in keys:
-            if key in (group, "recipe", "task", "data", "teacher", "superb_task"):
+            if key in (group, "size", "recipe", "task", "data", "teacher", "superb_task"):
                 continue  # words that choose
             parts = key.split(".")
             about = [told.get(".".join(parts[: number + 1])) for number in range(len(parts))]
@@ -111,7 +111,7 @@ def test_help_begins_with_usage_what_it_does_and_examples(verb: str) -> None:
 
 
 def test_help_shows_the_values_that_the_words_lead_to() -> None:
-    small, large = help_of("train"), help_of("train", "data=folder", "recipe=fithubert", "optim.lr=0.25")
+    small, large = help_of("train"), help_of("train", "data=folder", "recipe=fithubert", "optim.lr=0.25", "size=paper")
     assert "data.hours=1.5 " in small
     assert "trainer.max_steps=1100 " in small
     assert "data.root=...  " in large  # has to be given

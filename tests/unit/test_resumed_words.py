@@ -48,6 +48,8 @@ CORPORA = "data.corpora=[{kind:folder,root:recordings},{kind:folder,root:lists,w
         ("train", ["recipe=lighthubert", "search_space=mini"]),
         ("train", ["recipe=lighthubert", "search_space=small", *FOLDER]),
         ("train", ["recipe=fithubert", *FOLDER, "teacher=hubert_base", "data.hours=10"]),
+        ("train", ["recipe=lighthubert", *FOLDER, "size=small", "search_space=scaled"]),
+        ("train", [*FOLDER, "size=paper", "trainer.max_epochs=2", "data.batch_seconds=9"]),
         ("train", ["data=mix", CORPORA, "objective=fithubert", "trainer.max_steps=7"]),
         ("train", [*FOLDER, "optim=lighthubert", "architecture=hubert_mini", "optim.lr=1e-3", "trainer=default"]),
         ("train", [*FOLDER, "teacher=wavlm_base", "student.init_from=a student", "teacher.cache=lists"]),
@@ -80,6 +82,7 @@ def test_the_words_of_the_first_start_resume_a_run(begin, verb, words):
         ("train", ["teacher=mini"], ["teacher=hubert_base"], r"teacher=hubert_base .*teacher\.name is facebook/hubert"),
         ("train", ["objective=distilhubert"], ["objective=fithubert"], "objective=fithubert cannot change"),
         ("train", ["recipe=distilhubert"], ["recipe=fithubert"], "recipe cannot change"),
+        ("train", [*FOLDER, "size=small"], [*FOLDER, "size=paper"], "size cannot change"),
         (
             "train",
             ["recipe=lighthubert", *FOLDER],

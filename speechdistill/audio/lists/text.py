@@ -26,7 +26,7 @@ def text_lines(path: Path, progress: bool) -> Iterator[Iterator[str]]:
             total=path.stat().st_size,
             unit="B",
             unit_scale=True,
-            disable=not progress,
+            disable=None if progress else True,
             delay=1,
         ) as bar,
     ):
