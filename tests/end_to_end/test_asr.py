@@ -375,7 +375,7 @@ def test_librispeech_finds_its_texts_beside_the_audio(speech: Path) -> None:
         ("task.encoder=half", "task.encoder=half: allowed are full and frozen"),
         ("task.head=big", "head is 'big'; allowed: linear, blstm"),
         ("task.vocabulary=UNITS", "units.txt has no word boundary"),
-        ("data.join_seconds=37", "data.join_seconds=37 must be at most data.max_seconds=36"),
+        ("data.join_seconds=37", "data.join_seconds=37 must be at most data.max_seconds=16"),
         ("task.vocabulary=/nowhere.json", "/nowhere.json is no vocabulary"),
         ("task.beam=2.5", "beam=2.5: give a whole number"),
         ("task.lm=/nowhere.arpa", "lm=/nowhere.arpa cannot be read"),

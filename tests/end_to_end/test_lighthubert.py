@@ -64,7 +64,7 @@ def test_the_run_leaves_supernet_published_student_and_stage_1(chained: Path) ->
     student = speechdistill.load_student(chained)
     assert summary["student"]["params"] == sum(p.numel() for p in student.parameters())
     assert summary["supernet"]["subnets"] == TINY_SPACE.count()
-    assert set(summary["val"]) == {"loss", "cosine", "smallest", "published", "largest"}
+    assert set(summary["val"]) == {"loss", "cosine", "smallest", "published", "largest", "before", "explained"}
     mean = sum(summary["val"][name] for name in ("smallest", "published", "largest")) / 3
     assert summary["val"]["loss"] == pytest.approx(mean, abs=1e-5)
     full = speechdistill.load_student(chained / "stage_1")
