@@ -25,6 +25,11 @@ class _Column(Sequence[T], Generic[T]):
         return self.value(chosen) if isinstance(chosen, int) else [self.value(one) for one in chosen]
 
 
+def as_text(value: bytes) -> str:
+    """What a system calls a file, as Python's text; unlike `os.fsdecode` it can be sent to another process."""
+    return os.fsdecode(value)
+
+
 class Texts(_Column[Any]):
     """Texts as bytes, one behind the other.
 
@@ -34,7 +39,7 @@ class Texts(_Column[Any]):
         decode: from the bytes to the value.
     """
 
-    def __init__(self, packed: np.ndarray, ends: np.ndarray, decode: Callable[[bytes], Any] = os.fsdecode) -> None:
+    def __init__(self, packed: np.ndarray, ends: np.ndarray, decode: Callable[[bytes], Any] = as_text) -> None:
         self.packed = packed
         self.ends = ends
         self._decode = decode

@@ -1,6 +1,5 @@
 """From a Table and a BatchPlan to batches on the device."""
 
-import multiprocessing
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -191,9 +190,6 @@ def batch_loader(
         batches: which, in order.
         num_workers: processes that read; 0 reads in this one.
     """
-    if num_workers:
-        # Python 3.14 forks them off a server: let that import this once, and not each of them.
-        multiprocessing.set_forkserver_preload(["__main__", __name__])
     return BatchLoader(
         dataset,
         batch_size=None,  # an item is a batch

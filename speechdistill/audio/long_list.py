@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from speechdistill.audio.columns import as_text
 from speechdistill.audio.lists.entry import Entry
 from speechdistill.audio.measuring import DECODE_UP_TO_HOURS, Limits
 from speechdistill.audio.row_sorter import Row, RowSorter
@@ -44,7 +45,7 @@ def long_list_table(
     Raises:
         UserError: no recording is long enough.
     """
-    too_short = TextSpool(folder / "too short", os.fsdecode)
+    too_short = TextSpool(folder / "too short", as_text)
     sorter = RowSorter(folder, limits.progress)
     min_samples = round(limits.min_seconds * SAMPLE_RATE_HZ)
     all_say, some_split = True, False

@@ -122,9 +122,14 @@ def _collated(collate: Callable[..., Any], items: Any) -> Any:
 
 
 def reading_context() -> BaseContext:
-    """How this Python starts processes, with `BatchQueue` for the queues between them."""
+    """How reading processes are started, with `BatchQueue` for the queues between them: forked on Linux.
 
-    class Context(type(multiprocessing.get_context())):  # type: ignore[misc]  # which one depends on the system
+    Python 3.14 would fork them off a server instead, which lives on with them when a run is killed, takes the memory
+    of a second process with torch, and does not say by which signal one of them ended. Elsewhere as Python has it.
+    """
+    method = "fork" if sys.platform == "linux" else None
+
+    class Context(type(multiprocessing.get_context(method))):  # type: ignore[misc]  # which one depends on the system
         def Queue(self, maxsize: int = 0) -> BatchQueue:  # noqa: N802 (multiprocessing's name)
             return BatchQueue(maxsize, ctx=self)
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
+from speechdistill.audio.columns import as_text
 from speechdistill.audio.hashing import is_held_out, validation_by_hash
 from speechdistill.audio.overlap import ListedTwice, shared_error
 from speechdistill.audio.spool import Spool, TextSpool
@@ -82,7 +83,7 @@ class RowSorter:
             root: of the paths.
             shards: names and lengths in bytes, if the rows are members of shards.
         """
-        paths = TextSpool(self._folder / "paths", os.fsdecode)
+        paths = TextSpool(self._folder / "paths", as_text)
         splits = Spool(self._folder / "splits", "<U5")
         numbers = [Spool(self._folder / f"numbers {column}", "<i8") for column in range(5)]
         labels = {

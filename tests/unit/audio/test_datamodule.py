@@ -57,7 +57,7 @@ def test_any_number_of_workers_gives_the_same_batches(table, batching):
 
 @pytest.mark.parametrize("loader", ["train_dataloader", "val_dataloader"])
 def test_what_a_reading_process_takes_can_be_sent_to_one(table, loader):
-    # Python 3.14, macOS and Windows do not fork it off the process that trains.
+    # macOS and Windows do not fork it off the process that trains.
     made = getattr(speech_data(table, num_workers=2), loader)()
     sent = pickle.loads(pickle.dumps([made.dataset, made.collate_fn, made.worker_init_fn]))
     assert sent[1:] == [made.collate_fn, made.worker_init_fn]

@@ -124,6 +124,13 @@ def test_the_death_of_a_reading_process_is_one_message(end, message):
     assert len(str(caught.value).splitlines()) == 1
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="where they are forked")
+@pytest.mark.usefixtures("forkserver")
+def test_python_314_sees_which_signal_it_was() -> None:
+    with pytest.raises(UserError, match=r"signal 9"), lost_reader_is_an_answer(str):
+        list(loader(functools.partial(ends, signal.SIGKILL)))
+
+
 def test_what_follows_from_such_a_death_is_told_by_it():
     def breaks() -> None:
         try:

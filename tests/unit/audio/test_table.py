@@ -1,6 +1,7 @@
 """Rows are chosen without touching their values, and are the right ones."""
 
 import os
+import pickle
 from dataclasses import replace
 from pathlib import Path
 
@@ -70,6 +71,7 @@ def test_a_column_is_a_sequence():
         with pytest.raises(IndexError):
             column[len(column)]
     assert list(Picked(texts, rows_kept(np.array([False, True, False, True])), 2)) == [names[1], names[3]]
+    assert list(pickle.loads(pickle.dumps(texts))) == names  # as some systems hand it to a reading process
 
 
 def test_pieces_lie_side_by_side_in_their_recordings():
