@@ -80,8 +80,9 @@ def test_probe(run: Path, recordings: Path, tmp_path: Path) -> None:
     of_table = [f"table={recordings / 'table.csv'}", "label=label", "seeds=0", f"out={tmp_path / 'out.json'}"]
     probe.main([f"upstream={run}", f"upstream={run / 'teacher'}", "subnet=smallest", *of_table])
     rows = json.loads((tmp_path / "out.json").read_text())["rows"]
-    assert [row["name"] for row in rows] == ["MFCC", f"{run}: smallest", str(run / "teacher")]
-    assert len(rows[1]["runs"][0]["test_error_by_layer"]) == 5  # layers 0 to 4
+    named = [row["name"] for row in rows]
+    assert named == ["chance", "majority class", "MFCC", f"{run}: smallest", str(run / "teacher")]
+    assert len(rows[3]["runs"][0]["test_error_by_layer"]) == 5  # layers 0 to 4
     probe.main([f"student={run}", "subnet=largest", *of_table])
     names = [row["name"] for row in json.loads((tmp_path / "out.json").read_text())["rows"]]
     assert "student, distilled, with its heads" in names
@@ -91,7 +92,6 @@ def test_probe(run: Path, recordings: Path, tmp_path: Path) -> None:
 def test_what_a_person_gets_wrong(verb: str, run: Path, recordings: Path, tmp_path: Path) -> None:
     save_student(tmp_path / "plain" / "student", tiny_student("FitHuBERT"), "a card")
     main = {"extract": extract, "probe": probe, "profile": profile, "describe": describe}[verb].main
-    key = "upstream" if verb in ("extract", "probe") else "student"
     more = [f"data={recordings}", f"out={tmp_path / 'out'}"] if verb == "extract" else []
     for name, subnet, message in [
         (run, None, "is a supernet: say which student of it, subnet=smallest, published or largest"),
@@ -101,4 +101,4 @@ def test_what_a_person_gets_wrong(verb: str, run: Path, recordings: Path, tmp_pa
         ("mini", "smallest", "subnet=smallest takes a student out of a supernet, and .*=mini is none"),
     ]:
         with pytest.raises(UserError, match=message):
-            main([f"{key}={name}", *more, *([f"subnet={subnet}"] if subnet else [])])
+            main([f"student={name}", *more, *([f"subnet={subnet}"] if subnet else [])])
