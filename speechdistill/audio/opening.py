@@ -12,7 +12,7 @@ from typing import BinaryIO
 import numpy as np
 import soundfile
 
-from speechdistill.audio.suffixes import NOT_READ_SUFFIXES, convert
+from speechdistill.audio.suffixes import MPEG_SUFFIXES, NOT_READ_SUFFIXES, convert
 from speechdistill.audio.tar_member import TarMember
 from speechdistill.audio.unfinished import Patched, length_patch
 
@@ -77,9 +77,12 @@ class AudioFile:
             UnreadableAudioError: asked for the end, it ends before its header says, or its decoder before its bytes do.
         """
         at, size = self._enter(begin), max(1, _BLOCK_SAMPLES // self._sound.channels)
-        end = None if count is None else begin + count
+        end = last = None if count is None else begin + count
+        if self.promised is not None and self._sound.format not in _ESTIMATED:
+            # Not a sample further: what follows them in the file is no audio, and FLAC's decoder stumbles over it.
+            last = self.promised if end is None else min(end, self.promised)
         noise = _silence if at and self._sound.format in ("MP3", "MPEG") else nullcontext
-        while wanted := size if end is None else min(size, end - at):
+        while wanted := size if last is None else max(0, min(size, last - at)):
             with noise():
                 block = self._sound.read(min(wanted, begin - at) if at < begin else wanted, "float32", always_2d=True)
             noise = nullcontext
@@ -192,7 +195,13 @@ def _audio_file(path: Path | TarMember, content: BufferedReader) -> AudioFile:
             os.lseek(number, 0, os.SEEK_SET)
             return _Forwards(number, closefd=False)
 
-        return AudioFile(open_number, lambda: os.lseek(number, 0, os.SEEK_CUR), size, content)
+        try:
+            return AudioFile(open_number, lambda: os.lseek(number, 0, os.SEEK_CUR), size, content)
+        except soundfile.LibsndfileError:
+            if not path.name.lower().endswith(MPEG_SUFFIXES):
+                raise
+            # A stream that was cut does not begin with a frame. By its name libsndfile looks for the first one.
+            return AudioFile(lambda: _Forwards(os.fsencode(path)), lambda: size, size, content)
     source = content if patch is None else BufferedReader(Patched(content, patch))
 
     def open_source() -> _Forwards:

@@ -4,9 +4,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath
 
+MPEG_SUFFIXES = (".mp3", ".mp2", ".mpga")
 # What libsndfile decodes and people keep speech in. What a file is, its contents say; names only choose among files.
 AUDIO_SUFFIXES = (
-    *(".wav", ".wave", ".bwf", ".w64", ".rf64", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".mp2", ".mpga"),
+    *(".wav", ".wave", ".bwf", ".w64", ".rf64", ".flac", ".ogg", ".oga", ".opus"),
+    *MPEG_SUFFIXES,
     *(".aiff", ".aif", ".aifc", ".au", ".snd", ".caf", ".sph", ".nist", ".wv1", ".wv2"),
     *(".voc", ".ircam", ".avr", ".paf", ".pvf", ".svx", ".8svx"),
 )

@@ -209,3 +209,25 @@ def test_a_header_of_many_channels_takes_no_memory(tmp_path):
     assert length_by_decoding(path) == 160
     assert tracemalloc.get_traced_memory()[1] < 10_000_000
     tracemalloc.stop()
+
+
+def test_an_mp3_that_was_cut_is_read_from_its_first_frame(tmp_path):
+    noise = np.random.default_rng(0).normal(0, 0.1, 2 * 16000).clip(-1, 1)
+    soundfile.write(tmp_path / "whole.mp3", noise, 16000, format="MP3")
+    content = (tmp_path / "whole.mp3").read_bytes()
+    (tmp_path / "cut.mp3").write_bytes(bytes(37) + content[len(content) // 4 + 5 :])
+    plain = soundfile.read(tmp_path / "cut.mp3", dtype="float32")[0]
+    assert len(plain) > 16000
+    assert length_by_decoding(tmp_path / "cut.mp3") == len(plain)
+    assert np.abs(read_waveform(tmp_path / "cut.mp3") - plain).max() < 1e-6
+    (tmp_path / "cut.wav").write_bytes((tmp_path / "cut.mp3").read_bytes())
+    with pytest.raises(UnreadableAudioError, match="Format not recognised"):
+        length_by_decoding(tmp_path / "cut.wav")
+
+
+def test_what_follows_the_last_sample_of_a_flac_file_is_not_decoded(tmp_path):
+    noise = np.random.default_rng(0).normal(0, 0.1, 16000).clip(-1, 1)
+    soundfile.write(tmp_path / "a.flac", noise, 16000)
+    for tail in (b"\xff\xf8" * 300, np.random.default_rng(1).bytes(3000)):
+        (tmp_path / "b.flac").write_bytes((tmp_path / "a.flac").read_bytes() + tail)
+        assert length_by_decoding(tmp_path / "b.flac") == 16000
