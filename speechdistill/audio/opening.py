@@ -1,5 +1,6 @@
 """The one way to open audio: regular files and members of shards, decoded forwards from any place."""
 
+import math
 import os
 import stat
 import threading
@@ -77,14 +78,22 @@ class AudioFile:
             UnreadableAudioError: asked for the end, it ends before its header says, or its decoder before its bytes do.
         """
         at, size = self._enter(begin), max(1, _BLOCK_SAMPLES // self._sound.channels)
-        end = last = None if count is None else begin + count
-        if self.promised is not None and self._sound.format not in _ESTIMATED:
+        end = None if count is None else begin + count
+        stop = math.inf if end is None else end
+        promised = math.inf if self.promised is None else self.promised
+        if self._sound.format not in _ESTIMATED:
             # Not a sample further: what follows them in the file is no audio, and FLAC's decoder stumbles over it.
-            last = self.promised if end is None else min(end, self.promised)
+            stop = min(stop, promised)
         noise = _silence if at and self._sound.format in ("MP3", "MPEG") else nullcontext
-        while wanted := size if last is None else max(0, min(size, last - at)):
+        while at < stop:
+            border = next(place for place in (begin, promised, math.inf) if at < place)
             with noise():
-                block = self._sound.read(min(wanted, begin - at) if at < begin else wanted, "float32", always_2d=True)
+                try:
+                    block = self._sound.read(int(min(size, stop - at, border - at)), "float32", always_2d=True)
+                except soundfile.LibsndfileError:
+                    if at < promised:
+                        raise
+                    break  # all that the header estimates is there, and what follows is no audio
             noise = nullcontext
             if not len(block):
                 break
