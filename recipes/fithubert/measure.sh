@@ -38,7 +38,7 @@ probe phone-long student="$out/long/fithubert" data=demo
 
 if [ -n "$speech" ]; then
     speech=$(cd "$speech" && pwd)
-    real=(data=folder "data.root=$speech/wakewords" "${sizes[@]:1}" trainer.max_steps=1500 data.max_seconds=4
+    real=(size=paper data=folder "data.root=$speech/wakewords" "${sizes[@]:1}" trainer.max_steps=1500 data.max_seconds=4
         trainer.gradient_clip=5
         architecture.hidden_dropout=0 architecture.attention_dropout=0
         architecture.activation_dropout=0 architecture.feat_proj_dropout=0)
