@@ -35,6 +35,7 @@ def main() -> None:
             soundfile.write(root / "audio" / f"{number:02d}.flac", noise, 16000)
         words = [
             "recipe=distilhubert",
+            "size=paper",
             f"teacher.name={root / 'teacher'}",
             "data=folder",
             f"data.root={root / 'audio'}",

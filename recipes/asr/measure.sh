@@ -49,7 +49,7 @@ if [[ " $only " =~ " long " ]]; then
 fi
 
 # Of the tree: a small head, little text.
-small=(task.head_size=128 data.batch_seconds=26 data.max_seconds=16 optim.lr=2e-3 'optim.phases=[0.1,0.4,0.5]'
+small=(size=paper task.head_size=128 data.batch_seconds=26 data.max_seconds=16 optim.lr=2e-3 'optim.phases=[0.1,0.4,0.5]'
     data.num_workers=1 task.masks.time_length=10 trainer.checkpoint_every_steps=1000)
 
 if [[ " $only " =~ " tree " ]]; then
@@ -63,10 +63,10 @@ fi
 if [[ " $only " =~ " digits " ]]; then
     [ -e "$out/connected" ] || python "$here/connected_digits.py" "$speech" "$out/connected"
     # On from the demo's student, on real speech without the speaker who is left out.
-    demo=("student.init_from=$out/distilhubert" data.max_utterances=10 data.max_seconds=4 data.batch_seconds=24
+    demo=(size=paper "student.init_from=$out/distilhubert" data.max_utterances=10 data.max_seconds=4 data.batch_seconds=24
         optim.lr=1.0e-3 trainer.max_steps=300 trainer.validate_every_steps=100 data.num_workers=1
         architecture.hidden_dropout=0 architecture.attention_dropout=0 architecture.activation_dropout=0)
-    blstm=(trainer.max_steps=2000 task.head_size=128 optim.lr=2e-3 'optim.phases=[0.1,0.4,0.5]' task.masks.time_length=10)
+    blstm=(size=paper trainer.max_steps=2000 task.head_size=128 optim.lr=2e-3 'optim.phases=[0.1,0.4,0.5]' task.masks.time_length=10)
     encoder=(task=asr_frozen "${blstm[@]}") # five minutes of labels are few: frozen, under the same BLSTM
     for left_out in ${SPEAKERS:-$(cd "$out/connected" && printf '%s\n' *.text.csv | sed 's/\..*//')}; do
         train train "$out/digits/$left_out/distilhubert" recipe=distilhubert data=manifest \

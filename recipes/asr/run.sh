@@ -22,7 +22,7 @@ if [ -e "$out_dir/checkpoints/last.ckpt" ] || [ -e "$out_dir/checkpoints/previou
     exec python -m speechdistill.finetune "resume=$out_dir" "$@"
 fi
 exec python -m speechdistill.finetune \
-    "task=$task" \
+    "task=$task" size=paper \
     "student=$student" \
     data=librispeech "data.root=$root" data.download=true \
     "data.parts=[$parts,dev-clean,test-clean]" "data.hours=$amount" \

@@ -13,7 +13,7 @@ if [ -e "$out_dir/checkpoints/last.ckpt" ] || [ -e "$out_dir/checkpoints/previou
     exec python -m speechdistill.train "resume=$out_dir" "$@"
 fi
 exec python -m speechdistill.train \
-    recipe=distilhubert \
+    recipe=distilhubert size=paper \
     teacher=hubert_base `# facebook/hubert-base-ls960; pin with teacher.name=facebook/hubert-base-ls960@COMMIT` \
     data=librispeech "data.root=$root" data.download=true \
     trainer.max_steps=200000 `# optimizer steps` \

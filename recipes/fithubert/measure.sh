@@ -11,7 +11,7 @@ mkdir -p "$out"
 # Steps and audio of FitHuBERT's demo. A DistilHuBERT of two layers of 144 has its size: 804,896 parameters, FitHuBERT's
 # are 811,192. Both start from random weights.
 here=$(cd "$(dirname "$0")" && pwd)
-of_demo() { sed -n "s/^  $1: *\([0-9]*\).*/\1/p" "$here/../../configs/demo/fithubert_demo.yaml"; }
+of_demo() { sed -n "s/^  $1: *\([0-9]*\).*/\1/p" "$here/../../configs/size/fithubert/small.yaml"; }
 steps=$(of_demo max_steps) seconds=$(of_demo batch_seconds) utterances=$(of_demo max_utterances)
 fit=(recipe=fithubert)
 same_size=(recipe=distilhubert architecture.hidden_size=144 architecture.intermediate_size=576 student.init_from=null)
@@ -38,7 +38,7 @@ probe phone-long student="$out/long/fithubert" data=demo
 
 if [ -n "$speech" ]; then
     speech=$(cd "$speech" && pwd)
-    real=(data=folder "data.root=$speech/wakewords" "${sizes[@]:1}" trainer.max_steps=1500 data.max_seconds=4
+    real=(size=paper data=folder "data.root=$speech/wakewords" "${sizes[@]:1}" trainer.max_steps=1500 data.max_seconds=4
         trainer.gradient_clip=5
         architecture.hidden_dropout=0 architecture.attention_dropout=0
         architecture.activation_dropout=0 architecture.feat_proj_dropout=0)

@@ -20,7 +20,7 @@ if [ -e "$out_dir/checkpoints/last.ckpt" ] || [ -e "$out_dir/checkpoints/previou
     exec python -m speechdistill.train "resume=$out_dir" "$@"
 fi
 exec python -m speechdistill.train \
-    "recipe=$recipe" \
+    "recipe=$recipe" size=paper \
     "teacher=$teacher" `# pin a revision with teacher.name=ID@COMMIT` \
     data=librispeech "data.root=$root" data.download=true \
     trainer.max_steps=1171825 `# optimizer steps: 100 epochs` \

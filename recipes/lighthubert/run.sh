@@ -16,7 +16,7 @@ if [ -e "$out_dir/checkpoints/last.ckpt" ] || [ -e "$out_dir/checkpoints/previou
     exec python -m speechdistill.train "resume=$out_dir" "$@"
 fi
 exec python -m speechdistill.train \
-    recipe=lighthubert \
+    recipe=lighthubert size=paper \
     teacher=hubert_base `# pin a revision with teacher.name=facebook/hubert-base-ls960@COMMIT` \
     data=librispeech "data.root=$root" data.download=true \
     "search_space=$space" `# base or small` \

@@ -64,7 +64,8 @@ def prepared(
         return table, data, prepare(config, data)
 
     table, data, job = made()
-    if sizing and sizing.look_at_student(job):
+    params = job.about.get("supernet", job.about["student"])["params"]
+    if sizing and sizing.look_at_student(params, job.width):
         table, data, job = made()
     return Prepared(table, data, job, sizing.lines() if sizing else [])
 
@@ -94,14 +95,17 @@ class Sizing:
             self._take_small(self._why)
         self._fit_longest()
 
-    def look_at_student(self, job: Job) -> bool:
+    def look_at_student(self, params: int, width: int | None) -> bool:
         """Take size=small where the student is small, and the learning rate of its width.
+
+        Args:
+            params: of what is trained.
+            width: see Job.
 
         Returns:
             Whether the configuration is another one now.
         """
         size, optim = self.config["size"], dict(self.config["optim"])
-        params = job.about.get("supernet", job.about["student"])["params"]
         limit = self.config["small_below"]["parameters"]
         if self.config["size"] == AUTO and params < limit:
             self._take_small(f"a student of {params / 1e6:.2f} M parameters, below {limit / 1e6:g} M")
@@ -110,10 +114,10 @@ class Sizing:
             self.config["size"] = PAPER
             self._why = f"{self._hours:.0f} h of audio and {params / 1e6:.1f} M parameters are not below small_below"
             return False
-        if self.config["size"] == SMALL and job.width is not None and job.width > _WIDTH:
+        if self.config["size"] == SMALL and width is not None and width > _WIDTH:
             for key in [key for key in _LEARNING_RATES if key in self.sizes.small]:
-                set_value(self.config, key, float(f"{self.sizes.small[key] * _WIDTH / job.width:.3g}"))
-                self._notes[key] = f"{key}={self.config['optim'][key.partition('.')[2]]:g} for a width of {job.width}"
+                set_value(self.config, key, float(f"{self.sizes.small[key] * _WIDTH / width:.3g}"))
+                self._notes[key] = f"{key}={self.config['optim'][key.partition('.')[2]]:g} for a width of {width}"
         return bool(size != self.config["size"] or optim != self.config["optim"])
 
     def set_steps(self, data: SpeechData) -> None:

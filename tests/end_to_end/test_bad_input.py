@@ -88,6 +88,7 @@ def test_one_message_and_no_traceback(
         rest.append(f"out_dir={tmp_path / 'run'}")
     steps = [] if given & {"trainer.max_steps", "resume"} else ["trainer.max_steps=1"]
     assert command(*rest, *steps, *words) == 2
+    assert not (tmp_path / "run").exists()
     error = capsys.readouterr().err
     message = error[error.index("speechdistill: ") :]
     assert "Traceback" not in error
