@@ -10,6 +10,7 @@ ASR = {
     **{"without_words": 7, "confusions": [], "decoding": "greedy", "normalisation": "none"},
 }
 SUMMARY = {
+    "text": {"units": 9},
     "recipe": "asr",
     "student": {"name": "mini", "params": 10, "macs_per_second": 1e9},
     "data": {"hours": 1.0, "kind": "demo"},
