@@ -1,7 +1,7 @@
 """The objective: a weighted sum of named terms over matched layers."""
 
 import random
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from speechdistill.errors import UserError
 from speechdistill.objectives.distances import DISTANCES, Distance
 from speechdistill.objectives.layer_maps import LAYER_MAPS, LayerMatch
 from speechdistill.objectives.own_distance import OwnDistance
+from speechdistill.objectives.schedules import Schedule, schedule
 from speechdistill.own_code import own_target
 
 
@@ -23,7 +24,7 @@ class Term:
     Attributes:
         name: as it stands in logs: train/<name>, train/<name>/layer_04.
         distance: of (prediction, target, num_frames), to a scalar.
-        weight: of (step), to a number; a term of weight 0 is only reported.
+        weight: over the steps; a term of weight 0 is only reported.
         inner_weight: of each matched layer but the last, the highest of the teacher's.
         last_weight: of the last.
         reduction: "mean" divides the weighted sum over layers by the sum of their weights, "sum" does not.
@@ -31,7 +32,7 @@ class Term:
 
     name: str
     distance: Distance
-    weight: Callable[[int], float]
+    weight: Schedule
     inner_weight: float = 1.0
     last_weight: float = 1.0
     reduction: str = "mean"
@@ -88,6 +89,10 @@ class Objective:
         self.random_per_epoch = random_per_epoch
         self.seed = seed
 
+    def stage(self, step: int) -> int:
+        """How many turns the weights have taken: losses before and after one do not compare."""
+        return sum(step >= at for term in self.terms for at, _ in term.weight.knots[1:])
+
     @property
     def teacher_layers(self) -> list[int]:
         """The layers whose hidden states `__call__` wants, ascending."""
@@ -133,21 +138,21 @@ class Objective:
                     raise ValueError(
                         f"layer {layer}: prediction {tuple(prediction.shape)}, target {tuple(target.shape)}"
                     )
-                # A reported term needs no graph.
-                with torch.set_grad_enabled(torch.is_grad_enabled() and weight != 0):
+                # A reported term needs no graph; one that is still to begin keeps its heads in it, with zeros.
+                with torch.set_grad_enabled(torch.is_grad_enabled() and term.weight.highest > 0):
                     values[layer] = term.distance(prediction, target, counted)
                 parts[f"{term.name}/layer_{layer:02d}"] = values[layer].detach()
             value = term.over_layers(values, drawn)
             parts[term.name] = value.detach()
-            if weight != 0:
+            if term.weight.highest > 0:
                 total = total + weight * value
         return Loss(total, parts)
 
     def formula(self) -> str:
         """The objective in one line, for logs and model cards."""
-        terms = [term for term in self.terms if term.weight(0) != 0]
+        terms = [term for term in self.terms if term.weight.highest > 0]
         plain = {(term.inner_weight, term.last_weight, term.reduction) for term in terms} == {(1.0, 1.0, "mean")}
-        words = [f"{term.weight(0):g} x {term.name}{_own(term.distance)}" for term in terms]
+        words = [f"{term.weight} x {term.name}{_own(term.distance)}" for term in terms]
         if not plain:
             words = [
                 f"{word} ({term.reduction} over layers, the last {term.last_weight:g}, others {term.inner_weight:g})"
@@ -188,7 +193,7 @@ def build_objective(
     matches = _matches(config["map"], student_layers, teacher_layers)
     _check_matches(matches, student_layers, teacher_layers, heads)
     terms = [_term(name, term, import_from or ()) for name, term in _named(config["terms"]).items()]
-    if not any(term.weight(0) for term in terms):
+    if not any(term.weight.highest for term in terms):
         raise UserError("objective.terms: every weight is 0, so there is nothing to learn.")
     count = config.get("random_per_epoch")
     if count is not None and not (type(count) is int and 0 <= count < len(matches)):
@@ -226,9 +231,7 @@ def _term(name: str, config: Any, import_from: Sequence[str]) -> Term:
     if not isinstance(config, Mapping) or not needed <= set(config) <= known:
         raise UserError(f"{key}={config}: give {{distance, weight}} and optional reduction, layer_weights.")
     distance = _distance(f"{key}.distance", config["distance"], import_from)
-    weight = config["weight"]
-    if not is_number(weight, 0):
-        raise UserError(f"{key}.weight={weight}: give a number from 0 up; 0 only reports the term.")
+    weight = schedule(f"{key}.weight", config["weight"])
     reduction = config.get("reduction", "mean")
     if reduction not in ("mean", "sum"):
         raise UserError(f"{key}.reduction={reduction}: allowed are mean, sum.")
@@ -237,7 +240,7 @@ def _term(name: str, config: Any, import_from: Sequence[str]) -> Term:
     if not numbers or set(by_layer) != {"inner", "last"} or by_layer["last"] == 0:
         raise UserError(f"{key}.layer_weights={by_layer}: give {{inner: NUMBER, last: NUMBER}}, 0 or more, last above.")
     inner, last = float(by_layer["inner"]), float(by_layer["last"])
-    return Term(name, distance, _constant(float(weight)), inner, last, reduction)
+    return Term(name, distance, weight, inner, last, reduction)
 
 
 def _matches(layer_map: Any, student_layers: int, teacher_layers: int) -> list[LayerMatch]:
@@ -286,7 +289,3 @@ def _are_pairs(layer_map: Any) -> bool:
         return isinstance(value, list | tuple) and len(value) == 2 and all(isinstance(layer, int) for layer in value)
 
     return isinstance(layer_map, list | tuple) and bool(layer_map) and all(is_pair(value) for value in layer_map)
-
-
-def _constant(weight: float) -> Callable[[int], float]:
-    return lambda step: weight

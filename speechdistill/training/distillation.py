@@ -47,6 +47,10 @@ class DistillationModule(TaughtModule):
         if student.config.feature_grad_mult == 0:
             student.student.feature_encoder.requires_grad_(False)  # several devices wait for every gradient there is
 
+    def stage(self, steps_done: int) -> int:
+        """The turns that the weights of terms have taken by the last of these steps."""
+        return self.objective.stage(steps_done)
+
     @property
     def target_names(self) -> list[str]:
         """The hidden states that the objective compares, ascending."""

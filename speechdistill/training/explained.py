@@ -64,7 +64,7 @@ def measure(module: TaughtModule, data: SpeechData, precision: str) -> dict[str,
         batch = move_data_to_device(batch, device)
         with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
             generator = numbered_generator(module.seed, *batch.rows.tolist())
-            loss, parts, frames = module.loss(batch, 0, generator)
+            loss, parts, frames = module.loss(batch, module.max_steps, generator)  # as the run ends
             pairs = module.predicted(batch)
         for name, value in {"loss": loss, **parts}.items():
             sums[name] = sums.get(name, 0.0) + float(value) * float(frames)

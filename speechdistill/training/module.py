@@ -165,7 +165,8 @@ class TrainingModule(LightningModule):
         """Add a batch to the means, each frame with the same weight."""
         if batch.weight == 0:
             return
-        loss, parts, frames = self.loss(batch, 0, numbered_generator(self.seed, *batch.rows.tolist()))
+        generator = numbered_generator(self.seed, *batch.rows.tolist())
+        loss, parts, frames = self.loss(batch, self.trainer.global_step, generator)
         for name, value in {"loss": loss, **parts}.items():
             self._val_sums[name] = self._val_sums.get(name, 0.0) + value.detach().double() * frames
         self._val_frames = self._val_frames + frames

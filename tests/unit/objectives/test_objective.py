@@ -9,6 +9,7 @@ from speechdistill.errors import UserError
 from speechdistill.objectives.distances import l1, log_sigmoid_cosine
 from speechdistill.objectives.layer_maps import LayerMatch
 from speechdistill.objectives.objective import Objective, Term, build_objective
+from speechdistill.objectives.schedules import Schedule
 
 CONFIG = {
     "map": {"name": "last_to_many", "count": 3},
@@ -27,7 +28,7 @@ def tensors(layers=(4, 8, 12), seed=0):
 
 
 def constant(number):
-    return lambda step: number
+    return Schedule(((0, number),))
 
 
 def test_total_is_the_weighted_sum_of_means_over_layers():
@@ -79,7 +80,7 @@ def test_a_weight_of_0_does_not_turn_gradients_on_where_they_are_off():
 
 
 def test_weights_follow_the_step():
-    objective = Objective([Term("a", l1, lambda step: 0.1 * step)], [LayerMatch(2, 4)])
+    objective = Objective([Term("a", l1, Schedule(((0, 0.0), (10, 1.0))))], [LayerMatch(2, 4)])
     totals = [objective(tensors((4,)), tensors((4,), seed=1), FRAMES, step).total.item() for step in (1, 10)]
     assert totals[1] == pytest.approx(10 * totals[0])
 

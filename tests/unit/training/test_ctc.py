@@ -54,6 +54,7 @@ def test_the_loss_is_the_probability_of_all_paths():
 
 class _OneRank:
     world_size = 1
+    global_step = 0
 
 
 def validated(blank_bias):
