@@ -26,7 +26,7 @@ from transformers import HubertConfig, HubertModel
 from speechdistill.batch import WaveBatch
 from speechdistill.models.derive import derive_config
 from speechdistill.models.student import StudentForDistillation
-from speechdistill.objectives.objective import build_objective
+from speechdistill.objectives.building import build_objective
 from speechdistill.teachers.load import Teacher, TeacherSource
 from speechdistill.training.distillation import DistillationModule
 from speechdistill.training.memory import keep_freed_memory
@@ -42,7 +42,7 @@ def make_module() -> DistillationModule:
     teacher = Teacher(HubertModel(HubertConfig()).to(torch.bfloat16), TeacherSource("random", None, ""))
     objective = build_objective(yaml.safe_load((CONFIGS / "objective" / "distilhubert.yaml").read_text()), 2, 12)
     architecture = yaml.safe_load((CONFIGS / "architecture" / "distilhubert.yaml").read_text())
-    config = derive_config(architecture, teacher.config, objective.teacher_layers, read_layers=[2])
+    config = derive_config(architecture, teacher.config, [4, 8, 12], read_layers=[2])
     optim = {"lr": 2e-4, "betas": (0.9, 0.98), "eps": 1e-6, "weight_decay": 0.01, "warmup_share": 0.07}
     return DistillationModule(StudentForDistillation(config).train(), teacher, objective, optim, 200_000, 0)
 
@@ -53,12 +53,12 @@ def parts_of(module: DistillationModule, batch: WaveBatch, device: str) -> dict[
     kept: dict[str, Any] = {}
 
     def teacher() -> None:
-        kept["targets"] = module.teacher(batch, module.objective.teacher_layers).tensors["hidden"]
+        kept["targets"] = dict(zip(module.target_names, module.live_targets(batch), strict=True))
 
     def student() -> None:
         with torch.autocast(device, torch.bfloat16):
-            output = module.model(batch.waveforms)
-            kept["loss"] = module.objective(output.predictions, kept["targets"], output.num_frames, 0, 0).total
+            compared = module.compared(batch, list(kept["targets"].values()))
+            kept["loss"] = module.objective(*compared[:4], 0, 0).total
 
     def backward() -> None:
         kept.pop("loss").backward()

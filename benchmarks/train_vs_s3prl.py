@@ -157,7 +157,7 @@ def ours(folder: Path, words: dict[str, int], device: str, at_hand: bool) -> tup
 def our_module(folder: Path) -> Any:
     """The training module of the same student and teacher."""
     from speechdistill.checkpoints.official.convert import convert
-    from speechdistill.objectives.objective import build_objective
+    from speechdistill.objectives.building import build_objective
     from speechdistill.teachers.load import load_teacher
     from speechdistill.training.distillation import DistillationModule
 

@@ -31,13 +31,30 @@ class WaveBatch(NamedTuple):
     targets: Tensor | None = None
 
 
-class Taps(NamedTuple):
-    """Tensors that a model exposes, by the tap's name and the layer's index.
+class Tap(NamedTuple):
+    """The name of a tensor that a model exposes.
 
     Attributes:
-        tensors: {tap: {layer: tensor}}; "hidden" is (B, T, D) and its layer 0 is the input of the first Transformer
-            layer (after the positional convolution), layer i the output of Transformer layer i; "feed_forward" is
-            (B, T, D) as well, what the feed-forward network of layer i makes, in front of residual and norm.
+        kind: "hidden" (layer 0 is the input of the first Transformer layer, after the positional convolution, layer i
+            the output of Transformer layer i), "feed_forward" (what the second linear map of layer i's feed-forward
+            network makes, before dropout, residual and norm), ...
+        layer: as above.
+    """
+
+    kind: str
+    layer: int
+
+    @property
+    def key(self) -> str:
+        """The name in one word, "hidden/4"."""
+        return f"{self.kind}/{self.layer}"
+
+
+class Taps(NamedTuple):
+    """Tensors that a model exposes, by the tap's kind and layer, see Tap.
+
+    Attributes:
+        tensors: {kind: {layer: (B, T, W)}}.
         num_frames: (B,) int64, valid frames in each row.
     """
 

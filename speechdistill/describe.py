@@ -82,8 +82,8 @@ def _of_recipe(words: list[str]) -> list[tuple[str, str]]:
     if recipe["method"] == "masked_units":
         raise UserError(f"recipe={recipe['recipe']} trains a teacher from scratch; describe knows students.")
     from speechdistill.models.derive import derive_config, student_depth
+    from speechdistill.objectives.building import build_objective
     from speechdistill.objectives.contextual import contextual_target, formula
-    from speechdistill.objectives.objective import build_objective
 
     name, architecture = recipe["teacher"]["name"], recipe["architecture"]
     teacher = _teacher_config(name, recipe["teacher"]["revision"])
@@ -97,8 +97,7 @@ def _of_recipe(words: list[str]) -> list[tuple[str, str]]:
         heads = architecture.get("heads", "joint")
         layers, folders = student_depth(architecture, depth), recipe.get("import_from")
         objective = build_objective(recipe["objective"], layers, depth, heads, import_from=folders)
-        matches = sorted(objective.matches, key=lambda match: match.teacher_layer)
-        predicted, read = [match.teacher_layer for match in matches], [match.student_layer for match in matches]
+        predicted, read = [layer for _, layer in objective.predicted], [own for own, _ in objective.predicted]
         config, loss = derive_config(architecture, teacher, predicted, None, read), objective.formula()
     lines = [("teacher", f"{name}: {teacher.model_type}, {depth} layers of {teacher.hidden_size}"), *_shape(config)]
     if recipe["method"] == "once_for_all":

@@ -43,7 +43,7 @@ def derive_config(
             student's is open), `conv_layers` ([share of the teacher's channels, kernel, stride]), `feature_norm`
             (null = the teacher's), `mask_embedding`, `outer_initialization`.
         teacher_config: of a Hugging Face speech encoder.
-        predicted_layers: teacher layers that get a head.
+        predicted_layers: teacher layers that get a head; none = the student has no heads.
         provenance: what the student's config.json says about its teacher.
         read_layers: the student layer that each head reads, where heads are layerwise.
 
@@ -58,13 +58,15 @@ def derive_config(
         raise UserError(
             f"architecture.hidden_size={hidden_size} is not a multiple of architecture.num_attention_heads={num_heads}."
         )
-    heads = {
-        "kind": architecture.get("heads", "joint"),
-        "teacher_layers": list(predicted_layers),
-        "teacher_hidden_size": teacher_config.hidden_size,
-    }
-    if heads["kind"] == "layerwise":
-        heads["student_layers"] = list(read_layers)
+    heads: dict[str, Any] | None = None
+    if predicted_layers:
+        heads = {
+            "kind": architecture.get("heads", "joint"),
+            "teacher_layers": list(predicted_layers),
+            "teacher_hidden_size": teacher_config.hidden_size,
+        }
+        if heads["kind"] == "layerwise":
+            heads["student_layers"] = list(read_layers)
     norm = architecture.get("feature_norm") or feature_norm(teacher_config)
     try:
         return StudentConfig(

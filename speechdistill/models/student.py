@@ -244,16 +244,13 @@ class StudentModel(StudentPreTrainedModel):
 class StudentForDistillation(StudentPreTrainedModel):
     """A student and its prediction heads: one file, from which `StudentModel` and AutoModel take the student alone.
 
-    Raises:
-        ValueError: the config has no heads.
+    Where the config has no heads, because nothing is predicted, there are no predictions.
     """
 
     def __init__(self, config: StudentConfig) -> None:
         super().__init__(config)
-        if config.heads is None:
-            raise ValueError("StudentConfig: heads is None; a student for distillation needs {kind, ...}")
         self.student = StudentModel(config)
-        self.heads = make_heads(config)
+        self.heads = None if config.heads is None else make_heads(config)
         self.post_init()
 
     def forward(
@@ -273,7 +270,8 @@ class StudentForDistillation(StudentPreTrainedModel):
         given: dict[str, Any] = {"masked": masked, "features": features}
         if not isinstance(self.heads, LayerwiseHeads):
             encoded = self.student.encode(waveforms, num_samples, layers, **given)
-            return Distilled(self.heads(encoded.last_hidden_state), encoded.hidden_states, encoded.num_frames)
+            predictions = {} if self.heads is None else self.heads(encoded.last_hidden_state)
+            return Distilled(predictions, encoded.hidden_states, encoded.num_frames)
         student, heads = self.student, self.heads
         wanted = {*heads.student_layers, *layers}
         encoded = student.encode(waveforms, num_samples, wanted, upsample=False, **given)

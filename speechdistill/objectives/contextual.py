@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from speechdistill.errors import UserError
-from speechdistill.frames import padding_mask
-from speechdistill.objectives.masking import check_spans
+from speechdistill.objectives.inputs import check_spans
+from speechdistill.objectives.taps import instance_norm
 
 TAPS = ("feed_forward", "hidden")
 FRAMES = ("all", "masked")
@@ -62,26 +62,6 @@ class ContextualTarget:
 def formula(objective: Mapping[str, Any], target: ContextualTarget) -> str:
     """The loss in words, for logs and model cards; arguments as of and from `contextual_target`."""
     return f"{'masked' if objective['frames'] == 'masked' else 'all'} frames, L1 to the {target.formula()}"
-
-
-def instance_norm(states: Tensor, num_frames: Tensor | None, eps: float = 1e-5) -> Tensor:
-    """Bring each channel of a recording to zero mean and unit variance over its valid frames.
-
-    Args:
-        states: (B, T, D).
-        num_frames: (B,) valid frames; None = all of them.
-        eps: added to the variance.
-
-    Returns:
-        (B, T, D), zero in padding.
-    """
-    if num_frames is None:
-        num_frames = torch.full(states.shape[:1], states.shape[1], device=states.device)
-    padded = padding_mask(num_frames, states.shape[1])[..., None]
-    count = num_frames.clamp(min=1)[:, None, None]
-    centred = states - states.masked_fill(padded, 0).sum(1, keepdim=True) / count
-    centred = centred.masked_fill(padded, 0)
-    return centred * torch.rsqrt(centred.square().sum(1, keepdim=True) / count + eps)
 
 
 def counted_l1(prediction: Tensor, target: Tensor, counted: Tensor) -> Tensor:

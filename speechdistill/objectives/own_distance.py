@@ -6,17 +6,16 @@ import torch
 from torch import Tensor, nn
 
 from speechdistill.errors import UserError
-from speechdistill.objectives.distances import frame_mean
 from speechdistill.own_code import OwnTarget
 
 _PARAMETERS = ("prediction", "target", "num_frames")
 
 
 class OwnDistance:
-    """A function of (prediction, target, num_frames) as a Distance.
+    """A function of (prediction, target, num_frames) in place of a Distance.
 
-    It gets (B, T, D) in float32 twice and the valid frames (B,), or None to count padding; it gives a scalar, or one
-    value for each frame, (B, T), whose mean over valid frames is taken.
+    It gets (B, T, D) in float32 twice and the valid frames (B,), or None where all count; it gives a scalar, or one
+    value for each frame, (B, T), whose mean over the frames that count is taken.
 
     Args:
         target: names the function, or a class whose objects are called.
@@ -62,7 +61,7 @@ class OwnDistance:
             raise self._refusal(
                 "gave a value without a gradient to the prediction (detach, numpy, no_grad?)", prediction
             )
-        return frame_mean(value, num_frames) if value.dim() else value
+        return value
 
     def _refusal(self, what: str, prediction: Tensor) -> UserError:
         return UserError(

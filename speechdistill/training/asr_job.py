@@ -21,7 +21,7 @@ from speechdistill.evaluation.cost import macs_per_second, num_params
 from speechdistill.evaluation.fingerprint import state_sha256
 from speechdistill.frames import FRAME_RATE_HZ, SAMPLE_RATE_HZ, num_frames
 from speechdistill.models.ctc import StudentForCTC
-from speechdistill.objectives.masking import check_spans
+from speechdistill.objectives.inputs import check_spans
 from speechdistill.recognition import asr_dir, decoders, scoring
 from speechdistill.recognition.advice import says_nothing, what_it_takes
 from speechdistill.recognition.building import FBANK, build_recognizer

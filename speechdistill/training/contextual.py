@@ -13,7 +13,7 @@ from speechdistill.models.config import StudentConfig
 from speechdistill.models.student import Distilled, StudentForDistillation
 from speechdistill.models.supernet import Supernet
 from speechdistill.objectives.contextual import ContextualTarget, counted_l1
-from speechdistill.objectives.masking import even_span_mask, span_mask
+from speechdistill.objectives.inputs import even_span_mask, span_mask
 from speechdistill.teachers.load import Teacher
 from speechdistill.training.taught import TaughtModule
 

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from speechdistill.batch import WaveBatch
 from speechdistill.models.ctc import StudentForCTC
 from speechdistill.models.ctc_encoders import Mask
-from speechdistill.objectives.masking import span_mask
+from speechdistill.objectives.inputs import span_mask
 from speechdistill.recognition.advice import ONLY_BLANKS
 from speechdistill.recognition.greedy import collapse
 from speechdistill.recognition.vocabulary import Vocabulary

@@ -9,7 +9,7 @@ from speechdistill.checkpoints.student_dir import save_student
 from speechdistill.evaluation.cost import macs_per_second, num_params
 from speechdistill.models.derive import derive_config, student_depth
 from speechdistill.models.student import StudentForDistillation
-from speechdistill.objectives.objective import build_objective
+from speechdistill.objectives.building import build_objective
 from speechdistill.training.beginnings import initialise, prepare_teacher
 from speechdistill.training.distillation import DistillationModule
 from speechdistill.training.job import Job
@@ -26,13 +26,9 @@ def distillation(config: dict[str, Any], data: SpeechData) -> Job:
     objective = build_objective(
         config["objective"], depth, teacher.num_layers, heads, config["seed"], config.get("import_from")
     )
-    matches = sorted(objective.matches, key=lambda match: match.teacher_layer)
+    pairs = objective.predicted
     student_config = derive_config(
-        architecture,
-        teacher.config,
-        [match.teacher_layer for match in matches],
-        provenance,
-        [match.student_layer for match in matches],
+        architecture, teacher.config, [layer for _, layer in pairs], provenance, [own for own, _ in pairs]
     )
     student = StudentForDistillation(student_config)
     started = initialise(student, teacher, config)

@@ -13,7 +13,7 @@ from transformers import HubertModel
 from speechdistill.batch import WaveBatch
 from speechdistill.errors import UserError
 from speechdistill.frames import FRAME_STRIDE_SAMPLES, FRAME_WINDOW_SAMPLES, num_frames
-from speechdistill.objectives.masking import span_mask
+from speechdistill.objectives.inputs import span_mask
 from speechdistill.training.module import TrainingModule
 
 

@@ -11,7 +11,7 @@ from speechdistill.checkpoints.pretrained import save_pretrained
 from speechdistill.errors import UserError
 from speechdistill.evaluation.cost import macs_per_second, num_params
 from speechdistill.frames import num_frames
-from speechdistill.objectives.masking import check_spans
+from speechdistill.objectives.inputs import check_spans
 from speechdistill.training.job import Job
 from speechdistill.training.masked_units import MaskedUnitsModule
 

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from speechdistill.objectives.objective import build_objective
+from speechdistill.objectives.building import build_objective
+from tests.unit.objectives.by_layer import compare
 
 LAYERS = [4, 8, 12]
 
@@ -40,9 +41,8 @@ def test_value_and_gradients_are_equal(cosine_weight, scale):
     expected.backward()
     by_layer = {layer: ours[:, index] for index, layer in enumerate(LAYERS)}
     # Two rows are padded: the released trainer counts their padding, so the lengths must change nothing.
-    got = objective(
-        by_layer, {layer: targets[:, i] for i, layer in enumerate(LAYERS)}, torch.tensor([50, 31, 7]), 0
-    ).total
+    by_teacher = {layer: targets[:, i] for i, layer in enumerate(LAYERS)}
+    got = compare(objective, by_layer, by_teacher, torch.tensor([50, 31, 7])).total
     got.backward()
     assert abs(got.item() - expected.item()) <= 1e-5
     assert (ours.grad - theirs.grad).abs().max().item() <= 1e-5

@@ -8,7 +8,7 @@ from speechdistill.compose import configure
 from speechdistill.evaluation.cost import num_params
 from speechdistill.models.derive import derive_config, student_depth
 from speechdistill.models.student import StudentForDistillation
-from speechdistill.objectives.objective import build_objective
+from speechdistill.objectives.building import build_objective
 
 # HuBERT Large (arXiv:2106.07447): what its published config.json says, but for the convolutions' biases.
 LARGE = HubertConfig(
@@ -31,10 +31,9 @@ def test_students_of_hubert_large(recipe, depth, width, intermediate, predicted)
     architecture = config["architecture"]
     assert student_depth(architecture, 24) == depth
     objective = build_objective(config["objective"], depth, 24, architecture["heads"], seed=0)
-    matches = sorted(objective.matches, key=lambda match: match.teacher_layer)
-    layers = [match.teacher_layer for match in matches]
+    layers = [layer for _, layer in objective.predicted]
     assert layers == predicted
-    student_config = derive_config(architecture, LARGE, layers, read_layers=[match.student_layer for match in matches])
+    student_config = derive_config(architecture, LARGE, layers, read_layers=[own for own, _ in objective.predicted])
     assert student_config.hidden_size == width
     assert student_config.layers[0]["intermediate_size"] == intermediate
     assert student_config.norm_placement == "pre"

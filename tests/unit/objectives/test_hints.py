@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from speechdistill.errors import UserError
-from speechdistill.objectives.distances import mse
-from speechdistill.objectives.objective import build_objective
+from speechdistill.objectives.building import build_objective
+from tests.unit.objectives.by_layer import compare, drawn
 
 TERM = {"distance": "mse", "weight": 1.0, "reduction": "sum", "layer_weights": {"inner": 0.1, "last": 1.0}}
 CONFIG = {
@@ -18,6 +18,11 @@ CONFIG = {
 }
 LAYERS = range(1, 13)
 FRAMES = torch.tensor([6, 4])
+VALID = torch.arange(6) < FRAMES[:, None]
+
+
+def mse(prediction, target):
+    return (prediction - target)[VALID].square().mean()
 
 
 def hints(seed=0, layers=12, **changes):
@@ -31,8 +36,8 @@ def tensors(seed=0, layers=LAYERS):
 
 def test_the_papers_weights_are_summed():
     predictions, targets = tensors(), tensors(1)
-    loss = hints()(predictions, targets, FRAMES, 0)
-    values = {layer: mse(predictions[layer], targets[layer], FRAMES) for layer in LAYERS}
+    loss = compare(hints(), predictions, targets, FRAMES)
+    values = {layer: mse(predictions[layer], targets[layer]) for layer in LAYERS}
     expected = values[12] + 0.1 * sum(values[layer] for layer in range(1, 12))
     torch.testing.assert_close(loss.total, expected)
     torch.testing.assert_close(loss.parts["hidden_mse"], expected)
@@ -42,26 +47,26 @@ def test_the_papers_weights_are_summed():
 
 def test_a_mean_divides_by_the_weights():
     predictions, targets = tensors(), tensors(1)
-    total = hints()(predictions, targets, FRAMES, 0).total
-    mean = hints(terms={"hidden_mse": {**TERM, "reduction": "mean"}})(predictions, targets, FRAMES, 0).total
+    total = compare(hints(), predictions, targets, FRAMES).total
+    mean = compare(hints(terms={"hidden_mse": {**TERM, "reduction": "mean"}}), predictions, targets, FRAMES).total
     torch.testing.assert_close(mean, total / (1 + 11 * 0.1))
 
 
 def test_draws_are_new_in_each_epoch_and_keep_the_last():
     objective = hints(random_per_epoch=4)
-    draws = [objective.drawn_layers(epoch) for epoch in range(50)]
+    draws = [drawn(objective, epoch) for epoch in range(50)]
     assert all(len(set(draw)) == 5 and draw[-1] == 12 and draw == sorted(draw) for draw in draws)
     assert len({tuple(draw) for draw in draws}) > 40
     assert {layer for draw in draws for layer in draw} == set(LAYERS)
-    assert hints(random_per_epoch=0).drawn_layers(3) == [12]
-    assert hints(random_per_epoch=11).drawn_layers(3) == list(LAYERS)  # the released value: it draws nothing
-    assert objective.drawn_layers(None) == hints().drawn_layers(7) == list(LAYERS)
+    assert drawn(hints(random_per_epoch=0), 3) == [12]
+    assert drawn(hints(random_per_epoch=11), 3) == list(LAYERS)  # the released value: it draws nothing
+    assert drawn(objective, None) == drawn(hints(), 7) == list(LAYERS)
 
 
 def test_draws_depend_on_seed_and_epoch_alone():
     def draws(seed):
         objective = hints(seed, random_per_epoch=4)
-        return [objective.drawn_layers(epoch) for epoch in range(20)]
+        return [drawn(objective, epoch) for epoch in range(20)]
 
     random.seed(1)
     torch.manual_seed(1)
@@ -80,15 +85,15 @@ def test_layers_that_are_not_drawn_add_nothing_and_stay_in_the_graph():
     objective = hints(random_per_epoch=3)
     predictions = {layer: tensor.requires_grad_() for layer, tensor in tensors().items()}
     targets = tensors(1)
-    loss = objective(predictions, targets, FRAMES, 0, epoch=5)
-    drawn = objective.drawn_layers(5)
-    values = {layer: mse(predictions[layer], targets[layer], FRAMES) for layer in drawn}
+    loss = compare(objective, predictions, targets, FRAMES, epoch=5)
+    layers = drawn(objective, 5)
+    values = {layer: mse(predictions[layer], targets[layer]) for layer in layers}
     torch.testing.assert_close(loss.total, sum((1.0 if i == 12 else 0.1) * value for i, value in values.items()))
     assert len(loss.parts) == 13  # every layer is reported
     loss.total.backward()
     for layer, prediction in predictions.items():
         assert prediction.grad is not None
-        assert bool(prediction.grad.any()) == (layer in drawn), layer
+        assert bool(prediction.grad.any()) == (layer in layers), layer
 
 
 def test_the_formula_says_what_is_summed_and_drawn():
@@ -102,7 +107,7 @@ def test_the_formula_says_what_is_summed_and_drawn():
 
 def test_layerwise_heads_may_stand_anywhere_as_long_as_the_last_layer_learns():
     objective = build_objective({**CONFIG, "map": [[1, 4], [1, 8], [2, 12]]}, 2, 12, "layerwise")
-    assert objective.teacher_layers == [4, 8, 12]
+    assert objective.predicted == [(1, 4), (1, 8), (2, 12)]
 
 
 @pytest.mark.parametrize(

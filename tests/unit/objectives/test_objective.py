@@ -5,11 +5,16 @@ import math
 import pytest
 import torch
 
+from speechdistill.batch import Tap
 from speechdistill.errors import UserError
-from speechdistill.objectives.distances import l1, log_sigmoid_cosine
-from speechdistill.objectives.layer_maps import LayerMatch
-from speechdistill.objectives.objective import Objective, Term, build_objective
+from speechdistill.objectives.building import build_objective
+from speechdistill.objectives.distances import DISTANCES, Distance, l1
+from speechdistill.objectives.objective import Objective
 from speechdistill.objectives.schedules import Schedule
+from speechdistill.objectives.taps import Match
+from speechdistill.objectives.term import Term
+from speechdistill.objectives.views import VIEWS
+from tests.unit.objectives.by_layer import compare
 
 CONFIG = {
     "map": {"name": "last_to_many", "count": 3},
@@ -27,16 +32,23 @@ def tensors(layers=(4, 8, 12), seed=0):
     return {layer: torch.randn(2, 6, 5, generator=generator) for layer in layers}
 
 
+def terms(*named):
+    """Terms (name, distance, weight) on one match."""
+    match = Match("layer_04", (Tap("hidden", 2),), (Tap("hidden", 4),))
+    return Objective([Term(name, (match,), VIEWS["frames"], how, weight) for name, how, weight in named])
+
+
 def constant(number):
     return Schedule(((0, number),))
 
 
 def test_total_is_the_weighted_sum_of_means_over_layers():
     predictions, targets = tensors(), tensors(seed=1)
-    loss = build_objective(CONFIG, 2, 12)(predictions, targets, FRAMES, 0)
+    loss = compare(build_objective(CONFIG, 2, 12), predictions, targets, FRAMES)
+    valid = torch.arange(6) < FRAMES[:, None]
     by_layer = {
-        name: [distance(predictions[layer], targets[layer], FRAMES) for layer in (4, 8, 12)]
-        for name, distance in (("hidden_l1", l1), ("hidden_cosine", log_sigmoid_cosine))
+        name: [DISTANCES[how](predictions[i][valid], targets[i][valid], None, None).mean() for i in (4, 8, 12)]
+        for name, how in (("hidden_l1", "l1"), ("hidden_cosine", "log_sigmoid_cosine"))
     }
     expected = sum(by_layer["hidden_l1"]) / 3 + 0.5 * sum(by_layer["hidden_cosine"]) / 3
     torch.testing.assert_close(loss.total, expected)
@@ -49,7 +61,7 @@ def test_total_is_the_weighted_sum_of_means_over_layers():
 
 def test_parts_carry_no_graph_and_the_total_does():
     predictions = {layer: tensor.requires_grad_() for layer, tensor in tensors().items()}
-    loss = build_objective(CONFIG, 2, 12)(predictions, tensors(seed=1), FRAMES, 0)
+    loss = compare(build_objective(CONFIG, 2, 12), predictions, tensors(seed=1), FRAMES)
     assert loss.total.requires_grad
     assert not any(part.requires_grad for part in loss.parts.values())
     loss.total.backward()
@@ -59,29 +71,29 @@ def test_parts_carry_no_graph_and_the_total_does():
 def test_a_term_of_weight_0_is_reported_without_a_graph():
     graphs = []
 
-    def watched(prediction, target, num_frames):
-        value = l1(prediction, target, num_frames)
+    def watched(*given):
+        value = l1(*given)
         graphs.append(value.requires_grad)
         return value
 
-    objective = Objective([Term("seen", watched, constant(0)), Term("learned", l1, constant(1))], [LayerMatch(2, 4)])
+    objective = terms(("seen", Distance("watched", watched), constant(0)), ("learned", DISTANCES["l1"], constant(1)))
     predictions = {4: tensors((4,))[4].requires_grad_()}
-    loss = objective(predictions, tensors((4,), seed=1), FRAMES, 0)
+    loss = compare(objective, predictions, tensors((4,), seed=1), FRAMES, 0)
     assert graphs == [False]
     torch.testing.assert_close(loss.parts["seen"], loss.parts["learned"])
     torch.testing.assert_close(loss.total.detach(), loss.parts["learned"])
 
 
 def test_a_weight_of_0_does_not_turn_gradients_on_where_they_are_off():
-    objective = Objective([Term("a", l1, constant(1)), Term("b", l1, constant(0))], [LayerMatch(2, 4)])
+    objective = terms(("a", DISTANCES["l1"], constant(1)), ("b", DISTANCES["l1"], constant(0)))
     with torch.no_grad():
         predictions = {4: tensors((4,))[4].requires_grad_()}
-        assert not objective(predictions, tensors((4,), seed=1), FRAMES, 0).total.requires_grad
+        assert not compare(objective, predictions, tensors((4,), seed=1), FRAMES, 0).total.requires_grad
 
 
 def test_weights_follow_the_step():
-    objective = Objective([Term("a", l1, Schedule(((0, 0.0), (10, 1.0))))], [LayerMatch(2, 4)])
-    totals = [objective(tensors((4,)), tensors((4,), seed=1), FRAMES, step).total.item() for step in (1, 10)]
+    objective = terms(("a", DISTANCES["l1"], Schedule(((0, 0.0), (10, 1.0)))))
+    totals = [compare(objective, tensors((4,)), tensors((4,), seed=1), FRAMES, step).total.item() for step in (1, 10)]
     assert totals[1] == pytest.approx(10 * totals[0])
 
 
@@ -89,20 +101,20 @@ def test_count_padding_lets_padded_frames_count():
     predictions, targets = tensors(), tensors(seed=1)
     strict = build_objective(CONFIG, 2, 12)
     counting = build_objective({**CONFIG, "count_padding": True}, 2, 12)
-    before = strict(predictions, targets, FRAMES, 0).total, counting(predictions, targets, FRAMES, 0).total
+    before = compare(strict, predictions, targets, FRAMES).total, compare(counting, predictions, targets, FRAMES).total
     predictions[8][1, 5] += 10
-    after = strict(predictions, targets, FRAMES, 0).total, counting(predictions, targets, FRAMES, 0).total
+    after = compare(strict, predictions, targets, FRAMES).total, compare(counting, predictions, targets, FRAMES).total
     assert torch.equal(before[0], after[0])
     assert after[1] > before[1]
     full = torch.tensor([6, 6])
-    torch.testing.assert_close(strict(predictions, targets, full, 0).total, after[1])
+    torch.testing.assert_close(compare(strict, predictions, targets, full).total, after[1])
 
 
 def test_shapes_that_differ_are_named():
     targets = tensors()
     targets[8] = targets[8][:, :-1]
-    with pytest.raises(ValueError, match=r"layer 8: prediction \(2, 6, 5\), target \(2, 5, 5\)"):
-        build_objective(CONFIG, 2, 12)(tensors(), targets, FRAMES, 0)
+    with pytest.raises(ValueError, match=r"layer_08: prediction \(2, 6, 5\), target \(2, 5, 5\)"):
+        compare(build_objective(CONFIG, 2, 12), tensors(), targets, FRAMES)
 
 
 def test_the_formula_names_terms_layers_and_frames():
@@ -113,8 +125,8 @@ def test_the_formula_names_terms_layers_and_frames():
 
 def test_pairs_are_taken_as_they_are():
     objective = build_objective({**CONFIG, "map": [[2, 12], [2, 0], [2, 5]]}, 2, 12)
-    assert objective.teacher_layers == [0, 5, 12]
-    assert objective.matches[0] == LayerMatch(2, 12)
+    assert objective.predicted == [(2, 0), (2, 5), (2, 12)]
+    assert objective.terms[0].matches[0] == Match("layer_12", (Tap("hidden", 2),), (Tap("hidden", 12),))
 
 
 def with_term(**term):
@@ -124,7 +136,7 @@ def with_term(**term):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"map": {"name": "many"}}, r"objective\.map\.name=many: known are last_to_many, one_to_one"),
+        ({"map": {"name": "many"}}, r"objective\.map\.name=many: known are last_to_many, one_to_one, "),
         ({"map": {"name": "last_to_many", "count": 13}}, r"objective\.map\.count=13"),
         ({"map": {"name": "last_to_many", "counts": 3}}, r"objective\.map"),
         ({"map": {"count": 3}}, r"objective\.map"),
@@ -138,7 +150,7 @@ def with_term(**term):
         ({"map": [[2, 4, 8]]}, r"objective\.map"),
         ({"map": [4, 8, 12]}, r"objective\.map"),
         ({"map": "last_to_many"}, r"objective\.map"),
-        (with_term(distance="l3"), r"objective\.terms\.x\.distance=l3: known are l1, mse, log_sigmoid_cosine"),
+        (with_term(distance="l3"), r"objective\.terms\.x\.distance=l3: known are l1, mse, "),
         (with_term(weight=0), r"every weight is 0"),
         (with_term(weight="much"), r"objective\.terms\.x\.weight=much"),
         (with_term(weight=-1), r"objective\.terms\.x\.weight=-1: give a number from 0 up"),

@@ -10,7 +10,7 @@ from speechdistill.batch import WaveBatch
 from speechdistill.frames import num_frames
 from speechdistill.models.derive import derive_config
 from speechdistill.models.student import StudentForDistillation
-from speechdistill.objectives.objective import build_objective
+from speechdistill.objectives.building import build_objective
 from speechdistill.teachers.load import load_teacher
 from speechdistill.training.distillation import DistillationModule
 from tests.unit.teachers.tiny_teachers import make, randomised, wave_batch
@@ -44,7 +44,7 @@ def module_of(kind: str, folder: Path) -> DistillationModule:
     make(kind).save_pretrained(folder)
     teacher = load_teacher(str(folder))
     objective = build_objective(OBJECTIVE, 2, teacher.num_layers)
-    config = derive_config(ARCHITECTURE, teacher.config, objective.teacher_layers)
+    config = derive_config(ARCHITECTURE, teacher.config, [layer for _, layer in objective.predicted])
     student = randomised(StudentForDistillation(config), seed=3)
     return DistillationModule(student.train(), teacher, objective, OPTIM, 10, seed=0)
 

@@ -8,10 +8,11 @@ from speechdistill.errors import UserError
 from speechdistill.frames import num_frames, padding_mask
 from speechdistill.models.config import StudentConfig
 from speechdistill.models.student import StudentForDistillation
-from speechdistill.objectives.objective import build_objective
+from speechdistill.objectives.building import build_objective
 from speechdistill.teachers.load import Teacher, TeacherSource
 from speechdistill.training.distillation import DistillationModule
 from tests.unit.models.test_time_reduction import tiny_config
+from tests.unit.objectives.by_layer import drawn
 from tests.unit.teachers.tiny_teachers import make, wave_batch
 
 OPTIM = {"lr": 1e-3, "betas": [0.9, 0.98], "eps": 1e-6, "weight_decay": 0.01, "warmup_share": 0.05}
@@ -75,7 +76,7 @@ def test_every_parameter_has_a_gradient_whatever_is_drawn():
         assert sum(learns) == 2
         assert learns[-1]
         assert [layer for layer, does in zip((1, 2, 4), learns, strict=True) if does] == (
-            trained.objective.drawn_layers(step)
+            drawn(trained.objective, step)
         )
         seen.add(tuple(learns))
     assert len(seen) == 2
@@ -83,7 +84,7 @@ def test_every_parameter_has_a_gradient_whatever_is_drawn():
 
 def test_the_draw_follows_the_epoch_and_validation_takes_every_layer():
     trained = module(epoch_of=lambda step: step // 100, random_per_epoch=1)
-    epochs = [trained.objective.drawn_layers(epoch) for epoch in range(8)]
+    epochs = [drawn(trained.objective, epoch) for epoch in range(8)]
     change = next(epoch for epoch in range(7) if epochs[epoch] != epochs[epoch + 1])
     batch = wave_batch([4320, 4320])
     totals = [loss_of(trained, batch, step)[0].item() for step in (100 * change, 100 * change + 99, 100 * change + 100)]

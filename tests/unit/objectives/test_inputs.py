@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from speechdistill.objectives.masking import even_span_mask, span_mask
+from speechdistill.objectives.inputs import even_span_mask, span_mask
 
 
 def draw(num_frames, size, probability=0.8, length=10, seed=0):
