@@ -1,5 +1,6 @@
 """What travels between data, teacher, student and objective."""
 
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from torch import Tensor
@@ -31,14 +32,28 @@ class WaveBatch(NamedTuple):
     targets: Tensor | None = None
 
 
+# Kinds of taps -> their lowest layer. Streams are (B, T, W): the convolutions' features, hidden states, outputs of
+# attention and of the second linear map of the feed-forward network (both before dropout, residual and norm), queries,
+# keys and values of all heads (not scaled). An attention map is (B, H, T, T), before dropout, padding's columns 0.
+STREAMS = {
+    "conv": 0,
+    "hidden": 0,
+    "attention_output": 1,
+    "feed_forward": 1,
+    "query": 1,
+    "key": 1,
+    "value": 1,
+}
+TAPS = {**STREAMS, "attention": 1}
+
+
 class Tap(NamedTuple):
     """The name of a tensor that a model exposes.
 
     Attributes:
-        kind: "hidden" (layer 0 is the input of the first Transformer layer, after the positional convolution, layer i
-            the output of Transformer layer i), "feed_forward" (what the second linear map of layer i's feed-forward
-            network makes, before dropout, residual and norm), ...
-        layer: as above.
+        kind: one of TAPS.
+        layer: of "hidden" 0 is the input of the first Transformer layer, after the positional convolution, and i the
+            output of Transformer layer i; of the others i = inside Transformer layer i. "conv" has layer 0 alone.
     """
 
     kind: str
@@ -48,6 +63,30 @@ class Tap(NamedTuple):
     def key(self) -> str:
         """The name in one word, "hidden/4"."""
         return f"{self.kind}/{self.layer}"
+
+
+def hidden(layers: Iterable[int]) -> tuple[Tap, ...]:
+    """The hidden states of layers."""
+    return tuple(Tap("hidden", layer) for layer in layers)
+
+
+def group_key(taps: Sequence[Tap], combine: str) -> str:
+    """One word for a tap or several of a kind: "hidden/4", "mean(hidden/5-12)", "concat(hidden/1,4)".
+
+    Args:
+        taps: one or more.
+        combine: what becomes of several, see Match in objectives/taps.py.
+    """
+    if len(taps) == 1 or combine in ("single", "closest"):
+        return "+".join(tap.key for tap in taps)
+    layers = [tap.layer for tap in taps]
+    in_a_row = layers == list(range(layers[0], layers[-1] + 1))
+    return f"{combine}({taps[0].kind}/{f'{layers[0]}-{layers[-1]}' if in_a_row else ','.join(map(str, layers))})"
+
+
+def prediction_key(student: Sequence[Tap], target: str, head: str = "") -> str:
+    """One word for what a head on a student's tap, or on the mean of several, predicts: "hidden/2>hidden/4"."""
+    return f"{head and head + ':'}{group_key(student, 'mean')}>{target}"
 
 
 class Taps(NamedTuple):

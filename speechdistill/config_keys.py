@@ -12,7 +12,10 @@ from speechdistill.choices import CONFIGS
 from speechdistill.errors import UserError, did_you_mean
 
 # Values that replace what a file or a word before them says, where Hydra would merge mappings key by key.
-WHOLE_VALUES = ("objective.map", "objective.terms.*.distance")
+WHOLE_VALUES = (
+    "objective.map",
+    *(f"objective.terms.*.{key}" for key in ("distance", "map", "view", "head", "weight", "opening")),
+)
 # Mappings whose keys are names that the user chooses.
 FREE_NAMES = ("objective.terms",)
 

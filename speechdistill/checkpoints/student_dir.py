@@ -144,7 +144,7 @@ def load_network(folder: str | Path) -> StudentForDistillation:
         UserError: neither is there, weights are missing, or there are no heads.
     """
     has_supernet = (Path(folder).expanduser() / "supernet" / "config.json").is_file()
-    network = _load(_inside(folder, "supernet" if has_supernet else "student"), StudentForDistillation)
+    network = _load(_inside(folder, "supernet" if has_supernet else "student"), StudentForDistillation, may_lack=True)
     network.config.search_space = None
     return network
 
@@ -160,7 +160,7 @@ def _inside(folder: str | Path, name: str) -> Path:
     return folder
 
 
-def _load(folder: Path, kind: type[_Student]) -> _Student:
+def _load(folder: Path, kind: type[_Student], may_lack: bool = False) -> _Student:
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()
     info: dict[str, Any]
@@ -168,7 +168,7 @@ def _load(folder: Path, kind: type[_Student]) -> _Student:
         if model_type_of(folder) not in (None, StudentConfig.model_type):
             raise UserError(f"{folder} is no student folder. {kind_of(folder)}")
         config = StudentConfig.from_pretrained(folder)
-        if kind is StudentForDistillation and config.heads is None:
+        if kind is StudentForDistillation and config.heads is None and not may_lack:
             raise UserError(f"{folder} has no prediction heads: they were left out when it was saved.")
         with no_bars():
             student, info = kind.from_pretrained(folder, config=config, dtype=torch.float32, output_loading_info=True)

@@ -60,6 +60,8 @@ def _layers(config: StudentConfig) -> Iterator[tuple[str, str]]:
 def _heads(heads: dict[str, Any] | None) -> str:
     if heads is None:
         return "none"
+    if "kind" not in heads:
+        return "; ".join(f"{name}: to {record['size']}" for name, record in heads.items())
     width = heads["teacher_hidden_size"]
     return {
         "joint": f"joint linear map, GELU, then a linear map to {width} for each predicted layer",
@@ -70,9 +72,12 @@ def _heads(heads: dict[str, Any] | None) -> str:
 
 def _layer_map(config: StudentConfig) -> str:
     assert config.heads is not None
+    if "kind" not in config.heads:
+        pairs = [(" + ".join(own), other) for record in config.heads.values() for own, other in record["predictions"]]
+        return ", ".join(f"student {own} -> teacher {other}" for own, other in pairs)
     targets, last = config.heads["teacher_layers"], config.num_hidden_layers
     if config.heads["kind"] == "contextual":
         return f"student {last} -> mean of teacher {', '.join(map(str, targets))}"
     sources = config.heads.get("student_layers", [last] * len(targets))
-    pairs = sorted(zip(targets, sources, strict=True))
-    return ", ".join(f"student {own} -> teacher {other}" for other, own in pairs)
+    layers = sorted(zip(targets, sources, strict=True))
+    return ", ".join(f"student {own} -> teacher {other}" for other, own in layers)

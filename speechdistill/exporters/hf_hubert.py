@@ -34,6 +34,8 @@ def misfits(config: StudentConfig) -> list[str]:
         wrong.append("intermediate_size: a layer has no feed-forward network")
     if config.time_reduction_layer is not None:
         wrong.append(f"time_reduction_factor: {config.time_reduction_factor}")
+    if config.positional_convolution["depth"] > 1:
+        wrong.append("positional_convolution.depth: data2vec's")
     if config.position_bias is not None:
         wrong.append("position_bias: WavLM's")
     if config.channel_scale:

@@ -1,6 +1,7 @@
 """Self-attention of the student's Transformer layers: of one's own, with WavLM's position bias, or a reused map."""
 
 import math
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
 import torch
@@ -41,6 +42,8 @@ class Shared(NamedTuple):
         visible: (B, 1, 1, T) bool, True = a key that may be read; None = all of them.
         position_bias: (H, T, T) of `RelativePositionBias`, if the student has one.
         map: of the last layer with a map of its own.
+        asked: kinds of the taps that this layer keeps.
+        taps: those that it has kept, by kind.
         explicit: whether layers keep their attention weights.
         weights: if so, those of the last layer, (B, H, T, T), after dropout.
     """
@@ -50,6 +53,14 @@ class Shared(NamedTuple):
     map: AttentionMap | None = None
     explicit: bool = False
     weights: Tensor | None = None
+    asked: Collection[str] = ()
+    taps: dict[str, Tensor] = {}  # noqa: RUF012 (each layer gets one of its own)
+
+    def keep(self, kind: str, tensor: Tensor) -> Tensor:
+        """Keep a tensor if it is asked for; returns it."""
+        if kind in self.asked:
+            self.taps[kind] = tensor
+        return tensor
 
 
 class SelfAttention(nn.Module):
@@ -82,12 +93,15 @@ class SelfAttention(nn.Module):
         Returns:
             (B, T, D), and what is shared with the layers behind.
         """
+        projections = {"query": self.q_proj, "key": self.k_proj, "value": self.v_proj}
         # (B, T, H * head_size) -> (B, H, T, head_size)
         query, key, value = (
-            projection(hidden).unflatten(-1, (-1, self.head_size)).transpose(1, 2)
-            for projection in (self.q_proj, self.k_proj, self.v_proj)
+            shared.keep(kind, projection(hidden)).unflatten(-1, (-1, self.head_size)).transpose(1, 2)
+            for kind, projection in projections.items()
         )
         own = AttentionMap(query, key, self._mask(hidden, query, shared))
+        if "attention" in shared.asked:
+            shared.keep("attention", own.probabilities())
         dropped = self.dropout if self.training else 0.0
         weights = dropout(own.probabilities(), dropped) if shared.explicit else None
         context = own.read(value, dropped) if weights is None else weights @ value
@@ -167,8 +181,8 @@ class ReusedAttention(nn.Module):
     def forward(self, hidden: Tensor, shared: Shared) -> tuple[Tensor, Shared]:
         """Let each frame read the frames that it read in the layer in front; shapes as in `SelfAttention`."""
         assert shared.map is not None
-        value = self.v_proj(hidden).unflatten(-1, (-1, self.head_size)).transpose(1, 2)
-        if not (self.double_softmax or shared.explicit):
+        value = shared.keep("value", self.v_proj(hidden)).unflatten(-1, (-1, self.head_size)).transpose(1, 2)
+        if not (self.double_softmax or shared.explicit or "attention" in shared.asked):
             context = shared.map.read(value)
             return self.out_proj(context.transpose(1, 2).flatten(2)), shared
         weights = shared.map.probabilities()
@@ -176,7 +190,7 @@ class ReusedAttention(nn.Module):
             if shared.visible is not None:
                 weights = weights.masked_fill(~shared.visible, -math.inf)
             weights = weights.softmax(-1)
-        context = weights.to(value.dtype) @ value
+        context = shared.keep("attention", weights).to(value.dtype) @ value
         kept = weights if shared.explicit else None
         return self.out_proj(context.transpose(1, 2).flatten(2)), shared._replace(weights=kept)
 

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from transformers import PretrainedConfig
 
+from speechdistill.batch import TAPS, Tap
 from speechdistill.frames import HUBERT_CONV_STACK
 from speechdistill.models.hubert_interface import ConvolutionFields
 
@@ -27,6 +28,7 @@ HEAD_KEYS = {
     "layerwise": ("kind", "student_layers", "teacher_layers", "teacher_hidden_size"),
     "contextual": ("kind", "teacher_layers", "teacher_hidden_size"),
 }
+NAMED_HEAD_KEYS = ("predictions", "size", "share", "hidden_size", "init")
 
 
 def uniform_layers(
@@ -74,7 +76,7 @@ class StudentConfig(ConvolutionFields, PretrainedConfig):
             second softmax, as its released weights were trained) or "none" (with 0 heads). intermediate_size 0 = no
             feed-forward network.
         norm_placement: "post" or "pre" (Hugging Face's do_stable_layer_norm).
-        positional_convolution: {kernel_size, groups, depth}.
+        positional_convolution: {kernel_size, groups, depth}; depth 1 is HuBERT's, with weight norm, more data2vec's.
         position_bias: {num_buckets, max_distance, num_heads} of WavLM's bias by distance, or None.
         layer_norm_eps: epsilon of the norms behind the feature encoder.
         hidden_dropout: dropout in front of the first layer and behind each attention and feed-forward network.
@@ -86,7 +88,8 @@ class StudentConfig(ConvolutionFields, PretrainedConfig):
             no reduction.
         heads: the prediction heads in the student's training, or None: {kind, teacher_layers, teacher_hidden_size},
             kind "joint" (DistilHuBERT's, on the last layer; also where a file names none), "layerwise" (one for each
-            of `student_layers`, FitHuBERT's) or "contextual" (one for the mean of `teacher_layers`, LightHuBERT's).
+            of `student_layers`, FitHuBERT's) or "contextual" (one for the mean of `teacher_layers`, LightHuBERT's); or
+            several by name, see LinearHead, {name: {predictions, size, share, hidden_size, init}}.
         outer_initialization: first weights of projection, time reduction and layerwise heads: "normal" (linear maps
             from N(0, 0.02) with biases of 0, as everywhere in HuBERT) or "torch" (torch's default, uniform within
             1 / sqrt(fan-in), as FitHuBERT's released code leaves them).
@@ -151,7 +154,10 @@ class StudentConfig(ConvolutionFields, PretrainedConfig):
         _check_encoder(self)
         _check_layers(self)
         _check_time_reduction(self)
-        if self.heads is not None:
+        if self.heads and all(isinstance(record, dict) for record in self.heads.values()):
+            for name, record in self.heads.items():
+                _check_keys(f"heads.{name}", record, NAMED_HEAD_KEYS)
+        elif self.heads is not None:
             self.heads = {"kind": "joint", **self.heads}
             for name in ("student_layers", "teacher_layers"):
                 if name in self.heads:
@@ -175,11 +181,36 @@ class StudentConfig(ConvolutionFields, PretrainedConfig):
 
     @property
     def predicted_layers(self) -> tuple[int, ...]:
-        """The teacher's layers under which the heads give predictions, ascending; none without heads."""
-        if self.heads is None:
+        """The teacher's layers that the architecture's heads predict, ascending; none of named heads."""
+        if self.heads is None or "kind" not in self.heads:
             return ()
         layers = self.heads["teacher_layers"]
         return (max(layers),) if self.heads["kind"] == "contextual" else tuple(sorted(layers))
+
+    def width_of(self, tap: Tap) -> int:
+        """Numbers W of each frame of a stream."""
+        if tap.kind == "conv":
+            return self.conv_layers[-1][0]
+        if tap.kind in ("query", "key", "value"):
+            return int(self.layers[tap.layer - 1]["num_attention_heads"] * self.layers[tap.layer - 1]["head_size"])
+        return self.hidden_size
+
+    def lacks(self, tap: Tap) -> str:
+        """Why there is no such tap; nothing where there is one."""
+        if tap.kind not in TAPS:
+            return f"kinds are {', '.join(TAPS)}"
+        highest = 0 if tap.kind == "conv" else self.num_hidden_layers
+        if not TAPS[tap.kind] <= tap.layer <= highest:
+            return f"layers of {tap.kind} are {TAPS[tap.kind]} to {highest}"
+        if tap.kind in ("conv", "hidden"):
+            return ""
+        layer = self.layers[tap.layer - 1]
+        missing = ["attention_output", "query", "key", "value", "attention"] if layer["attention"] == "none" else []
+        missing += ["query", "key"] if layer["attention"].startswith("reuse") else []
+        missing += [] if layer["intermediate_size"] else ["feed_forward"]
+        if tap.kind in missing:
+            return f"that layer has attention '{layer['attention']}' and intermediate_size {layer['intermediate_size']}"
+        return ""
 
     def reduction_of(self, layer: int) -> int:
         """Factor by which the frames of a hidden state are reduced inside the encoder, 1 = not at all."""
@@ -226,7 +257,6 @@ def _check_encoder(config: StudentConfig) -> None:
     position = config.positional_convolution
     _check_keys("positional_convolution", position, ("kernel_size", "groups", "depth"))
     _require(_positive(*position.values()), "positional_convolution", position, "positive numbers")
-    _require(position["depth"] == 1, "positional_convolution.depth", position["depth"], "1")
     groups = position["groups"]
     _require(config.hidden_size % groups == 0, "positional_convolution.groups", groups, f"divides {config.hidden_size}")
     if config.position_bias is not None:

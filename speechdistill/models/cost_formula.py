@@ -27,8 +27,9 @@ def num_params(config: StudentConfig) -> int:
     total += channels * config.channel_scale + 2 * channels * config.projection_layer_norm
     total += width * (channels + 1) * config.projection
     position = config.positional_convolution
-    # Weight norm keeps the magnitude of each tap beside the kernel; then the bias, and the layer norm behind it.
-    total += width * width // position["groups"] * position["kernel_size"] + position["kernel_size"] + 3 * width
+    # A kernel and a bias each; one alone has weight norm, which keeps the magnitudes of its taps beside the kernel.
+    depth, kernel = position["depth"], width * width // position["groups"] * position["kernel_size"]
+    total += depth * (kernel + width) + (position["kernel_size"] if depth == 1 else 0) + 2 * width
     bias = config.position_bias
     if bias is not None:
         total += bias["num_buckets"] * bias["num_heads"]
@@ -59,7 +60,9 @@ def macs_per_second(config: StudentConfig, seconds: float = 10.0) -> int:
     kernel = position["kernel_size"]
     total += frames * config.conv_layers[-1][0] * width * config.projection
     # An even kernel, padded by its half on both sides, makes one frame more than it reads; that one is dropped.
-    total += (frames + 2 * (kernel // 2) - kernel + 1) * width * width // position["groups"] * kernel
+    total += (
+        position["depth"] * (frames + 2 * (kernel // 2) - kernel + 1) * width * width // position["groups"] * kernel
+    )
     for layer in config.layers:
         inner, units = layer["num_attention_heads"] * layer["head_size"], layer["intermediate_size"]
         maps = _INPUT_MAPS[layer["attention"]] + 1

@@ -11,14 +11,14 @@ from speechdistill.errors import UserError
 from speechdistill.models.config import StudentConfig, uniform_layers
 from speechdistill.models.student import StudentModel
 
-# Parts of the teacher that a student can start from -> prefixes of Hugging Face's parameter names.
+# Parts of the teacher that a student can start from -> prefixes of parameter names.
 COPYABLE_PARTS = {
-    "feature_encoder": ("feature_extractor.",),
+    "feature_encoder": ("feature_encoder.",),
     "projection": ("feature_projection.projection.",),
     "projection_layer_norm": ("feature_projection.layer_norm.",),
     "positional_convolution": ("encoder.pos_conv_embed.",),
     "encoder_layer_norm": ("encoder.layer_norm.",),
-    "layers": ("encoder.layers.",),
+    "layers": ("encoder.layers.", "encoder.position_bias."),
 }
 
 
@@ -33,6 +33,7 @@ def derive_config(
     predicted_layers: Sequence[int],
     provenance: Mapping[str, Any] | None = None,
     read_layers: Sequence[int] = (),
+    named_heads: Mapping[str, Any] | None = None,
 ) -> StudentConfig:
     """Fill in what an architecture (configs/architecture/*.yaml) leaves open (null) with the teacher's own sizes.
 
@@ -46,6 +47,7 @@ def derive_config(
         predicted_layers: teacher layers that get a head; none = the student has no heads.
         provenance: what the student's config.json says about its teacher.
         read_layers: the student layer that each head reads, where heads are layerwise.
+        named_heads: heads by name, in place of those of `predicted_layers`.
 
     Raises:
         UserError: sizes that cannot be built.
@@ -58,7 +60,7 @@ def derive_config(
         raise UserError(
             f"architecture.hidden_size={hidden_size} is not a multiple of architecture.num_attention_heads={num_heads}."
         )
-    heads: dict[str, Any] | None = None
+    heads: dict[str, Any] | None = dict(named_heads or {}) or None
     if predicted_layers:
         heads = {
             "kind": architecture.get("heads", "joint"),
@@ -152,7 +154,8 @@ def copy_from_teacher(
 
     Args:
         student: changed in place.
-        teacher_weights: state dict of a Hugging Face speech encoder; its lowest layers go into the student's.
+        teacher_weights: state dict of a teacher's network, or of Hugging Face's with the names that it has there; its
+            lowest layers go into the student's.
         parts: names of COPYABLE_PARTS.
 
     Returns:
@@ -165,7 +168,8 @@ def copy_from_teacher(
     """
     if unknown := sorted(set(parts) - set(COPYABLE_PARTS)):
         raise UserError(f"architecture.copied_parts has {unknown}: known are {', '.join(COPYABLE_PARTS)}.")
-    norm = "layer" if "feature_extractor.conv_layers.1.layer_norm.weight" in teacher_weights else "group"
+    teacher_weights = {name.replace("feature_extractor.", "feature_encoder."): w for name, w in teacher_weights.items()}
+    norm = "layer" if "feature_encoder.conv_layers.1.layer_norm.weight" in teacher_weights else "group"
     if "feature_encoder" in parts and student.config.feature_norm != norm:
         raise UserError(
             f"the student cannot start from its teacher: its convolutions have {student.config.feature_norm} norm, the "
@@ -178,17 +182,16 @@ def copy_from_teacher(
     for name, weight in teacher_weights.items():
         if not name.startswith(prefixes):
             continue
-        own_name = name.replace("feature_extractor.", "feature_encoder.", 1)
-        if own_name not in own:
+        if name not in own:
             left.append(name)
             continue
-        if own[own_name].shape != weight.shape:
+        if own[name].shape != weight.shape:
             raise UserError(
-                f"the student cannot start from its teacher: {own_name} is {tuple(own[own_name].shape)} here, "
+                f"the student cannot start from its teacher: {name} is {tuple(own[name].shape)} here, "
                 f"{tuple(weight.shape)} there. Set student.init_from=null, or keep the teacher's sizes."
             )
-        own[own_name].copy_(weight)
-        copied.append(own_name)
+        own[name].copy_(weight)
+        copied.append(name)
     return copied, left
 
 

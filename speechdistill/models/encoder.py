@@ -8,6 +8,7 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrizations
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from speechdistill.batch import Tap
 from speechdistill.frames import padding_mask
 from speechdistill.models.attention import RelativePositionBias, SelfAttention, Shared, make_attention
 from speechdistill.models.config import StudentConfig
@@ -31,8 +32,27 @@ class PositionalConvolution(nn.Module):
         return F.gelu(positions).transpose(1, 2)
 
 
+class PositionalConvolutions(nn.Module):
+    """data2vec-audio's (Baevski et al., 2022, arXiv:2202.03555): several, each with a norm without weights, GELU."""
+
+    def __init__(self, hidden_size: int, kernel_size: int, groups: int, depth: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Module() for _ in range(depth))
+        for layer in self.layers:
+            layer.conv = nn.Conv1d(hidden_size, hidden_size, kernel_size, padding=kernel_size // 2, groups=groups)
+
+    def forward(self, hidden: Tensor, padded: Tensor | None) -> Tensor:
+        """Map (B, T, D) to (B, T, D); `padded` (B, T, 1) bool frames do not reach real ones, None = there are none."""
+        for layer in self.layers:
+            conv: Any = layer.conv
+            found = convolve(hidden.transpose(1, 2), conv)[..., : hidden.shape[1]].transpose(1, 2)
+            hidden = F.gelu(F.layer_norm(found, found.shape[-1:]))
+            hidden = hidden if padded is None else hidden.masked_fill(padded, 0)
+        return hidden
+
+
 class FeedForward(nn.Module):
-    """Linear, GELU, dropout, linear, dropout."""
+    """Linear, GELU, dropout, linear; `output_dropout` is the layer's."""
 
     def __init__(self, config: StudentConfig, intermediate_size: int) -> None:
         super().__init__()
@@ -44,7 +64,7 @@ class FeedForward(nn.Module):
     def forward(self, hidden: Tensor) -> Tensor:
         """Map (B, T, D) to (B, T, D)."""
         hidden = self.intermediate_dropout(F.gelu(self.intermediate_dense(hidden)))
-        return self.output_dropout(self.output_dense(hidden))
+        return self.output_dense(hidden)
 
 
 class EncoderLayer(GradientCheckpointingLayer):
@@ -70,12 +90,13 @@ class EncoderLayer(GradientCheckpointingLayer):
         """Map (B, T, D) to (B, T, D); `shared` as in `SelfAttention`."""
         if self.attention is not None:
             attended, shared = self.attention(self.layer_norm(hidden) if self.norm_first else hidden, shared)
-            hidden = hidden + self.dropout(attended)
+            hidden = hidden + self.dropout(shared.keep("attention_output", attended))
         # Norms that stand behind stay where attention or feed-forward network are missing.
         if not self.norm_first:
             hidden = self.layer_norm(hidden)
         if self.feed_forward is not None:
-            hidden = hidden + self.feed_forward(self.final_layer_norm(hidden) if self.norm_first else hidden)
+            made = self.feed_forward(self.final_layer_norm(hidden) if self.norm_first else hidden)
+            hidden = hidden + self.feed_forward.output_dropout(shared.keep("feed_forward", made))
         return (hidden if self.norm_first else self.final_layer_norm(hidden)), shared
 
 
@@ -89,7 +110,11 @@ class Encoder(nn.Module):
         super().__init__()
         self.norm_first = config.norm_placement == "pre"
         position = config.positional_convolution
-        self.pos_conv_embed = PositionalConvolution(config.hidden_size, position["kernel_size"], position["groups"])
+        sizes = (config.hidden_size, position["kernel_size"], position["groups"])
+        one = position["depth"] == 1
+        self.pos_conv_embed = (
+            PositionalConvolution(*sizes) if one else PositionalConvolutions(*sizes, position["depth"])
+        )
         self.layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.dropout = Dropout(config.hidden_dropout)
         self.reduction_layer = config.time_reduction_layer
@@ -100,43 +125,46 @@ class Encoder(nn.Module):
         self.layers = nn.ModuleList(EncoderLayer(config, sizes) for sizes in config.layers)
 
     def forward(
-        self, features: Tensor, num_frames: Tensor | None, layers: Collection[int], attentions: bool = False
-    ) -> tuple[Tensor, dict[int, Tensor], tuple[Tensor | None, ...]]:
-        """Run all layers and keep the hidden states that are asked for.
+        self, features: Tensor, num_frames: Tensor | None, taps: Collection[Tap], attentions: bool = False
+    ) -> tuple[Tensor, dict[Tap, Tensor], tuple[Tensor | None, ...]]:
+        """Run all layers and keep what is asked for.
 
         Args:
             features: (B, T, D) projected features.
             num_frames: (B,) real frames in each row, or None where nothing is padded.
-            layers: which to keep; 0 = the input of the first layer, i = the output of layer i (before the final norm
-                of a pre-norm encoder).
+            taps: which to keep; hidden states are before the final norm of a pre-norm encoder.
             attentions: whether to return attention weights.
 
         Returns:
-            The last hidden state (B, T, D), after the final norm if there is one; {layer: (B, T, D)}; of each layer the
-            attention weights (B, H, T, T), None where it has no attention, or nothing if they are not asked for. After
-            a time reduction all have T' frames. Layer 0 is what the first layer reads, so it is reduced where that one
-            is.
+            The last hidden state (B, T, D), after the final norm if there is one; the taps, (B, T, W) or (B, H, T, T);
+            of each layer the attention weights (B, H, T, T), None where it has no attention, or nothing if they are
+            not asked for. After a time reduction all have T' frames. Layer 0 is what the first layer reads, so it is
+            reduced where that one is.
         """
-        if num_frames is not None:
-            features = features.masked_fill(padding_mask(num_frames, features.shape[1])[..., None], 0)
+        padded = None if num_frames is None else padding_mask(num_frames, features.shape[1])[..., None]
+        features = features if padded is None else features.masked_fill(padded, 0)
         shared = self._shared(num_frames, features.shape[1], attentions)
-        hidden = features + self.pos_conv_embed(features)
+        given = (features,) if isinstance(self.pos_conv_embed, PositionalConvolution) else (features, padded)
+        hidden = features + self.pos_conv_embed(*given)
         hidden = self.dropout(hidden if self.norm_first else self.layer_norm(hidden))
-        kept = {0: hidden} if 0 in layers else {}
+        first = Tap("hidden", 0)
+        kept = {first: hidden} if first in taps else {}
         weights: list[Tensor | None] = []
         for index, layer in enumerate(self.layers, start=1):
             if self.time_reduction is not None and index == self.reduction_layer:
                 hidden, num_frames = self.time_reduction(hidden, num_frames)
                 shared = self._shared(num_frames, hidden.shape[1], attentions)
-                if index == 1 and 0 in layers:
-                    kept[0] = hidden
+                if index == 1 and first in taps:
+                    kept[first] = hidden
             if isinstance(layer.attention, SelfAttention):
                 shared = shared._replace(map=None)  # it makes its own: what nobody reads takes no memory
-            hidden, shared = layer(hidden, shared._replace(weights=None))
+            asked = [tap.kind for tap in taps if tap.layer == index]
+            hidden, shared = layer(hidden, shared._replace(weights=None, asked=asked, taps={}))
             if attentions:
                 weights.append(shared.weights)
-            if index in layers:
-                kept[index] = hidden
+            kept |= {Tap(kind, index): tap for kind, tap in shared.taps.items()}
+            if "hidden" in asked:
+                kept[Tap("hidden", index)] = hidden
         return (self.layer_norm(hidden) if self.norm_first else hidden), kept, tuple(weights)
 
     def _shared(self, num_frames: Tensor | None, size: int, attentions: bool = False) -> Shared:

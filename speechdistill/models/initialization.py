@@ -3,13 +3,14 @@
 import math
 from typing import Any
 
+import torch
 from torch import nn
 from torch.nn.utils import parametrize
 from transformers import initialization
 
 from speechdistill.models.attention import RelativeSelfAttention
 from speechdistill.models.feature_encoder import FeatureEncoder
-from speechdistill.models.heads import JointHeads
+from speechdistill.models.heads import IdentityLinear, JointHeads
 from speechdistill.models.outer_weights import draw_as_torch, is_outer
 
 
@@ -25,6 +26,9 @@ def draw_weights(module: nn.Module, outer_initialization: str) -> None:
         bound = module.joint.in_features**-0.5
         for parameter in module.parameters():
             initialization.uniform_(parameter, -bound, bound)
+    elif isinstance(module, IdentityLinear):
+        initialization.copy_(module.weight, torch.eye(*module.weight.shape, device=module.weight.device))
+        initialization.zeros_(module.bias)
     elif isinstance(module, nn.ConvTranspose1d) or (is_outer(module) and outer_initialization == "torch"):
         draw_as_torch(module)
     elif isinstance(module, nn.Linear):

@@ -1,5 +1,6 @@
 """The one student class, alone and with its prediction heads. Importing this file registers it with transformers."""
 
+import re
 import warnings
 from collections.abc import Collection
 from typing import Any, NamedTuple
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel
 
+from speechdistill.batch import Tap, hidden
 from speechdistill.frames import num_frames as frames_of
 from speechdistill.frames import samples_for
 from speechdistill.models.batches import Integers, StudentOutput, Waveforms, as_batch
@@ -31,6 +33,7 @@ class Encoded(NamedTuple):
         hidden_states: {layer: (B, T, D)}, the layers that were asked for; 0 = the input of the first Transformer
             layer, i = the output of layer i, before the final norm of a pre-norm encoder.
         num_frames: (B,) int64, real frames in each row of `last_hidden_state`.
+        taps: those that were asked for, (B, T, W) or (B, H, T, T), T reduced frames after a time reduction.
         attentions: of each layer, if asked for: attention weights (B, H, T, T) after dropout, T reduced frames after a
             time reduction; None for a layer without attention.
     """
@@ -39,21 +42,29 @@ class Encoded(NamedTuple):
     hidden_states: dict[int, Tensor]
     num_frames: Tensor
     attentions: tuple[Tensor | None, ...] = ()
+    taps: dict[Tap, Tensor] = {}  # noqa: RUF012 (nobody changes it)
 
 
 class Distilled(NamedTuple):
     """What a student and its heads make of a batch.
 
     Attributes:
-        predictions: {teacher layer: (B, P, D')}; P = T frames, but the last T modulo factor ones of them are missing
-            where layerwise heads stand behind a time reduction.
+        by_key: predictions (B, P, D') by `prediction_key`; P = T frames, but the last T modulo factor ones are missing
+            where layerwise heads stand behind a time reduction, and named heads predict the reduced frames.
         hidden_states: {student layer: (B, T, D)}, the layers that were asked for.
         num_frames: (B,) int64, real frames in each row of the predictions.
+        taps: those that were asked for, as in Encoded.
     """
 
-    predictions: dict[int, Tensor]
+    by_key: dict[str, Tensor]
     hidden_states: dict[int, Tensor]
     num_frames: Tensor
+    taps: dict[Tap, Tensor] = {}  # noqa: RUF012 (nobody changes it)
+
+    @property
+    def predictions(self) -> dict[int, Tensor]:
+        """The predictions by the highest teacher layer that each is of."""
+        return {int(re.findall(r"\d+", key)[-1]): prediction for key, prediction in self.by_key.items()}
 
 
 class StudentPreTrainedModel(HubertInterface):
@@ -121,6 +132,7 @@ class StudentModel(StudentPreTrainedModel):
         masked: Tensor | None = None,
         features: Tensor | None = None,
         attentions: bool = False,
+        taps: Collection[Tap] = (),
     ) -> Encoded:
         """Encode a batch; the entry for everything inside this package.
 
@@ -135,6 +147,7 @@ class StudentModel(StudentPreTrainedModel):
                 place, behind the projection and in front of the positional convolution.
             features: (B, T, C) what `convolve` makes of the waveforms, where it is known already.
             attentions: whether to return attention weights as well; takes their memory, B * H * T * T a layer.
+            taps: what else to return; nothing is computed for the others.
 
         Returns:
             The last hidden state, the chosen ones and the real frames of each row; what stands behind a row's last
@@ -144,20 +157,24 @@ class StudentModel(StudentPreTrainedModel):
             ValueError: the waveforms are shorter than one frame, not (B, S), a layer does not exist, or frames are to
                 be masked by a student that has no mask embedding.
         """
-        self._check(waveforms, layers)
+        self._check(waveforms, layers, taps)
         num_samples = _only_where_padded(num_samples, waveforms)
-        features = self.feature_projection(self.convolve(waveforms, num_samples) if features is None else features)
+        conv = self.convolve(waveforms, num_samples) if features is None else features
+        features = self.feature_projection(conv)
         if masked is not None:
             if self.masked_spec_embed is None:
                 raise ValueError("frames are masked, but StudentConfig.mask_embedding is False: nothing to mask with")
             features = torch.where(masked[..., None], self.masked_spec_embed.to(features.dtype), features)
         num_frames = None if num_samples is None else frames_of(num_samples, self.config.conv_stack)
-        last, kept, weights = self.encoder(features, num_frames, layers, attentions)
+        last, kept, weights = self.encoder(features, num_frames, {*hidden(layers), *taps}, attentions)
+        states = {layer: kept[Tap("hidden", layer)] for layer in layers}
+        kept |= {Tap("conv", 0): conv}
+        found = {tap: kept[tap] for tap in taps}
         real, size = self._num_frames(waveforms, num_samples), features.shape[1]
         if not upsample:
-            return Encoded(last, kept, reduced_frames(real, self.config.time_reduction_factor), weights)
-        kept = {layer: self._restore(state, layer, real, size) for layer, state in kept.items()}
-        return Encoded(self._restore(last, self.config.num_hidden_layers, real, size), kept, real, weights)
+            return Encoded(last, states, reduced_frames(real, self.config.time_reduction_factor), weights, found)
+        states = {layer: self._restore(state, layer, real, size) for layer, state in states.items()}
+        return Encoded(self._restore(last, self.config.num_hidden_layers, real, size), states, real, weights, found)
 
     def _num_frames(self, waveforms: Tensor, num_samples: Tensor | None) -> Tensor:
         """(B,) real frames of 20 ms."""
@@ -229,7 +246,7 @@ class StudentModel(StudentPreTrainedModel):
         )
         return output if (config.return_dict if return_dict is None else return_dict) else output.to_tuple()
 
-    def _check(self, waveforms: Tensor, layers: Collection[int]) -> None:
+    def _check(self, waveforms: Tensor, layers: Collection[int], taps: Collection[Tap]) -> None:
         if waveforms.ndim != 2:
             raise ValueError(f"waveforms have the shape {tuple(waveforms.shape)}; allowed: (batch, samples)")
         if frames_of(waveforms.shape[1], self.config.conv_stack) < 1:
@@ -239,6 +256,9 @@ class StudentModel(StudentPreTrainedModel):
             )
         if wrong := [layer for layer in layers if not 0 <= layer <= self.config.num_hidden_layers]:
             raise ValueError(f"layers {wrong} do not exist; allowed: 0 to {self.config.num_hidden_layers}")
+        for tap in taps:
+            if reason := self.config.lacks(tap):
+                raise ValueError(f"there is no tap {tap.key}: {reason}")
 
 
 class StudentForDistillation(StudentPreTrainedModel):
@@ -260,30 +280,38 @@ class StudentForDistillation(StudentPreTrainedModel):
         layers: Collection[int] = (),
         masked: Tensor | None = None,
         features: Tensor | None = None,
+        taps: Collection[Tap] = (),
     ) -> Distilled:
         """Predict what the teacher makes of the waveforms; arguments as in `StudentModel.encode`.
 
         Joint heads and a contextual one read the last hidden state at 20 ms. Layerwise heads read theirs as a time
         reduction leaves them and make factor frames of each, so that frames of an incomplete last group are not
-        predicted.
+        predicted. Named heads read taps as they are.
         """
-        given: dict[str, Any] = {"masked": masked, "features": features}
+        given: dict[str, Any] = {"masked": masked, "features": features, "taps": taps}
+        if isinstance(self.heads, nn.ModuleDict):
+            heads: dict[str, Any] = dict(self.heads.items())
+            given["taps"] = {*taps, *(tap for head in heads.values() for tap in head.taps)}
+            encoded = self.student.encode(waveforms, num_samples, layers, **given)
+            found = {key: one for name, head in heads.items() for key, one in head(encoded.taps, name).items()}
+            return Distilled(found, encoded.hidden_states, encoded.num_frames, encoded.taps)
         if not isinstance(self.heads, LayerwiseHeads):
             encoded = self.student.encode(waveforms, num_samples, layers, **given)
             predictions = {} if self.heads is None else self.heads(encoded.last_hidden_state)
-            return Distilled(predictions, encoded.hidden_states, encoded.num_frames)
-        student, heads = self.student, self.heads
-        wanted = {*heads.student_layers, *layers}
+            return Distilled(predictions, encoded.hidden_states, encoded.num_frames, encoded.taps)
+        student = self.student
+        wanted = {*self.heads.student_layers, *layers}
         encoded = student.encode(waveforms, num_samples, wanted, upsample=False, **given)
-        predictions = heads(encoded.hidden_states, encoded.last_hidden_state)
+        predictions = self.heads(encoded.hidden_states, encoded.last_hidden_state)
         real = student._num_frames(waveforms, num_samples)
         size = frames_of(waveforms.shape[1], self.config.conv_stack)
         shortest = min(size, *(prediction.shape[1] for prediction in predictions.values()))
         return Distilled(
-            {layer: prediction[:, :shortest] for layer, prediction in predictions.items()},
+            {key: prediction[:, :shortest] for key, prediction in predictions.items()},
             {layer: student._restore(encoded.hidden_states[layer], layer, real, size) for layer in layers},
             # A recording that was filled up to a whole group has fewer frames than the group.
             torch.minimum(encoded.num_frames * self.config.time_reduction_factor, real),
+            encoded.taps,
         )
 
 

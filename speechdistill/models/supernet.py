@@ -75,8 +75,7 @@ class Supernet(nn.Module):
             return output
         # Several devices wait for a gradient of every parameter: layers that this subnet does not have get zeros.
         rest = sum(parameter.flatten()[0] for parameter in self._of_other_layers(subnet))
-        predictions = {layer: prediction + 0.0 * rest for layer, prediction in output.predictions.items()}
-        return output._replace(predictions=predictions)
+        return output._replace(by_key={key: prediction + 0.0 * rest for key, prediction in output.by_key.items()})
 
     def convolve(self, waveforms: Tensor, num_samples: Tensor | None = None) -> Tensor:
         """Run the convolutional front end, (B, S) to (B, T, C): no subnet has another."""
@@ -129,6 +128,8 @@ class Supernet(nn.Module):
 def _check_fits(config: StudentConfig, space: SearchSpace) -> None:
     if config.time_reduction_layer is not None or (config.heads or {}).get("kind") not in (None, "contextual"):
         raise UserError("a supernet has no time reduction, and a contextual head or none.")
+    if config.positional_convolution["depth"] > 1:
+        raise UserError("a supernet has one positional convolution.")
     if not config.projection or any(layer["attention"] != "full" for layer in config.layers):
         raise UserError("a supernet has a projection, and each of its layers attention of its own, without biases.")
     sizes = {

@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from speechdistill.batch import Tap
+from speechdistill.batch import STREAMS, TAPS, Tap
 from speechdistill.checks import is_number, is_whole
 from speechdistill.errors import UserError, did_you_mean
+from speechdistill.models.heads import HEAD_OPTIONS
 from speechdistill.objectives.distances import DISTANCES, Distance
 from speechdistill.objectives.maps import MAPS, Layers
 from speechdistill.objectives.objective import Objective
@@ -22,8 +23,6 @@ _TERM_KEYS = (
     *("distance", "weight", "map", "tap", "view", "head", "frames", "reading", "instance_norm"),
     *("reduction", "layer_weights", "opening"),
 )
-# Kind of tap -> its lowest layer.
-TAPS = {"hidden": 0, "feed_forward": 1}
 
 
 def build_objective(
@@ -54,14 +53,18 @@ def build_objective(
     terms = [builder.term(name, term) for name, term in _named(config.get("terms")).items()]
     if not any(term.weight.highest for term in terms):
         raise UserError("objective.terms: every weight is 0, so there is nothing to learn.")
-    objective = Objective(terms, bool(config["count_padding"]), seed)
+    named = {str(term.head) for term in terms if term.head}
+    if unknown := named - set(builder.heads):
+        raise UserError(f"objective.terms: no term brings the head {sorted(unknown)[0]!r} along.")
+    if named and any(term.head == "" for term in terms):
+        raise UserError("objective.terms: some take the architecture's heads, some have named ones: name them all.")
     own = {tap.layer for term in terms if term.weight.highest for match in term.matches for tap in match.student}
     if student_layers not in own:
         raise UserError(
             f"objective.map ends with the student's layer {max(own)}: what is above it would learn nothing. Match its "
             f"last layer, {student_layers}, as well, or set architecture.num_hidden_layers={max(own)}."
         )
-    return objective
+    return Objective(terms, bool(config["count_padding"]), seed, builder.heads)
 
 
 class _Builder:
@@ -78,6 +81,7 @@ class _Builder:
         self._heads = heads
         self._seed = seed
         self._import_from = import_from
+        self.heads: dict[str, dict[str, Any]] = {}
 
     def term(self, name: str, config: Any) -> Term:
         """One term of `objective.terms`."""
@@ -88,11 +92,11 @@ class _Builder:
             raise UserError(f"{key} has no key {unknown[0]!r}{did_you_mean(unknown[0], _TERM_KEYS)}")
         view = _chosen(f"{key}.view", config.get("view") or "frames", VIEWS)
         distance = self._distance(f"{key}.distance", config["distance"], view)
-        by_head = self._by_head(key, config.get("head"), view)
+        head = self._head(name, config.get("head"), view)
         own_map = config.get("map")
         map_key, layer_map = ("objective.map", self._config.get("map")) if own_map is None else (f"{key}.map", own_map)
         matches = self._matches(map_key, layer_map, f"{key}.tap", str(config.get("tap") or "hidden"), view)
-        if by_head:
+        if head == "":
             self._check_heads(map_key, matches)
         return Term(
             name,
@@ -100,9 +104,9 @@ class _Builder:
             view,
             distance,
             schedule(f"{key}.weight", config["weight"]),
-            self._selection(key, config, len(matches), by_head),
+            self._selection(key, config, len(matches), head is not None),
             _one_of(f"{key}.frames", config.get("frames") or "all", ("all", "masked", "unmasked")),
-            by_head,
+            head,
             _one_of(f"{key}.reading", config.get("reading") or "clean", ("clean", "masked")),
             bool(config.get("instance_norm")),
         )
@@ -122,16 +126,33 @@ class _Builder:
             raise UserError(f"{key}={distance.name} compares frames with each other, which {view.name} has none of.")
         return distance
 
-    def _by_head(self, key: str, head: Any, view: View) -> bool:
-        if head not in (None, True, False):
-            raise UserError(f"{key}.head={head}: true = compare a head's prediction, false = the student's own tap.")
-        by_head = view.same_width and view.taps == "one" if head is None else bool(head)
-        if by_head and (self._heads is None or view.taps != "one"):
-            raise UserError(f"{key}.head={head}: {view.name} of two taps has no head, or architecture.heads is null.")
-        return by_head
+    def _head(self, term: str, head: Any, view: View) -> str | None:
+        """The name of a term's head, "" = the architecture's; None = its own tap is compared."""
+        key = f"objective.terms.{term}.head"
+        if head is None:
+            head = view.same_width and view.taps == "one"
+        if head is False:
+            return None
+        if view.taps != "one":
+            raise UserError(f"{key}={head}: {view.name} has no head.")
+        if head is True:
+            if self._heads is None:
+                raise UserError(f"{key}={head}: architecture.heads is null.")
+            return ""
+        if isinstance(head, str) and head:
+            return head
+        record = dict(head) if isinstance(head, Mapping) else {"": head}
+        name = record.pop("name", term)
+        if not isinstance(name, str) or not name.isidentifier() or not set(record) <= set(HEAD_OPTIONS):
+            raise UserError(
+                f"{key}={head}: give true (the architecture's), false (none: the student's own tap), the name of "
+                f"another term's, or a record of {', '.join(('name', *HEAD_OPTIONS))}."
+            )
+        self.heads[name] = record
+        return name
 
     def _matches(self, key: str, layer_map: Any, tap_key: str, kind: str, view: View) -> tuple[Match, ...]:
-        _one_of(tap_key, kind, TAPS)
+        _one_of(tap_key, kind, STREAMS)
         several = view.taps != "one"
         found = []
         for own, other, combine in self._layers(key, layer_map):

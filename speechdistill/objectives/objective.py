@@ -3,13 +3,16 @@
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from speechdistill.batch import Tap
+from speechdistill.batch import Tap, prediction_key
+from speechdistill.errors import UserError
+from speechdistill.models.heads import HEAD_OPTIONS
 from speechdistill.objectives.distances import cosine
-from speechdistill.objectives.taps import Frames, Match, Needs, Stream, as_float, prediction_key
+from speechdistill.objectives.taps import Frames, Match, Needs, Stream, as_float
 from speechdistill.objectives.term import Term
 
 # ALP-KD's raw products saturate at a speech encoder's width: cosines over this instead.
@@ -38,10 +41,18 @@ class Objective:
         terms: the parts.
         count_padding: let padded frames count as well, as s3prl's released DistilHuBERT trainer does.
         seed: of what is drawn.
+        heads: by name those that terms bring along, {share, hidden_size, init} each, see LinearHead.
     """
 
-    def __init__(self, terms: Sequence[Term], count_padding: bool = False, seed: int = 0) -> None:
+    def __init__(
+        self,
+        terms: Sequence[Term],
+        count_padding: bool = False,
+        seed: int = 0,
+        heads: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> None:
         self.terms = list(terms)
+        self.heads = dict(heads or {})
         self.count_padding = count_padding
         self.seed = seed
         # Of each term with "closest" matches: (matches, student layers), a running mean of distances.
@@ -53,21 +64,40 @@ class Objective:
         every = [(term, match) for term in self.terms for match in term.matches]
         streams = {stream.key: stream for term, match in every for stream in streams_of(term, match)}
         predictions = {
-            prediction_key(taps, match.target): (taps, match.target)
+            prediction_key(taps, match.target, term.head): (term.head, taps, match.target)
             for term, match in every
-            if term.head
+            if term.head is not None
             for taps in ([(tap,) for tap in match.student] if match.combine == "closest" else [match.student])
         }
-        own = {tap for term, match in every if not term.head for tap in match.student}
+        own = {tap for term, match in every if term.head is None for tap in match.student}
         ordered = sorted(streams.values(), key=lambda stream: (stream.reading, stream.taps))
         return Needs(tuple(sorted(own)), tuple(ordered), tuple(predictions.values()))
 
     @property
     def predicted(self) -> list[tuple[int, int]]:
-        """[student layer, teacher layer] of each prediction that heads make, by teacher layer."""
+        """[student layer, teacher layer] of each prediction that the architecture's heads make, by teacher layer."""
         made = self.needs.predictions
-        pairs = sorted((int(target.rpartition("/")[2]), taps[-1].layer) for taps, target in made)
+        pairs = sorted((int(target.rpartition("/")[2]), taps[-1].layer) for head, taps, target in made if not head)
         return [(own, other) for other, own in pairs]
+
+    def head_records(self, width: int) -> dict[str, Any]:
+        """The named heads as StudentConfig has them; `width` is the teacher's."""
+        records: dict[str, Any] = {}
+        for name, options in self.heads.items():
+            made = [
+                ([tap.key for tap in taps], target) for head, taps, target in self.needs.predictions if head == name
+            ]
+            # Of a concatenation the head predicts all parts.
+            sizes = {
+                width * (len(match.teacher) if match.combine == "concat" else 1)
+                for term in self.terms
+                if term.head == name
+                for match in term.matches
+            }
+            if len(sizes) > 1:
+                raise UserError(f"objective.terms: the head {name!r} would predict different widths, {sorted(sizes)}.")
+            records[name] = {**HEAD_OPTIONS, **options, "predictions": [list(one) for one in made], "size": sizes.pop()}
+        return records
 
     def stage(self, step: int) -> int:
         """How many turns the weights have taken: losses before and after one do not compare."""
@@ -112,7 +142,7 @@ class Objective:
                 own = self._own(term, match, student, predictions)
                 wanted = [targets[stream.key] for stream in streams_of(term, match)]
                 # Heads stay in the graph whatever is drawn: processes that train together wait for their gradients.
-                learns = weight != 0 and (of_match != 0 or term.head)
+                learns = weight != 0 and (of_match != 0 or term.head is not None)
                 with torch.set_grad_enabled(torch.is_grad_enabled() and learns):
                     sides = self._sides(term, place, own, wanted, frames, epoch)
                     values.append(term.compare(match.name, *sides, frames))
@@ -128,11 +158,11 @@ class Objective:
     def _own(
         self, term: Term, match: Match, student: Mapping[Tap, Tensor], predictions: Mapping[str, Tensor]
     ) -> list[Tensor]:
-        if not term.head:
+        if term.head is None:
             own = [student[tap] for tap in match.student]
             return [torch.stack(own).mean(0)] if match.combine == "mean" and len(own) > 1 else own
         several = [(tap,) for tap in match.student] if match.combine == "closest" else [match.student]
-        return [predictions[prediction_key(taps, match.target)] for taps in several]
+        return [predictions[prediction_key(taps, match.target, term.head)] for taps in several]
 
     def _sides(
         self, term: Term, place: int, own: list[Tensor], wanted: list[Tensor], frames: Frames, epoch: int | None
@@ -140,7 +170,7 @@ class Objective:
         """Both sides as the view takes them: several become one."""
         match = term.matches[place]
         if match.combine == "concat":
-            own = own if term.head else [torch.cat(own, -1)]
+            own = own if term.head is not None else [torch.cat(own, -1)]
             return own, [torch.cat(wanted, -1)]
         if match.combine == "attend":
             return own, [_attended(own[0], wanted, frames)]

@@ -1,12 +1,12 @@
 """What is compared with what: taps of the student, streams of the teacher, the frames that count."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from speechdistill.batch import Tap
+from speechdistill.batch import Tap, group_key
 from speechdistill.frames import padding_mask
 
 # Of a match with several teacher taps, how they become one target, see Match.
@@ -117,26 +117,13 @@ class Needs(NamedTuple):
     Attributes:
         student: taps that are compared as they are.
         streams: of the teacher, in a fixed order.
-        predictions: (student taps, key of the target) of each prediction that heads make; of several taps the mean.
+        predictions: (head, student taps, key of the target) of each prediction; of several taps the mean is read. The
+            head "" is the architecture's.
     """
 
     student: tuple[Tap, ...]
     streams: tuple[Stream, ...]
-    predictions: tuple[tuple[tuple[Tap, ...], str], ...]
-
-
-def group_key(taps: Sequence[Tap], combine: str) -> str:
-    """One word for a tap or several of a kind: "hidden/4", "mean(hidden/5-12)", "concat(hidden/1,4)"."""
-    if len(taps) == 1 or combine in ("single", "closest"):
-        return "+".join(tap.key for tap in taps)
-    layers = [tap.layer for tap in taps]
-    in_a_row = layers == list(range(layers[0], layers[-1] + 1))
-    return f"{combine}({taps[0].kind}/{f'{layers[0]}-{layers[-1]}' if in_a_row else ','.join(map(str, layers))})"
-
-
-def prediction_key(student: Sequence[Tap], target: str) -> str:
-    """One word for what a head on a student's tap, or on the mean of several, predicts: "hidden/2>hidden/4"."""
-    return f"{group_key(student, 'mean')}>{target}"
+    predictions: tuple[tuple[str, tuple[Tap, ...], str], ...]
 
 
 def pooled_frames(states: Tensor, factor: int) -> Tensor:

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from speechdistill.batch import Tap
+from speechdistill.batch import Tap, group_key
 from speechdistill.objectives.distances import DISTANCES, Distance
 from speechdistill.objectives.own_distance import OwnDistance
 from speechdistill.objectives.schedules import Schedule, Selection
-from speechdistill.objectives.taps import Frames, Match, as_float, group_key, pooled_frames
+from speechdistill.objectives.taps import Frames, Match, as_float, pooled_frames
 from speechdistill.objectives.views import View, only
 
 # Views of all pairs of frames are made of so many values at a time, and once more on the way back.
@@ -30,7 +30,7 @@ class Term:
         weight: over the steps; a term of weight 0 is only reported.
         select: how much each match counts.
         frames: those that count: "all", "masked" or "unmasked".
-        head: a head's prediction is compared, not the student's own tap.
+        head: whose prediction is compared, "" = the architecture's; None = the student's own tap is.
         reading: how the teacher reads its input: "clean", or "masked" as the student.
         instance_norm: of each of the teacher's taps, see Stream.
     """
@@ -42,7 +42,7 @@ class Term:
     weight: Schedule
     select: Selection = field(default_factory=Selection)
     frames: str = "all"
-    head: bool = True
+    head: str | None = ""
     reading: str = "clean"
     instance_norm: bool = False
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from speechdistill.batch import WaveBatch
+from speechdistill.batch import Tap, WaveBatch
 from speechdistill.errors import UserError
 from speechdistill.frames import SAMPLE_RATE_HZ, num_frames, padding_mask
 from speechdistill.models.student import StudentForDistillation
@@ -90,8 +90,7 @@ class SubnetValidation:
 
     def _cached(self, supernet: Supernet, teacher: Teacher, target: ContextualTarget, batch: WaveBatch) -> CachedBatch:
         batch = batch._replace(waveforms=batch.waveforms.to(self.device), num_samples=batch.num_samples.to(self.device))
-        asked = {"layers": target.layers} if target.tap == "hidden" else {"layers": (), "feed_forward": target.layers}
-        taps = teacher(batch, **asked)
+        taps = teacher(batch, (), [Tap(target.tap, layer) for layer in target.layers])
         targets = target(taps.tensors, taps.num_frames if batch.is_padded else None)
         lengths = batch.num_samples if batch.is_padded else None
         features = supernet.convolve(batch.waveforms, lengths)

@@ -1,10 +1,9 @@
-"""One adaptor for every teacher: HuBERT, WavLM, wav2vec 2.0 and data2vec-audio in Hugging Face's format."""
+"""Teachers: HuBERT, WavLM, wav2vec 2.0, data2vec-audio and their like, frozen, and where they are loaded from."""
 
 import hashlib
 import json
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -15,16 +14,16 @@ from torch import Tensor, nn
 from transformers.utils import cached_file
 from transformers.utils import logging as transformers_logging
 
-from speechdistill.batch import Taps, WaveBatch
+from speechdistill.batch import Tap, Taps, WaveBatch, hidden
 from speechdistill.errors import UserError, reason
-from speechdistill.frames import SAMPLE_RATE_HZ, num_frames, padding_mask
-from speechdistill.models.derive import feature_norm
+from speechdistill.frames import SAMPLE_RATE_HZ
 from speechdistill.models.feature_encoder import normalize_waveforms
+from speechdistill.models.student import StudentModel
+from speechdistill.teachers.as_student import FAMILIES as MODEL_TYPES
+from speechdistill.teachers.as_student import student_of
 from speechdistill.teachers.conversion import without_mask_embedding
-from speechdistill.teachers.hasten import hasten
 from speechdistill.teachers.legacy import is_legacy, load_legacy
 
-MODEL_TYPES = ("hubert", "wavlm", "wav2vec2", "data2vec-audio")
 MINI = "mini"
 _ASSETS = Path(__file__).parents[1] / "assets"
 # Only used to mask the input while a teacher is pre-trained; some published files lack it.
@@ -68,21 +67,30 @@ def config_sha256(config: transformers.PretrainedConfig) -> str:
 class Teacher(nn.Module):
     """A frozen encoder that yields taps; always in evaluation mode, whoever calls `train()` on it or around it.
 
+    Attributes:
+        model: the same network that students are.
+        config: transformers' own, of the encoder as it was published.
+
     Args:
-        model: a Hugging Face encoder of one of MODEL_TYPES.
+        model: a Hugging Face encoder of one of MODEL_TYPES; its weights become the teacher's.
         source: where it comes from.
+
+    Raises:
+        UserError: it has a part that our network lacks.
     """
 
     def __init__(self, model: Any, source: TeacherSource) -> None:
         super().__init__()
-        self.model: Any = model.eval().requires_grad_(False)
-        hasten(self.model)
         self.source = source
-        self.config: Any = self.model.config
-        self.num_params = sum(parameter.numel() for parameter in model.parameters())
+        self.config: Any = model.config
+        try:
+            self.model: StudentModel = student_of(model).requires_grad_(False)
+        except ValueError as error:
+            raise UserError(f"teacher.name={source.name} cannot be a teacher: {error}.") from error
+        self.num_params = sum(parameter.numel() for parameter in self.model.parameters())
         # What the models were trained with, whatever their preprocessor files say:
         # group-norm front ends were fed raw waveforms, layer-norm front ends normalised ones.
-        self.normalizes_waveforms: bool = feature_norm(self.config) == "layer"
+        self.normalizes_waveforms: bool = self.model.config.normalize_waveforms
 
     @property
     def num_layers(self) -> int:
@@ -110,66 +118,62 @@ class Teacher(nn.Module):
 
     def cut(self, highest_layer: int) -> None:
         """Drop the Transformer layers above the highest one that is needed; the first stays: its input is layer 0."""
-        self.model.encoder.layers = self.model.encoder.layers[: max(1, highest_layer)]
+        kept = max(1, highest_layer)
+        self.model.encoder.layers = self.model.encoder.layers[:kept]
+        self.model.config.layers = self.model.config.layers[:kept]
 
     @torch.no_grad()
     def forward(
-        self, batch: WaveBatch, layers: Collection[int] | None = None, feed_forward: Collection[int] = ()
+        self,
+        batch: WaveBatch,
+        layers: Collection[int] | None = None,
+        taps: Collection[Tap] = (),
+        masked: Tensor | None = None,
     ) -> Taps:
-        """Compute hidden states, and outputs of feed-forward networks.
+        """Compute taps.
 
         Args:
             batch: waveforms (B, S) with their lengths.
             layers: which hidden states to return, 0 .. num_layers; None returns all.
-            feed_forward: of which layers, 1 .. num_layers, to return what the second linear map of the feed-forward
-                network makes, in front of dropout, residual and norm (fairseq's `layer_result`).
+            taps: what else to return.
+            masked: (B, T) bool, frames that the Transformer does not get to see.
 
         Returns:
-            Taps with "hidden" and "feed_forward": {layer: (B, T, D)} in the teacher's own dtype.
+            Taps by kind and layer, in the teacher's own dtype; "hidden" is always there.
 
         Raises:
-            ValueError: a layer that the teacher does not have.
+            ValueError: a layer or a tap that the teacher does not have.
         """
         # The teacher has its own precision; the student's autocast ends here.
         with torch.autocast(batch.waveforms.device.type, enabled=False):
-            return self.taps(batch, layers, feed_forward)
+            return self.taps(batch, layers, taps, masked)
 
-    def taps(self, batch: WaveBatch, layers: Collection[int] | None = None, feed_forward: Collection[int] = ()) -> Taps:
+    def taps(
+        self,
+        batch: WaveBatch,
+        layers: Collection[int] | None = None,
+        taps: Collection[Tap] = (),
+        masked: Tensor | None = None,
+    ) -> Taps:
         """What `forward` does, with the caller's gradients and precision: for those who train the teacher's encoder."""
         wanted = range(self.num_layers + 1) if layers is None else sorted(set(layers))
-        for lowest, asked in ((0, wanted), (1, feed_forward)):
-            if unknown := [layer for layer in asked if not lowest <= layer <= self.num_layers]:
-                raise ValueError(f"teacher layers {unknown}: {self.source.name} has {lowest} to {self.num_layers}")
-        hidden: dict[int, Tensor] = {}
-        inner: dict[int, Tensor] = {}
-        hooks = []
-        for layer in sorted(set(feed_forward)):
-            module = self.model.encoder.layers[layer - 1].feed_forward.output_dense
-            hooks.append(module.register_forward_hook(partial(_keep_output, inner, layer)))
-        if 0 in wanted:
-            hooks.append(self.model.encoder.layers[0].register_forward_pre_hook(partial(_keep_input, hidden)))
-        for layer in wanted:
-            if layer > 0:
-                module = self.model.encoder.layers[layer - 1]
-                hooks.append(module.register_forward_hook(partial(_keep_output, hidden, layer)))
-        size = batch.waveforms.shape[1]
-        dtype = next(self.model.parameters()).dtype
+        if unknown := [layer for layer in wanted if not 0 <= layer <= self.num_layers]:
+            raise ValueError(f"teacher layers {unknown}: {self.source.name} has 0 to {self.num_layers}")
+        if lacking := [f"{tap.key}, {why}" for tap in taps if (why := self.model.config.lacks(tap))]:
+            raise ValueError(f"teacher taps: {self.source.name} has no {lacking[0]}")
+        if masked is not None and self.model.masked_spec_embed is None:
+            raise UserError(f"teacher.name={self.source.name} has no mask embedding, so it cannot read masked input.")
+        lengths = batch.num_samples if batch.is_padded else None
         waveforms = batch.waveforms
         if self.normalizes_waveforms:
-            waveforms = normalize_waveforms(waveforms, batch.num_samples if batch.is_padded else None)
-        frames = num_frames(batch.num_samples, self.conv_stack)
-        mask = (~padding_mask(batch.num_samples, size)).long() if batch.is_padded else None
-        if batch.is_padded:
-            # data2vec-audio has several positional convolutions, one behind the other, and transformers masks padding
-            # only in front of the first: what it makes of padding would come back into the last real frames.
-            for layer in getattr(self.model.encoder.pos_conv_embed, "layers", ()):
-                hooks.append(layer.register_forward_hook(partial(_silence_padding, frames)))
-        try:
-            self.model(waveforms.to(dtype), attention_mask=mask)
-        finally:
-            for hook in hooks:
-                hook.remove()
-        return Taps({"hidden": hidden, "feed_forward": inner}, frames)
+            waveforms = normalize_waveforms(waveforms, lengths)
+        features = self.model.feature_encoder(waveforms.to(self.model.dtype)).transpose(1, 2)
+        asked = sorted({*hidden(wanted), *taps})
+        encoded = self.model.encode(waveforms, lengths, masked=masked, features=features, taps=asked)
+        found: dict[str, dict[int, Tensor]] = {"hidden": {}}
+        for tap in asked:
+            found.setdefault(tap.kind, {})[tap.layer] = encoded.taps[tap]
+        return Taps(found, encoded.num_frames)
 
     def describe(self) -> str:
         """One line: what was loaded."""
@@ -257,7 +261,10 @@ def _from_pretrained(
             f"a folder that save_pretrained wrote, or teacher={MINI}."
         ) from error
     if config.model_type not in MODEL_TYPES:
-        raise UserError(f"teacher.name={name} is a {config.model_type} model; teachers are {', '.join(MODEL_TYPES)}.")
+        raise UserError(
+            f"teacher.name={name} is a {config.model_type} model; teachers are {', '.join(MODEL_TYPES)}. Others read "
+            "other input, or make other frames."
+        )
     try:
         model, info = quietly(
             lambda: transformers.AutoModel.from_pretrained(
@@ -319,15 +326,3 @@ def _hash(folder: Path) -> str:
                 while block := file.read(1 << 20):
                     digest.update(block)
     return digest.hexdigest()
-
-
-def _keep_input(hidden: dict[int, Tensor], _: nn.Module, inputs: tuple[Any, ...]) -> None:
-    hidden[0] = inputs[0]
-
-
-def _keep_output(hidden: dict[int, Tensor], layer: int, _: nn.Module, inputs: Any, output: Any) -> None:
-    hidden[layer] = output[0] if isinstance(output, tuple) else output
-
-
-def _silence_padding(frames: Tensor, _: nn.Module, inputs: Any, output: Tensor) -> Tensor:
-    return output.masked_fill(padding_mask(frames, output.shape[-1])[:, None], 0)

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from speechdistill.batch import WaveBatch
+from speechdistill.batch import Tap, WaveBatch
 from speechdistill.errors import UserError
 from speechdistill.frames import num_frames, padding_mask
 from speechdistill.models.config import StudentConfig
@@ -62,9 +62,7 @@ class ContextualModule(TaughtModule):
 
     def live_targets(self, batch: WaveBatch) -> list[Tensor]:
         """The contextual target, (B, T, D)."""
-        layers = self.target.layers
-        asked = {"layers": layers} if self.target.tap == "hidden" else {"layers": (), "feed_forward": layers}
-        taps = self.teacher(batch, **asked)
+        taps = self.teacher(batch, (), [Tap(self.target.tap, layer) for layer in self.target.layers])
         return [self.target(taps.tensors, taps.num_frames if batch.is_padded else None)]
 
     def loss(self, batch: WaveBatch, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor], Tensor]:

@@ -6,13 +6,15 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from speechdistill.batch import Tap, WaveBatch
+from speechdistill.batch import Tap, WaveBatch, prediction_key
 from speechdistill.errors import UserError
 from speechdistill.frames import num_frames, padding_mask
-from speechdistill.models.student import StudentForDistillation
+from speechdistill.models.heads import LayerwiseHeads
+from speechdistill.models.student import Distilled, StudentForDistillation
 from speechdistill.objectives.distances import cosine
+from speechdistill.objectives.inputs import even_span_mask, span_mask
 from speechdistill.objectives.objective import Objective
-from speechdistill.objectives.taps import Frames, as_float, prediction_key
+from speechdistill.objectives.taps import Frames, Stream, as_float, pooled_frames
 from speechdistill.teachers.load import Teacher
 from speechdistill.training.taught import TaughtModule
 
@@ -38,6 +40,8 @@ class DistillationModule(TaughtModule):
         max_steps: see TrainingModule.
         seed: see TrainingModule.
         epoch_of: of (optimizer steps done), to passes over the data done; the same on every rank.
+        masking: `probability` and `length` of the spans that the student does not get to see in training, and
+            `even_rows` for those of `even_span_mask`; None = it sees everything.
     """
 
     def __init__(
@@ -49,12 +53,18 @@ class DistillationModule(TaughtModule):
         max_steps: int,
         seed: int,
         epoch_of: Callable[[int], int] = lambda step: 0,
+        masking: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(student, teacher, optim, max_steps, seed)
         self.objective = objective
         self.epoch_of = epoch_of
         self._student_config = student.config
+        self.masking = dict(masking or {})
         self._needs = objective.needs
+        self._clean, self._masked = (
+            [stream for stream in self._needs.streams if (stream.reading == "clean") is clean]
+            for clean in (True, False)
+        )
         teacher.cut(max(tap.layer for stream in self._needs.streams for tap in stream.taps))
         if student.config.feature_grad_mult == 0:
             student.student.feature_encoder.requires_grad_(False)  # several devices wait for every gradient there is
@@ -63,82 +73,103 @@ class DistillationModule(TaughtModule):
         """The turns that the weights of terms have taken by the last of these steps."""
         return self.objective.stage(steps_done)
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """The running distances of "closest" matches are part of a run."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["closest"] = self.objective.closest
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Counterpart of `on_save_checkpoint`."""
+        super().on_load_checkpoint(checkpoint)
+        self.objective.closest = dict(checkpoint.get("closest", {}))
+
     @property
     def target_names(self) -> list[str]:
-        """The streams that the objective compares."""
-        return [stream.key.replace("/", " ") for stream in self._needs.streams]
+        """The streams of clean input that the objective compares."""
+        return [stream.key.replace("/", " ") for stream in self._clean]
 
     def live_targets(self, batch: WaveBatch) -> list[Tensor]:
-        """The teacher's streams, each (B, T, W)."""
-        asked: dict[str, set[int]] = {"hidden": set(), "feed_forward": set()}
-        for stream in self._needs.streams:
-            asked[stream.taps[0].kind].update(tap.layer for tap in stream.taps)
-        taps = self.teacher(batch, asked["hidden"], asked["feed_forward"])
+        """The teacher's streams of clean input, each (B, T, W)."""
+        return list(self._made(batch, self._clean, None))
+
+    def _made(self, batch: WaveBatch, streams: Sequence[Stream], masked: Tensor | None) -> list[Tensor]:
+        taps = self.teacher(batch, (), {tap for stream in streams for tap in stream.taps}, masked)
         frames = taps.num_frames if batch.is_padded else None
-        return [stream.of(taps.tensors, frames) for stream in self._needs.streams]
+        return [stream.of(taps.tensors, frames) for stream in streams]
 
     def loss(self, batch: WaveBatch, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor], Tensor]:
         """Objective of a batch; in validation also the cosine between prediction and target, layer by layer."""
-        compared = self.compared(batch, self.targets(batch))
+        masked = self._mask(batch, generator)
+        compared = self.compared(batch, self.targets(batch) if self._clean else [], masked)
         # In validation every layer counts, so that its numbers compare.
         epoch = self.epoch_of(step) if self.training else None
         value = self.objective(compared.student, compared.predictions, compared.targets, compared.frames, step, epoch)
         parts = value.parts
         if not self.training:
-            for layer, (prediction, target) in self._hidden(compared).items():
-                similarity, valid = cosine(as_float(prediction), as_float(target)), compared.valid
+            for layer, (prediction, target, valid) in self._hidden(compared).items():
+                similarity = cosine(as_float(prediction), as_float(target))
                 parts[f"cosine/layer_{layer:02d}"] = torch.where(valid, similarity, 0.0).sum() / valid.sum()
         return value.total, parts, compared.valid.sum()
 
     def predicted(self, batch: WaveBatch) -> dict[str, tuple[Tensor, Tensor]]:
         """The prediction of each head and its target."""
-        compared = self.compared(batch, self.targets(batch))
+        compared = self.compared(batch, self.targets(batch) if self._clean else [])
         pairs = self._hidden(compared).items()
-        return {str(layer): (pair[0][compared.valid], pair[1][compared.valid]) for layer, pair in pairs}
+        return {str(layer): (prediction[valid], target[valid]) for layer, (prediction, target, valid) in pairs}
 
-    def _hidden(self, compared: Compared) -> dict[int, tuple[Tensor, Tensor]]:
-        """Each predicted hidden state with its target, by teacher layer."""
-        return {
-            int(target.removeprefix("hidden/")): (
-                compared.predictions[prediction_key(taps, target)],
-                compared.targets[target],
-            )
-            for taps, target in self._needs.predictions
-            if target.startswith("hidden/")
-        }
+    def _mask(self, batch: WaveBatch, generator: torch.Generator) -> Tensor | None:
+        """(B, T) bool, frames that the student does not get to see; none in validation, as the student is used."""
+        if not self.masking or not self.training:
+            return None
+        size = num_frames(batch.waveforms.shape[1], self._student_config.conv_stack)
+        frames = num_frames(batch.num_samples.cpu(), self._student_config.conv_stack)
+        draw = even_span_mask if self.masking.get("even_rows") else span_mask
+        mask = draw(frames, size, self.masking["probability"], self.masking["length"], generator)
+        return mask.to(batch.waveforms.device)
 
-    def compared(self, batch: WaveBatch, made: Sequence[Tensor]) -> Compared:
-        """What the student makes of a batch, beside the targets that the teacher has `made` of it."""
-        targets = dict(zip((stream.key for stream in self._needs.streams), made, strict=True))
-        layers = [tap.layer for tap in self._needs.student]
-        output = self.model(batch.waveforms, batch.num_samples if batch.is_padded else None, layers)
-        predictions = {
-            prediction_key(taps, target): output.predictions[int(target.removeprefix("hidden/"))]
-            for taps, target in self._needs.predictions
-        }
-        student = {tap: output.hidden_states[tap.layer] for tap in self._needs.student}
-        targets = self._as_long(targets, predictions or student, batch.waveforms.shape[1])
-        size = next(iter(targets.values())).shape[1]
+    def _hidden(self, compared: Compared) -> dict[int, tuple[Tensor, Tensor, Tensor]]:
+        """Each predicted hidden state of a clean input, its target and (B, T) bool their real frames, by layer."""
+        found = {}
+        for head, taps, key in self._needs.predictions:
+            if key.startswith("hidden/") and key in compared.targets:
+                prediction, target = compared.predictions[prediction_key(taps, key, head)], compared.targets[key]
+                valid, factor = compared.valid, compared.frames.factor
+                if prediction.shape[1] < target.shape[1]:
+                    target = pooled_frames(target, factor)
+                    valid = valid[:, : target.shape[1] * factor].unflatten(1, (-1, factor)).all(-1)
+                found[int(key.removeprefix("hidden/"))] = (prediction, target, valid)
+        return found
+
+    def compared(self, batch: WaveBatch, made: Sequence[Tensor], masked: Tensor | None = None) -> Compared:
+        """What the student makes of a batch, beside the streams of clean input that the teacher has `made` of it."""
+        targets = dict(zip((stream.key for stream in self._clean), made, strict=True))
+        if self._masked:
+            keys = [stream.key for stream in self._masked]
+            targets |= dict(zip(keys, self._made(batch, self._masked, masked), strict=True))
+        lengths = batch.num_samples if batch.is_padded else None
+        output = self.model(batch.waveforms, lengths, masked=masked, taps=self._needs.student)
+        targets = self._as_long(targets, output, batch.waveforms.shape[1])
+        size = next(iter(targets.values())).shape[-2]
         real = output.num_frames.to(batch.waveforms.device)
         # Where nothing is padded every frame counts, and no mask is made.
-        frames = Frames(real if batch.is_padded else None)
-        return Compared(student, predictions, targets, frames, ~padding_mask(real, size))
+        frames = Frames(real if batch.is_padded else None, masked, self._student_config.time_reduction_factor)
+        student = {tap: output.taps[tap] for tap in self._needs.student}
+        return Compared(student, output.by_key, targets, frames, ~padding_mask(real, size))
 
-    def _as_long(
-        self, targets: Mapping[str, Tensor], predictions: Mapping[Any, Tensor], num_samples: int
-    ) -> dict[str, Tensor]:
+    def _as_long(self, targets: Mapping[str, Tensor], output: Distilled, num_samples: int) -> dict[str, Tensor]:
         """Leave out the target frames that heads behind a time reduction do not predict: its incomplete last group.
 
         Raises:
             UserError: student and teacher differ in frames in any other way.
         """
         config = self._student_config
-        frames = next(iter(predictions.values())).shape[1]
-        teacher_frames = next(iter(targets.values())).shape[1]
+        teacher_frames = next(iter(targets.values())).shape[-2]
+        whole = isinstance(self.model.heads, LayerwiseHeads)
+        frames = next(iter(output.by_key.values())).shape[1] if whole else teacher_frames
         student_frames = num_frames(num_samples, config.conv_stack)
         if student_frames != teacher_frames or not 0 <= teacher_frames - frames < config.time_reduction_factor:
             raise UserError(
                 f"the student makes {student_frames} frames where the teacher makes {teacher_frames}, and predicts "
                 f"{frames} of them: their convolutions must have the same strides."
             )
-        return {key: target[:, :frames] for key, target in targets.items()}
+        return {key: target[..., :frames, :] for key, target in targets.items()} if whole else dict(targets)

@@ -10,6 +10,7 @@ from speechdistill.evaluation.cost import macs_per_second, num_params
 from speechdistill.models.derive import derive_config, student_depth
 from speechdistill.models.student import StudentForDistillation
 from speechdistill.objectives.building import build_objective
+from speechdistill.objectives.inputs import check_spans
 from speechdistill.training.beginnings import initialise, prepare_teacher
 from speechdistill.training.distillation import DistillationModule
 from speechdistill.training.job import Job
@@ -27,8 +28,18 @@ def distillation(config: dict[str, Any], data: SpeechData) -> Job:
         config["objective"], depth, teacher.num_layers, heads, config["seed"], config.get("import_from")
     )
     pairs = objective.predicted
+    masking = config["objective"].get("masking")
+    if masking:
+        check_spans("objective.masking.", masking["probability"], masking["length"])
+        masking = masking if masking["probability"] else None
+    architecture = {**architecture, "mask_embedding": bool(masking)}
     student_config = derive_config(
-        architecture, teacher.config, [layer for _, layer in pairs], provenance, [own for own, _ in pairs]
+        architecture,
+        teacher.config,
+        [layer for _, layer in pairs],
+        provenance,
+        [own for own, _ in pairs],
+        objective.head_records(teacher.hidden_size),
     )
     student = StudentForDistillation(student_config)
     started = initialise(student, teacher, config)
@@ -55,6 +66,7 @@ def distillation(config: dict[str, Any], data: SpeechData) -> Job:
         config["trainer"]["max_steps"],
         config["seed"],
         epoch_of=lambda step: step * data.batches_per_step // data.train_plan.per_epoch,
+        masking=masking,
     )
 
     def save(out_dir: Path, summary: Mapping[str, Any]) -> None:

@@ -63,7 +63,7 @@ class StudentEncoder(nn.Module):
         self.hidden_size: int = config.hidden_size
         with_heads = isinstance(model, StudentForDistillation)
         self.predicted_layers = config.predicted_layers if with_heads else ()
-        self.predicted_size: int = config.heads["teacher_hidden_size"] if with_heads else 0
+        self.predicted_size: int = config.heads["teacher_hidden_size"] if self.predicted_layers else 0
 
     def forward(self, waveforms: Tensor, num_samples: Tensor) -> States:
         """Encode (B, S) waveforms with (B,) lengths, which may stay on the CPU."""
@@ -78,17 +78,12 @@ class StudentEncoder(nn.Module):
 
 
 class TeacherEncoder(nn.Module):
-    """A teacher, or any other Hugging Face encoder, made trainable; without layer-drop and without masked spans.
-
-    Layer-drop would return another number of states in each forward.
-    """
+    """A teacher, or any other Hugging Face encoder, made trainable; without layer-drop and without masked spans."""
 
     def __init__(self, teacher: Teacher) -> None:
         super().__init__()
         self.teacher = teacher
         teacher.model.requires_grad_(True)
-        teacher.config.layerdrop = 0.0
-        teacher.config.apply_spec_augment = False
         self.config_sha256 = teacher.config_sha256
         self.final_norm_is_apart = bool(getattr(teacher.config, "do_stable_layer_norm", False))
         self.hop_samples = math.prod(stride for _, stride in teacher.conv_stack)

@@ -62,7 +62,7 @@ def test_records_are_not_shared():
         ({"layers": uniform_layers(2, attention="sparse")}, ["attention of layer 1", "'sparse'", "'full'"]),
         ({"layers": [{"num_attention_heads": 12}]}, ["layer 1", "head_size"]),
         ({"layers": [{**uniform_layers(1)[0], "ffn": 3}]}, ["layer 1", "ffn"]),
-        ({"positional_convolution": {"kernel_size": 19, "groups": 16, "depth": 5}}, ["depth", "5"]),
+        ({"positional_convolution": {"kernel_size": 19, "groups": 16, "depth": 0}}, ["depth", "0"]),
         ({"hidden_dropout": 1.0}, ["hidden_dropout", "1.0"]),
         ({"feature_grad_mult": -1.0}, ["feature_grad_mult", "-1.0"]),
         ({"heads": {"teacher_layers": [], "teacher_hidden_size": 768}}, ["heads.teacher_layers"]),

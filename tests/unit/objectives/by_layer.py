@@ -4,8 +4,9 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from speechdistill.batch import prediction_key
 from speechdistill.objectives.objective import Loss, Objective
-from speechdistill.objectives.taps import Frames, prediction_key
+from speechdistill.objectives.taps import Frames
 
 
 def compare(
@@ -17,7 +18,7 @@ def compare(
     epoch: int | None = None,
 ) -> Loss:
     """The loss of heads' predictions of hidden states, each under its teacher layer."""
-    keys = {int(target.removeprefix("hidden/")): (taps, target) for taps, target in objective.needs.predictions}
+    keys = {int(target.removeprefix("hidden/")): (taps, target) for _, taps, target in objective.needs.predictions}
     by_key = {prediction_key(*keys[layer]): prediction for layer, prediction in predictions.items()}
     by_stream = {f"hidden/{layer}": target for layer, target in targets.items()}
     return objective({}, by_key, by_stream, Frames(num_frames), step, epoch)

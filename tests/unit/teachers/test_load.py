@@ -19,14 +19,25 @@ def folder(tmp_path):
     return tmp_path / "hubert"
 
 
+def sorted_weights(model):
+    """Some have other names in transformers: the tensors, by the names that they have here."""
+    ours = {
+        name.replace("feature_extractor.", "feature_encoder.").replace(
+            "layers.0.attention.rel_attn_embed", "position_bias.rel_attn_embed"
+        ): tensor
+        for name, tensor in model.state_dict().items()
+    }
+    return [tensor for _, tensor in sorted(ours.items())]
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_is_loaded_with_its_own_weights(kind, tmp_path):
     model = make(kind)
     model.save_pretrained(tmp_path)
     teacher = load_teacher(str(tmp_path))
-    expected = model.state_dict()
-    assert teacher.model.state_dict().keys() == expected.keys()
-    assert all(torch.equal(tensor, expected[name]) for name, tensor in teacher.model.state_dict().items())
+    found, expected = sorted_weights(teacher.model), sorted_weights(model)
+    assert len(found) == len(expected)
+    assert all(torch.equal(tensor, other) for tensor, other in zip(found, expected, strict=True))
     assert teacher.num_layers == 4
     assert teacher.hidden_size == 32
     assert teacher.num_params == sum(parameter.numel() for parameter in model.parameters())
@@ -84,19 +95,10 @@ def test_autocast_around_the_teacher_ends_at_the_teacher(folder):
     assert torch.equal(plain, inside)
 
 
-def test_only_the_layers_asked_for_are_kept_and_no_hook_stays(folder):
-    teacher = load_teacher(str(folder))
-    taps = teacher(wave_batch([8000, 5000]), {3, 0})
+def test_only_the_layers_asked_for_are_kept(folder):
+    taps = load_teacher(str(folder))(wave_batch([8000, 5000]), {3, 0})
     assert list(taps.tensors["hidden"]) == [0, 3]
     assert taps.num_frames.tolist() == [num_frames(8000), num_frames(5000)]
-    assert not any(module._forward_hooks or module._forward_pre_hooks for module in teacher.model.encoder.layers)
-
-
-def test_hooks_are_removed_when_the_model_fails(folder):
-    teacher = load_teacher(str(folder))
-    with pytest.raises(RuntimeError):
-        teacher(wave_batch([100]), [1])
-    assert not any(module._forward_hooks for module in teacher.model.encoder.layers)
 
 
 def test_a_layer_that_does_not_exist_is_named(folder):
@@ -139,8 +141,8 @@ def test_a_file_of_a_model_with_a_head_gives_the_bare_encoder(tmp_path):
     model = transformers.HubertForCTC(KINDS["hubert"][1])
     model.save_pretrained(tmp_path)
     teacher = load_teacher(str(tmp_path))
-    expected = model.hubert.state_dict()
-    assert all(torch.equal(tensor, expected[name]) for name, tensor in teacher.model.state_dict().items())
+    found, expected = sorted_weights(teacher.model), sorted_weights(model.hubert)
+    assert all(torch.equal(tensor, other) for tensor, other in zip(found, expected, strict=True))
 
 
 def test_the_description_says_what_was_loaded(folder):
@@ -216,7 +218,10 @@ def hold_a_pickle_bomb(folder):
         (lose_the_config, r"config\.json|cannot be loaded"),
         (break_the_config, r"cannot be loaded"),
         (cut_the_weights, r"weights cannot be loaded"),
-        (be_a_text_model, r"is a bert model; teachers are hubert, wavlm, wav2vec2, data2vec-audio"),
+        (
+            be_a_text_model,
+            r"is a bert model; teachers are hubert, wavlm, wav2vec2, data2vec-audio, unispeech, unispeech-sat\. Others",
+        ),
         (be_of_an_unknown_type, r"speechosaurus"),
         (hold_a_pickle_bomb, r"weights cannot be loaded"),
     ],

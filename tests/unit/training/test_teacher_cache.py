@@ -61,7 +61,7 @@ def begun(folder: Path, table: Table, budget_gb: float | None = None) -> Teacher
 def with_teacher(**source: Any) -> DistillationModule:
     trained = module()
     about = {"name": "tiny", "revision": None, "sha256": "0", **source}
-    trained._frozen = [Teacher(trained.teacher.model, TeacherSource(**about))]
+    trained.teacher.source = TeacherSource(**about)
     return trained
 
 
