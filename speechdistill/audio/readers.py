@@ -23,12 +23,9 @@ from weakref import WeakSet
 from torch.utils.data import DataLoader, get_worker_info
 
 from speechdistill.batch import WaveBatch
+from speechdistill.ending import ENDING_SIGNALS
 from speechdistill.errors import UserError, reason
 
-# Ctrl-C, the end that a system asks for, a terminal that is gone, and what Slurm's --signal=USR1 sends.
-ENDING_SIGNALS = tuple(
-    signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1") if hasattr(signal, name)
-)
 _SHARED_MEMORY = "/dev/shm"
 _readers: WeakSet[BaseProcess] = WeakSet()
 # What torch and multiprocessing raise in the process that waits for batches.
