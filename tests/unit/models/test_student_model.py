@@ -235,17 +235,18 @@ def test_initial_weights_are_huberts():
 
 @torch.no_grad()
 def test_heads_are_a_joint_map_and_one_map_a_teacher_layer():
-    heads = JointHeads(6, [3, 1], 5)
+    heads = JointHeads(6, [3, 1], 5, last=2)
     for parameter in heads.parameters():
         parameter.normal_()
     hidden = waves(2, 7, 6)
     got = heads(hidden)
-    assert list(got) == [3, 1]
+    assert list(got) == ["hidden/2>hidden/3", "hidden/2>hidden/1"]
     middle = torch.nn.functional.gelu(heads.joint(hidden))
     for index, layer in enumerate((3, 1)):
         expected = middle[..., index * 6 : (index + 1) * 6] @ heads.weight[index] + heads.bias[index]
-        torch.testing.assert_close(got[layer], expected)
-        assert got[layer].is_contiguous()
+        prediction = got[f"hidden/2>hidden/{layer}"]
+        torch.testing.assert_close(prediction, expected)
+        assert prediction.is_contiguous()
 
 
 def test_a_student_for_distillation_predicts_and_learns():

@@ -238,7 +238,7 @@ def test_joint_heads_read_restored_frames():
     output = model(waveforms)
     assert {tuple(p.shape) for p in output.predictions.values()} == {(1, 13, 24)}
     expected = model.heads(model.student(waveforms).last_hidden_state)
-    assert all(torch.equal(output.predictions[layer], expected[layer]) for layer in (2, 4))
+    assert all(torch.equal(output.by_key[f"hidden/3>hidden/{i}"], expected[f"hidden/3>hidden/{i}"]) for i in (2, 4))
 
 
 @pytest.mark.parametrize(
