@@ -17,7 +17,9 @@ from tests.end_to_end.runs import losses, start, wait_for
 
 
 def readers_of(process: subprocess.Popen[str]) -> list[int]:
-    return [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+    """Forked off the run; multiprocessing's own helpers, which Python 3.14 waits for at its end, are other programs."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    return [int(pid) for pid in children if b"speechdistill.train" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
 def with_readers(words: list[str]) -> list[str]:
