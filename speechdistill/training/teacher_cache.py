@@ -229,6 +229,10 @@ def teacher_cache(
         return None
     if not isinstance(module, TaughtModule):
         raise UserError(f"teacher.cache={folder}: recipe={config['recipe']} has no teacher; leave teacher.cache out.")
+    if other := [name for name in module.target_names if name.startswith(("conv ", "attention "))]:
+        raise UserError(
+            f"teacher.cache={folder} holds frames of the teacher's width, which {other[0]!r} has not: leave it out."
+        )
     counts_padding = (config.get("objective") or {}).get("count_padding")
     if counts_padding and config["data"]["batching"] == "pad":
         raise UserError(

@@ -26,6 +26,7 @@ from speechdistill.training.masked_units import MaskedUnitsModule
 from speechdistill.training.stopping import StopOnSignal
 from speechdistill.training.teacher_cache import TeacherCache, teacher_cache
 from tests.unit.teachers.tiny_teachers import make, wave_batch
+from tests.unit.training import test_objectives as objectives
 from tests.unit.training.test_distillation import module
 
 
@@ -230,6 +231,17 @@ def test_a_contextual_target_is_stored_ready() -> None:
     assert torch.equal(prepared, ready[0])
     assert masked is None
     assert counted.sum(1).tolist() == [13, 6]
+
+
+@pytest.mark.parametrize(("tap", "view"), [("conv", "frames"), ("hidden", "attention_map")])
+def test_streams_of_another_shape_are_not_stored(table: Table, tap: str, view: str) -> None:
+    layers = [[0, 0]] if tap == "conv" else [[3, 4]]
+    terms = {"a": {"map": layers, "tap": tap, "view": view, "distance": "mse", "weight": 1.0, "head": False}}
+    terms |= {"b": {"map": [[3, 4]], "distance": "mse", "weight": 1.0}}
+    trained = objectives.module(terms)
+    config = {"teacher": {"cache": "/x"}, "recipe": "mine"}
+    with pytest.raises(UserError, match=r"holds frames of the teacher's width, which '(conv 0|attention 4)' has not"):
+        teacher_cache(config, data_of(table), trained, is_leader=True)
 
 
 class Untaught(MaskedUnitsModule):
