@@ -294,10 +294,13 @@ class StudentForDistillation(StudentPreTrainedModel):
             given["taps"] = {*taps, *(tap for head in heads.values() for tap in head.taps)}
             encoded = self.student.encode(waveforms, num_samples, layers, **given)
             found = {key: one for name, head in heads.items() for key, one in head(encoded.taps, name).items()}
+            self._tie(found, encoded.last_hidden_state)
             return Distilled(found, encoded.hidden_states, encoded.num_frames, encoded.taps)
         if not isinstance(self.heads, LayerwiseHeads):
             encoded = self.student.encode(waveforms, num_samples, layers, **given)
             predictions = {} if self.heads is None else self.heads(encoded.last_hidden_state)
+            if self.heads is None:
+                self._tie(encoded.taps, encoded.last_hidden_state)
             return Distilled(predictions, encoded.hidden_states, encoded.num_frames, encoded.taps)
         student = self.student
         wanted = {*self.heads.student_layers, *layers}
@@ -313,6 +316,12 @@ class StudentForDistillation(StudentPreTrainedModel):
             torch.minimum(encoded.num_frames * self.config.time_reduction_factor, real),
             encoded.taps,
         )
+
+    def _tie(self, found: dict[Any, Tensor], last: Tensor) -> None:
+        """Give all weights a gradient, if one of zeros: taps may leave some out, and several devices wait for each."""
+        if found and self.training and torch.is_grad_enabled():
+            name = next(iter(found))
+            found[name] = found[name] + 0.0 * last.flatten()[0]
 
 
 def _only_where_padded(num_samples: Tensor | None, waveforms: Tensor) -> Tensor | None:
