@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from speechdistill.checks import is_number
+
 PAPER, SMALL, AUTO = "paper", "small", "auto"
 # What size=small adapts to the corpus and the student, and data.batch_seconds to itself: see training/sizing.py.
 ADAPTED = ("data.max_seconds", "trainer.max_steps", "trainer.validate_every_steps", "optim.lr", "optim.stage_2_lr")
@@ -26,8 +28,9 @@ class Sizes(NamedTuple):
 
 def is_small_corpus(config: Mapping[str, Any], hours: float | None) -> bool:
     """Whether so many hours of training audio (None = unknown, or all) are small; older configurations say no."""
-    limit = config.get("small_below", {}).get("hours")
-    return hours is not None and limit is not None and hours < limit
+    below = config.get("small_below")
+    limit = below.get("hours") if isinstance(below, Mapping) else None
+    return hours is not None and limit is not None and is_number(limit) and hours < limit
 
 
 def changes(small: Mapping[str, Any], paper: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

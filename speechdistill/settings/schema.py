@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from speechdistill.checks import shown
 from speechdistill.errors import UserError
 from speechdistill.resumable import verb_of
 from speechdistill.settings import optim
@@ -71,6 +72,7 @@ SUPERB = {
 }
 
 _TRAINING: dict[str, Rules] = {"": RUN, "small_below": SMALL_BELOW, "teacher": TEACHER, "trainer": TRAINER}
+_MAY_BE_NULL = ("data", "teacher")  # in a search
 GROUPS: dict[str, dict[str, Rules]] = {
     "train": {**_TRAINING, "data": DATA, "optim": optim.RULES},
     "finetune": {**_TRAINING, "data": DATA, "optim": optim.RULES, "task": TASK, "task.masks": MASKS},
@@ -89,8 +91,11 @@ def config_mistakes(config: Mapping[str, Any]) -> dict[str, str]:
     for group, rules in GROUPS[verb_of(config)].items():
         values: Any = config
         for part in filter(None, group.split(".")):
-            values = values.get(part) if isinstance(values, Mapping) else None
+            values = values.get(part, {}) if isinstance(values, Mapping) else {}
+        if values is None and group in _MAY_BE_NULL:
+            continue
         if not isinstance(values, Mapping):
+            found[group] = f"{group}={shown(values)}: it holds keys ({', '.join(rules)}); set one of them."
             continue
         if rules is DATA:
             found |= data_mistakes(values, "data.")

@@ -77,3 +77,15 @@ def test_the_file_of_a_resumed_run_is_checked_too(tmp_path) -> None:
     (tmp_path / "config.yaml").write_text("seed: -1\ntrainer: {max_steps: 3, accumulate: 0}\nresume: null\n")
     with pytest.raises(UserError, match=r"2 mistakes:\n  seed=-1: .*\n  trainer.accumulate=0: "):
         configure("train", [f"resume={tmp_path}"])
+
+
+@pytest.mark.parametrize("value", ["inf", "null", "few", "3"])
+def test_a_group_is_no_single_value(value: str) -> None:
+    with pytest.raises(UserError, match=r"small_below=.*: it holds keys \(parameters, hours\)"):
+        configure("train", [f"small_below={value}"])
+
+
+@pytest.mark.parametrize("hours", ["{}", "null", "[]", "few"])
+def test_a_number_is_no_group(hours: str) -> None:
+    with pytest.raises(UserError, match=r"small_below\.hours=.*: give a number from 0 up"):
+        configure("train", [f"small_below.hours={hours}", "recipe=hubert_mini"])
