@@ -21,15 +21,15 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 # Name: (title, seconds). With the installation of wheels (INSTALL_SECONDS in gpu.sh) under nine minutes in all.
 PARTS: dict[str, tuple[str, int]] = {
-    "gpu_tests": ("Tests that need a GPU", 60),
-    "s3prl_step": ("A training step against s3prl's", 60),
-    "recipe_steps": ("A training step of each recipe", 75),
-    "mfu": ("Operations by the measured bf16 peak", 45),
-    "peak_memory": ("Peak memory", 45),
-    "compiling": ("torch.compile", 90),
-    "loading": ("Loader", 65),
-    "inference_rtf": ("Inference", 30),
-    "profile_steps": ("Profile of three steps", 40),
+    "gpu_tests": ("Tests that need a GPU", 80),
+    "s3prl_step": ("A training step against s3prl's", 80),
+    "recipe_steps": ("A training step of each recipe", 70),
+    "mfu": ("Operations by the measured bf16 peak", 35),
+    "peak_memory": ("Peak memory", 40),
+    "compiling": ("torch.compile", 85),
+    "loading": ("Loader", 60),
+    "inference_rtf": ("Inference", 25),
+    "profile_steps": ("Profile of three steps", 35),
 }
 
 

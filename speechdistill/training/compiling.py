@@ -70,8 +70,8 @@ def settle_compile(
 ) -> tuple[str, str]:
     """Compile a training's layers or not.
 
-    "auto" tries it, on a GPU, for runs of 2,000 steps or more: it times a step both ways and keeps the compiled layers
-    where the steps that are left save more time than compiling took.
+    "auto" tries it, on one GPU, for runs of 2,000 steps or more: it times a step both ways and keeps the compiled
+    layers where the steps that are left save more time than compiling took. Several processes would time it on one GPU.
 
     Args:
         module: of the training.
@@ -94,7 +94,8 @@ def settle_compile(
                 "trainer.compile=on: this training has no layers of fixed sizes to compile. Give auto or off."
             )
         return "on", ""
-    if settings["accelerator"] != "cuda" or steps_left < _STEPS_WORTH_A_TRY:
+    alone = settings["devices"] * settings["num_nodes"] == 1
+    if settings["accelerator"] != "cuda" or not alone or steps_left < _STEPS_WORTH_A_TRY:
         return "off", ""
     before = seconds_per_step(module, data, settings)
     begun = time.monotonic()

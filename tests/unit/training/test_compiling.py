@@ -12,7 +12,7 @@ from speechdistill.training.gradient_checkpointing import checkpoint_gradients
 from tests.unit.training import steps
 
 NO_DROPOUT = dict.fromkeys(("hidden_dropout", "attention_dropout", "activation_dropout"), 0.0)
-GPU = {"compile": "auto", "accelerator": "cuda"}
+GPU = {"compile": "auto", "accelerator": "cuda", "devices": 1, "num_nodes": 1}
 DATA = SimpleNamespace()
 
 
@@ -88,8 +88,9 @@ def test_auto_tries_on_a_gpu(times, steps_left, settled, said, monkeypatch: pyte
     assert all(("finish" in vars(layer)) == (settled == "on") for layer in layers)
 
 
-def test_auto_is_off_on_a_cpu() -> None:
-    assert settle_compile(steps.distilhubert(), DATA, {**GPU, "accelerator": "cpu"}, 10**6) == ("off", "")
+@pytest.mark.parametrize("change", [{"accelerator": "cpu"}, {"accelerator": "mps"}, {"devices": 2}, {"num_nodes": 2}])
+def test_auto_is_off_elsewhere(change: dict[str, object]) -> None:
+    assert settle_compile(steps.distilhubert(), DATA, {**GPU, **change}, 10**6) == ("off", "")
 
 
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
