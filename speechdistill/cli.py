@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from textwrap import fill
 from typing import Any, NamedTuple, NoReturn
 
+from speechdistill.ending import AskedToEndError, signals_raise
 from speechdistill.errors import UserError, did_you_mean
 from speechdistill.home import home_in_words
 
@@ -206,11 +207,15 @@ def run(command: Callable[[list[str]], int | None], argv: Sequence[str] | None =
     if isinstance(sys.stdout, io.TextIOWrapper):  # names of files need not be what the terminal can say
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        code = _answered(command, home_in_words(words))
-        sys.stdout.flush()
+        with signals_raise():
+            code = _answered(command, home_in_words(words))
+            sys.stdout.flush()
     except UserError as error:
         print(f"speechdistill: {error}", file=sys.stderr)
         code = 2
+    except AskedToEndError as asked:
+        print(f"speechdistill: ended by {asked.signal.name}", file=sys.stderr)
+        code = 128 + asked.signal
     except KeyboardInterrupt:
         print("speechdistill: interrupted", file=sys.stderr)
         code = 128 + signal.SIGINT

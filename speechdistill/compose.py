@@ -24,42 +24,14 @@ from speechdistill.home import home_in_values
 from speechdistill.own_code import import_folders
 from speechdistill.own_folder import OwnFolder, opened, whole_reason
 from speechdistill.resumable import has_value, resumable_keys, says_the_same, value_of, verb_of
+from speechdistill.settings.schema import config_mistakes, is_ruled, refuse
 from speechdistill.sizes import ADAPTED, AUTO, PAPER, SMALL, Sizes, changes, is_small_corpus
 from speechdistill.words import PRECISIONS, SUPERB_GROUPS, prepared
 
-# The least that a number may be; keys of whole numbers, and those that may also be absent (null).
-_MINIMUMS = {
-    "seed": 0,
-    "small_below.parameters": 0,
-    "small_below.hours": 0,
-    "data.max_utterances": 1,
-    "data.min_seconds": 0,
-    "data.num_workers": 0,
-    "data.max_skipped_share": 0,
-    "teacher.cache_gb": 0,
-    "trainer.max_steps": 1,
-    "trainer.max_epochs": 0.001,
-    "trainer.accumulate": 1,
-    "trainer.gradient_clip": 0,
-    "trainer.log_every_n_steps": 1,
-    "trainer.validate_every_steps": 1,
-    "trainer.checkpoint_every_steps": 1,
-    "trainer.checkpoint_every_minutes": 0,
-    "trainer.stop_after_steps": 1,
-}
-_WHOLE_KEYS = {key for key in _MINIMUMS if key.endswith(("steps", "seed", "utterances", "workers", "accumulate"))}
-_NULLABLE_KEYS = (
-    "architecture.time_reduction_layer",
-    "teacher.cache_gb",
-    "trainer.checkpoint_every_minutes",
-    "trainer.checkpoint_every_steps",
-    "trainer.max_epochs",
-    "trainer.stop_after_steps",
-)
 # Groups whose choice by the caller beats what a size says.
 _SIZED_GROUPS = ("architecture", "objective", "optim", "search_space")
-# Numbers in whose place a list of numbers may stand.
-_LIST_KEYS = ("lr",)
+# Numbers that no schema of settings/ knows, and that may be absent.
+_NULLABLE_KEYS = ("architecture.time_reduction_layer",)
 
 
 def configure(name: str, words: Sequence[str]) -> dict[str, Any]:
@@ -96,7 +68,7 @@ def sizes_of(name: str, words: Sequence[str]) -> Sizes:
     words, own, _ = prepared(name, words)
     paper = _resolved(_composed(name, _sized(words, PAPER), own))
     small = _resolved(_composed(name, _sized(words, SMALL), own))
-    with _composing(name, words, own):
+    with _composing(own):
         recipe = compose(name, overrides=[*_sized(_choices(words), PAPER), *own])
         lr, steps = (OmegaConf.select(recipe, key, throw_on_missing=False) for key in ("optim.lr", "trainer.max_steps"))
     changed = changes(small, paper)
@@ -117,7 +89,7 @@ def keys_of(name: str, words: Sequence[str]) -> str:
 def _help(name: str, words: Sequence[str], text: Callable[..., str]) -> str:
     words = [word for word in words if not asks_for_help([word]) and not word.startswith("resume=")]
     words, own, folders = prepared(name, words)
-    with _composing(name, words, own):
+    with _composing(own):
         config = _compose(name, words, own)
         choices = compose(name, overrides=[*_choices(words), *own], return_hydra_config=True).hydra.runtime.choices
         config = OmegaConf.to_container(config, resolve=True)
@@ -126,9 +98,16 @@ def _help(name: str, words: Sequence[str], text: Callable[..., str]) -> str:
 
 
 def _composed(name: str, words: Sequence[str], own: Sequence[str]) -> Any:
-    with _composing(name, words, own):
-        config = _compose(name, words, own)
-        _check_kinds(config, _compose(name, _choices(words), own), words)
+    with _composing(own):
+        try:
+            config, mistakes = _compose(name, words, own), {}
+        except (ConfigCompositionException, OmegaConfBaseException):
+            mistakes = _unknown_keys(words, _known_keys(name, words, own))
+            if not mistakes:
+                raise
+            words = [word for word in words if word not in mistakes]  # which may hold others
+            config = _compose(name, words, own)
+        refuse({**mistakes, **_wrong_values(config, _compose(name, _choices(words), own), words)})
     return config
 
 
@@ -162,7 +141,7 @@ def _chosen_groups(name: str, words: Sequence[str], own: Sequence[str]) -> list[
 
 
 @contextmanager
-def _composing(name: str, words: Sequence[str], own: Sequence[str]) -> Iterator[None]:
+def _composing(own: Sequence[str]) -> Iterator[None]:
     """Hydra, with one message for what it does not like."""
     with initialize_config_module("speechdistill.configs", version_base="1.3"):
         OwnFolder.register()
@@ -175,7 +154,7 @@ def _composing(name: str, words: Sequence[str], own: Sequence[str]) -> Iterator[
         except InterpolationResolutionError as error:
             raise UserError(_unresolved(error, own)) from error
         except (ConfigCompositionException, OmegaConfBaseException) as error:
-            raise UserError(_unknown_key(words, _known_keys(name, words, own), error)) from error
+            raise UserError(_not_composed(error)) from error
         except RecursionError as error:
             raise UserError("the lists of `defaults` in your files lead back to where they began.") from error
         except (HydraException, ValueError) as error:  # the latter of a list of defaults
@@ -193,8 +172,9 @@ def _compose_once(name: str, words: Sequence[str], own: Sequence[str]) -> Any:
     return config
 
 
-def _check_kinds(config: Any, defaults: Any, words: Sequence[str]) -> None:
-    """Refuse a word in the place of a number or a switch, before some library stumbles over it."""
+def _wrong_values(config: Any, defaults: Any, words: Sequence[str]) -> dict[str, str]:
+    """What no key of its kind can hold, {key: message}, before some library stumbles over it."""
+    found = config_mistakes(_there(config))
     for override in _parsed(words):
         key = override.key_or_group
         try:
@@ -204,38 +184,32 @@ def _check_kinds(config: Any, defaults: Any, words: Sequence[str]) -> None:
         kind = (
             "true or false" if isinstance(default, bool) else "a number" if isinstance(default, int | float) else None
         )
-        if kind is None or (value is None and key in _NULLABLE_KEYS):
+        if kind is None or key in found or is_ruled(verb_of(config), key) or (value is None and key in _NULLABLE_KEYS):
             continue
-        values = list(value) if key in _LIST_KEYS and OmegaConf.is_list(value) and len(value) else [value]
-        allowed = (bool,) if isinstance(default, bool) else (int, float)
-        if not all(type(one) in allowed for one in values):
-            raise UserError(f"{key}={'null' if value is None else value}: give {kind}.")
-    _check_ranges(config)
+        if type(value) not in ((bool,) if isinstance(default, bool) else (int, float)):
+            found[key] = f"{key}={shown(value)}: give {kind}."
+    return found
 
 
-def _check_ranges(config: Any) -> None:
-    for key, least in _MINIMUMS.items():
-        value = OmegaConf.select(config, key, throw_on_missing=False)
-        group = key.rpartition(".")[0]
-        holder = OmegaConf.select(config, group, throw_on_missing=False) if group else config
-        if holder is None or (_is_superb(config) and key.rpartition(".")[2] not in holder):
-            continue  # another verb's
-        if value is None and key in _NULLABLE_KEYS:
+def _there(config: Any) -> dict[str, Any]:
+    """A configuration as nested dictionaries, without what is missing or refers to what is."""
+    found: dict[str, Any] = {}
+    for key in config:
+        try:
+            value = None if OmegaConf.is_missing(config, key) else config[key]
+        except OmegaConfBaseException:
             continue
-        whole = key in _WHOLE_KEYS
-        if type(value) not in ((int,) if whole else (int, float)) or value < least:
-            kind = "a whole number" if whole else "a number"
-            raise UserError(f"{key}={'null' if value is None else value}: give {kind} from {least} up.")
-
-
-def _is_superb(config: Any) -> bool:
-    return verb_of(config) == "superb"
+        if OmegaConf.is_dict(value):
+            found[key] = _there(value)
+        elif not OmegaConf.is_missing(config, key):
+            found[key] = OmegaConf.to_container(value) if OmegaConf.is_list(value) else value
+    return found
 
 
 def _resolved(config: Any, own: Sequence[str] = ()) -> dict[str, Any]:
     try:
-        if missing := sorted(OmegaConf.missing_keys(config)):
-            raise UserError(f"{missing[0]} has to be given: add {missing[0]}=... to the command.")
+        missing = sorted(OmegaConf.missing_keys(config))
+        refuse([f"{key} has to be given: add {key}=... to the command." for key in missing])
         for key, spelled in PRECISIONS.items():
             if (value := OmegaConf.select(config, key)) is not None:
                 OmegaConf.update(config, key, spelled(key, value))
@@ -274,7 +248,7 @@ def _earlier(folder: Path, words: Sequence[str], name: str, own: Sequence[str]) 
                 "differ a little from live ones, so a run keeps to what it began with. Only the folder may be another."
             )
         OmegaConf.update(config, key, value)
-    _check_ranges(config)
+    refuse(config_mistakes(_there(config)))
     OmegaConf.update(config, "resume", str(folder))
     OmegaConf.update(config, "out_dir", str(folder))
     return _resolved(config)
@@ -365,11 +339,17 @@ def _paths(config: Any, prefix: str = "") -> list[str]:
     return found
 
 
-def _unknown_key(words: Sequence[str], known: Sequence[str] | None, error: Exception) -> str:
-    for override in _parsed(words):
+def _unknown_keys(words: Sequence[str], known: Sequence[str] | None) -> dict[str, str]:
+    """{word: message} of those that set a key which is not there."""
+    found = {}
+    for word, override in zip(words, _parsed(words), strict=True):
         key = override.key_or_group
         if known is not None and key not in known and not (override.is_add() or override.is_force_add()):
-            return f"no key {key!r}{did_you_mean(key, known)}"
+            found[word] = f"no key {key!r}{did_you_mean(key, known)}"
+    return found
+
+
+def _not_composed(error: Exception) -> str:
     reasons = [whole_reason(one) for one in (error, error.__cause__ or error.__context__) if one is not None]
     return f"the configuration cannot be composed: {': '.join(filter(None, reasons))}."
 

@@ -48,10 +48,9 @@ def _run(words: list[str]) -> int:
     from speechdistill.evaluation.superb.run_folder import chosen_folder, open_folders, write_config
 
     with redirect_stderr(io.StringIO()):  # what s3prl does not find, and nobody asked for
-        from speechdistill.evaluation.superb.running import finished, refuse_device, refuse_without_rates, run_task
+        from speechdistill.evaluation.superb.running import finished, refuse_device, run_task
 
     for config in configs:
-        refuse_without_rates(config)
         refuse_device(config)
     folder = resumed or chosen_folder(configs[0])
     resume = f"resume with: {command('superb', f'resume={folder}')}"

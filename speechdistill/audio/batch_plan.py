@@ -17,8 +17,8 @@ from speechdistill.audio.fixed_lengths import class_sizes, classes, fixed_length
 from speechdistill.audio.pieces import Pieces, chunks
 from speechdistill.errors import UserError
 from speechdistill.frames import FRAME_STRIDE_SAMPLES, SAMPLE_RATE_HZ, num_frames
+from speechdistill.settings.data import BATCHINGS
 
-BATCHINGS = ("crop", "pad")
 # 24 lengths keep about 97 % of LibriSpeech-like audio, 8 only 92 %.
 _NUM_LENGTHS = 24
 # Batches of whole pieces are sorted in two steps: by classes of length, at most 255, and within each.

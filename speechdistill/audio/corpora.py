@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from speechdistill.audio.data_settings import check_data_settings
 from speechdistill.audio.demo import demo_corpus
 from speechdistill.audio.download import LIBRISPEECH_URL, download_librispeech
 from speechdistill.audio.folder_files import FolderFiles, audio_below
@@ -24,6 +23,8 @@ from speechdistill.audio.tar_shards import shards_root
 from speechdistill.audio.unusable import reasons
 from speechdistill.errors import UserError
 from speechdistill.frames import FRAME_WINDOW_SAMPLES, SAMPLE_RATE_HZ
+from speechdistill.settings.data import data_mistakes
+from speechdistill.settings.schema import refuse
 
 LIBRISPEECH_SPLITS = {
     "train-clean-100": "train",
@@ -162,7 +163,7 @@ def load_corpus(config: Mapping[str, Any], progress: bool = True, may_download: 
     Raises:
         UserError: an unknown kind, a value that its key cannot have, or what the corpus itself has to complain about.
     """
-    check_data_settings(config, "data.")
+    refuse(data_mistakes(config, "data."))
     return _checked_corpus(config, progress, may_download)
 
 
@@ -215,7 +216,7 @@ def _load(config: Mapping[str, Any], progress: bool, may_download: bool) -> Tabl
 
         def load(corpus: Mapping[str, Any]) -> Table:
             completed = _completed(corpus, limits)
-            check_data_settings(completed, f"data.corpora, the {completed['kind']} corpus: ")
+            refuse(data_mistakes(completed, f"data.corpora, the {completed['kind']} corpus: "))
             return _checked_corpus(completed, progress, may_download)
 
         return mixed_corpus(config["corpora"], load, progress)

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -201,14 +202,33 @@ def _synthesise(partial: Path, hours: float, seed: int, num_workers: int, progre
         total=total, desc="demo corpus", bar_format=bar_format, disable=hidden, file=sys.stderr, mininterval=0.5
     ) as bar:
         num_workers = min(num_workers, len(speakers))
+        workers: list[subprocess.Popen[str]] = []
         with ThreadPoolExecutor(num_workers) as pool:
-            for future in [pool.submit(_work, jobs, rows, bar) for _ in range(num_workers)]:
-                future.result()
+            try:
+                for future in [pool.submit(_work, jobs, rows, bar, workers) for _ in range(num_workers)]:
+                    future.result()
+            except BaseException:  # whoever asks the process to end does not wait for the rest of the corpus
+                _empty(jobs)
+                for worker in workers:
+                    with suppress(ProcessLookupError):
+                        os.killpg(worker.pid, signal.SIGKILL)
+                raise
     return [row for number in range(len(speakers)) for row in rows[number]]
 
 
-def _work(jobs: "SimpleQueue[tuple[int, dict[str, Any]]]", rows: dict[int, list[str]], bar: "tqdm[Any]") -> None:
-    """Drive one worker process until no job is left.
+def _empty(jobs: "SimpleQueue[tuple[int, dict[str, Any]]]") -> None:
+    with suppress(Empty):
+        while True:
+            jobs.get_nowait()
+
+
+def _work(
+    jobs: "SimpleQueue[tuple[int, dict[str, Any]]]",
+    rows: dict[int, list[str]],
+    bar: "tqdm[Any]",
+    workers: "list[subprocess.Popen[str]]",
+) -> None:
+    """Drive one worker process, the leader of a group with the processes that it forks, until no job is left.
 
     The workers are commands of their own, not multiprocessing's: those import the caller's main script again, which
     fails for a script on standard input and takes long for one that imports torch.
@@ -218,7 +238,10 @@ def _work(jobs: "SimpleQueue[tuple[int, dict[str, Any]]]", rows: dict[int, list[
     environment = os.environ | {"PYTHONPATH": search, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
     environment["SPEECHDISTILL_SYNTHESISER"] = "1"  # see speechdistill/__init__.py
     command = [sys.executable, "-P", "-m", "speechdistill.audio.demo_worker"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment) as worker:
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, process_group=0
+    ) as worker:
+        workers.append(worker)
         assert worker.stdin is not None
         assert worker.stdout is not None
         while True:
@@ -231,9 +254,7 @@ def _work(jobs: "SimpleQueue[tuple[int, dict[str, Any]]]", rows: dict[int, list[
             rows[number] = []
             while (line := worker.stdout.readline()) != "\n":
                 if not line:
-                    with suppress(Empty):  # leave nothing to do to the other workers
-                        while True:
-                            jobs.get_nowait()
+                    _empty(jobs)  # leave nothing to do to the other workers
                     raise UserError(
                         f"The demo corpus could not be made: the voice {job['voice']!r} failed, for the reason printed "
                         f"above. A full disk is the likeliest; SPEECHDISTILL_CACHE names another folder."

@@ -158,6 +158,8 @@ def main() -> None:
             try:
                 _serve(line)
                 status = 0
+            except BrokenPipeError:
+                pass  # whoever wanted the rows was killed
             except BaseException:
                 sys.excepthook(*sys.exc_info())
                 sys.stderr.flush()

@@ -21,14 +21,12 @@ from typing import Any, ClassVar
 from weakref import WeakSet
 
 from torch.utils.data import DataLoader, get_worker_info
+from torch.utils.data._utils import signal_handling
 
 from speechdistill.batch import WaveBatch
+from speechdistill.ending import ENDING_SIGNALS
 from speechdistill.errors import UserError, reason
 
-# Ctrl-C, the end that a system asks for, a terminal that is gone, and what Slurm's --signal=USR1 sends.
-ENDING_SIGNALS = tuple(
-    signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1") if hasattr(signal, name)
-)
 _SHARED_MEMORY = "/dev/shm"
 _readers: WeakSet[BaseProcess] = WeakSet()
 # What torch and multiprocessing raise in the process that waits for batches.
@@ -59,6 +57,7 @@ class BatchLoader(DataLoader[WaveBatch]):
                 # What torch's iterator begins with; where it breaks off, it leaves a traceback beside the error.
                 queues = [self.multiprocessing_context.Queue() for _ in range(self.num_workers + 1)]
                 del queues
+            _see_deaths_again()
             batches: Iterator[WaveBatch] = super().__iter__()
         except OSError as error:
             raise UserError(
@@ -139,6 +138,12 @@ def reading_context() -> BaseContext:
             return process
 
     return Context()
+
+
+def _see_deaths_again() -> None:
+    """Let torch watch its readers, as it does once in a process: Lightning takes that back at the end of a fit."""
+    if hasattr(signal, "SIGCHLD") and signal.getsignal(signal.SIGCHLD) == signal.SIG_DFL:
+        signal_handling._SIGCHLD_handler_set = False
 
 
 def end_readers() -> None:

@@ -15,27 +15,22 @@ from speechdistill.audio.datamodule import SpeechData
 from speechdistill.audio.lists.columns import SPEAKER, columns_saying
 from speechdistill.audio.table import Skipped, Table
 from speechdistill.audio.transcripts import transcripts
-from speechdistill.checks import is_number, is_whole, shown
 from speechdistill.errors import UserError
 from speechdistill.evaluation.cost import macs_per_second, num_params
 from speechdistill.evaluation.fingerprint import state_sha256
 from speechdistill.frames import FRAME_RATE_HZ, SAMPLE_RATE_HZ, num_frames
 from speechdistill.models.ctc import StudentForCTC
-from speechdistill.objectives.masking import check_spans
 from speechdistill.recognition import asr_dir, decoders, scoring
 from speechdistill.recognition.advice import says_nothing, what_it_takes
 from speechdistill.recognition.building import FBANK, build_recognizer
 from speechdistill.recognition.long_audio import Chunks
 from speechdistill.recognition.recognizer import Recognizer
-from speechdistill.recognition.vocabulary import CASES, Vocabulary, normalize_text
+from speechdistill.recognition.vocabulary import Vocabulary, normalize_text
 from speechdistill.training.accelerator import device_of
 from speechdistill.training.checkpointing import BEST
 from speechdistill.training.ctc import CTCModule
 from speechdistill.training.job import Job
 
-# The least that whole numbers of a task may be, and keys of shares.
-_LEAST = {"head_size": 1, "head_layers": 1, "num_units": 1, "freeze_encoder_steps": 0}
-_SHARES = ("hidden_dropout", "attention_dropout", "activation_dropout", "final_dropout")
 _LEFT_OUT = ("no transcript", "empty transcript", "longer than data.max_seconds")
 
 
@@ -49,7 +44,8 @@ def asr_table(config: dict[str, Any], table: Table) -> Table:
         UserError: an unknown setting, or nothing is left to train on.
     """
     task = config["task"]
-    _check(config)
+    if config["data"]["batching"] != "pad":
+        raise UserError("data.batching=crop: a part of a recording has no transcript; recognition needs pad.")
     found = transcripts(table)
     texts = [normalize_text(text or "", task["case"]) for text in found]
     learned = table.splits != "test"
@@ -74,24 +70,6 @@ def asr_table(config: dict[str, Any], table: Table) -> Table:
         too_short=table.too_short,
         not_read=table.not_read,
     )
-
-
-def _check(config: Mapping[str, Any]) -> None:
-    task = config["task"]
-    if task["case"] not in CASES:
-        raise UserError(f"task.case={task['case']}: allowed are {', '.join(CASES)}.")
-    if task["units"] not in ("characters", "sentencepiece"):
-        raise UserError(f"task.units={task['units']}: allowed are characters and sentencepiece.")
-    if config["data"]["batching"] != "pad":
-        raise UserError("data.batching=crop: a part of a recording has no transcript; recognition needs pad.")
-    for key, least in _LEAST.items():
-        if not is_whole(task[key], least):
-            raise UserError(f"task.{key}={shown(task[key])}: give a whole number from {least} up.")
-    for key in _SHARES:
-        if not is_number(task[key], 0, 1):
-            raise UserError(f"task.{key}={shown(task[key])}: give a share from 0 to 1.")
-    for kind in ("time", "channel"):
-        check_spans(f"task.masks.{kind}_", task["masks"][f"{kind}_probability"], task["masks"][f"{kind}_length"])
 
 
 def infeasible(vocabulary: Vocabulary, table: Table, conv_stack: Sequence[tuple[int, int]]) -> list[str]:

@@ -27,7 +27,7 @@ from speechdistill.training.module import TrainingModule
 from speechdistill.training.progress import Progress
 from speechdistill.training.ranks import find_launch
 from speechdistill.training.run_folder import how_to_resume
-from speechdistill.training.stopping import StopOnSignal
+from speechdistill.training.stopping import StopOnSignal, no_exit_of_lightnings
 from speechdistill.training.teacher_cache import TeacherCache
 
 
@@ -128,6 +128,7 @@ def fit(
     )
     with (
         stop,
+        no_exit_of_lightnings(),
         other_weights_are_an_answer(resume_from),
         out_of_memory_is_an_answer(data),
         lost_rank_is_an_answer(agreement, lambda: how_to_resume(config, out_dir)),

@@ -11,7 +11,8 @@ from speechdistill.audio.table_file import fingerprint
 from speechdistill.audio.unusable import failed_in_training
 from speechdistill.batch import WaveBatch
 from speechdistill.errors import UserError
-from speechdistill.training.optim_settings import check_optim
+from speechdistill.settings.optim import optim_mistakes
+from speechdistill.settings.schema import refuse
 from speechdistill.training.schedules import linear_warmup_and_decay
 
 MAX_FAILED_IN_A_ROW = 20
@@ -48,7 +49,7 @@ class TrainingModule(LightningModule):
 
     def __init__(self, model: nn.Module, optim: Mapping[str, Any], max_steps: int, seed: int) -> None:
         super().__init__()
-        check_optim(optim)
+        refuse(optim_mistakes(optim))
         self.model = model
         self.optim = dict(optim)
         self.max_steps = max_steps

@@ -10,7 +10,6 @@ from typing import Any
 import yaml
 
 from speechdistill.audio.corpora import corpus_root, load_corpus
-from speechdistill.audio.data_settings import check_data_settings
 from speechdistill.audio.shards import check_shards
 from speechdistill.audio.table import Table
 from speechdistill.audio.table_file import fingerprint, load_table
@@ -18,6 +17,8 @@ from speechdistill.commands import command
 from speechdistill.errors import UserError
 from speechdistill.recognition.building import FBANK
 from speechdistill.resumable import verb_of
+from speechdistill.settings.data import data_mistakes
+from speechdistill.settings.schema import refuse
 from speechdistill.teachers.load import MINI
 from speechdistill.training.checkpointing import LAST, PREVIOUS
 from speechdistill.training.ranks import LEADER_VARIABLE, OUT_DIR_VARIABLE, Launch
@@ -157,7 +158,7 @@ def recordings(
     """
     path = out_dir / RECORDINGS
     is_demo = config["data"]["kind"] == "demo"
-    check_data_settings(config["data"], "data.")
+    refuse(data_mistakes(config["data"], "data."))
     root = corpus_root(config["data"])
     saved = load_table(path, root) if path.is_file() and (config["resume"] or launch.is_child) else None
     if saved is None or is_demo:  # the demo corpus may have to be synthesised again

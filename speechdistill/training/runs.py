@@ -21,7 +21,7 @@ from speechdistill.sizes import Sizes
 from speechdistill.training.accelerator import choose_accelerator, device_of, mps_is_an_answer
 from speechdistill.training.cache_filling import FillingStoppedError
 from speechdistill.training.checkpointing import check_batches_per_step, done_steps, newest_checkpoint
-from speechdistill.training.compiling import choose_compile, plain_layers, settle_compile
+from speechdistill.training.compiling import plain_layers, settle_compile
 from speechdistill.training.distributed import end_with_leader
 from speechdistill.training.engine import Outcome, choose_precision, disk_full_is_an_answer, fit
 from speechdistill.training.estimate import disk_line, memory_line, start_line
@@ -79,7 +79,6 @@ def run_training(
     settings["devices"] = choose_devices(settings["devices"], launch, settings["accelerator"])
     settings["num_nodes"] = choose_num_nodes(settings["num_nodes"], launch)
     settings["precision"] = choose_precision(settings["precision"], settings["accelerator"])
-    choose_compile(settings.get("compile", "off"))  # before anything is read
     config["trainer"] = settings
     if config["resume"]:
         sizes = None  # config.yaml has what they made of it

@@ -2,12 +2,15 @@
 
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 
-from speechdistill.audio.readers import ENDING_SIGNALS, BatchLoader, StoppedWaitingError
+from speechdistill.audio.readers import BatchLoader, StoppedWaitingError
+from speechdistill.ending import ENDING_SIGNALS
 from speechdistill.training.checkpointing import inside_step, validation_due
 from speechdistill.training.distributed import Agreement
 
@@ -90,6 +93,17 @@ class StopOnSignal(Callback):
             _repeat_alarm(0)
             self.signal = self._received
             raise StoppedWaitingError
+
+
+@contextmanager
+def no_exit_of_lightnings() -> Iterator[None]:
+    """Lightning ends the process where Ctrl-C or the like comes before the first step; here the caller does."""
+    try:
+        yield
+    except SystemExit as ended:
+        if isinstance(ended.__context__, KeyboardInterrupt):
+            raise ended.__context__ from None
+        raise
 
 
 def signal_name(number: signal.Signals) -> str:

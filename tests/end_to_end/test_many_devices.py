@@ -17,6 +17,15 @@ import torch
 from tests.end_to_end.runs import losses, start, wait_for
 
 ENDLESS = ["trainer.max_steps=100000", "trainer.checkpoint_every_steps=2", "trainer.validate_every_steps=5"]
+# By address: a container's host name may lead nowhere.
+TORCHRUN = [
+    sys.executable,
+    "-m",
+    "torch.distributed.run",
+    "--standalone",
+    "--local-addr=127.0.0.1",
+    "--nproc-per-node=2",
+]
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -25,10 +34,8 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 def child_of(process: subprocess.Popen[str]) -> int:
     """The other rank; readers and threads of torch are no children of the leader here."""
-    found = subprocess.run(
-        ["pgrep", "-P", str(process.pid), "-f", "speechdistill.train"], capture_output=True, text=True, check=True
-    )
-    (child,) = found.stdout.split()
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    (child,) = [pid for pid in children if b"speechdistill.train" in Path(f"/proc/{pid}/cmdline").read_bytes()]
     return int(child)
 
 
@@ -103,8 +110,7 @@ def test_torchrun_starts_the_ranks_and_sigterm_saves(
     tmp_path: Path, small_run: list[str], command: Callable[..., int]
 ) -> None:
     out_dir = tmp_path / "run"
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    process = start(*small_run, *ENDLESS, f"out_dir={out_dir}", launcher=torchrun)
+    process = start(*small_run, *ENDLESS, f"out_dir={out_dir}", launcher=TORCHRUN)
     wait_for(out_dir / "checkpoints" / "last.ckpt", process)
     process.send_signal(signal.SIGTERM)
     output, _ = process.communicate(timeout=60)
@@ -169,8 +175,7 @@ def test_ranks_that_find_different_recordings_refuse_to_train(tmp_path: Path, sm
 
 
 def test_torchrun_and_the_configuration_have_to_agree(tmp_path: Path, small_run: list[str]) -> None:
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    process = start(*small_run, f"out_dir={tmp_path / 'run'}", "trainer.devices=3", launcher=torchrun)
+    process = start(*small_run, f"out_dir={tmp_path / 'run'}", "trainer.devices=3", launcher=TORCHRUN)
     _, errors = process.communicate(timeout=60)
     assert process.returncode != 0
     assert "trainer.devices=3, but torchrun started 2 processes on each node" in errors

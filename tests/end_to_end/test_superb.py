@@ -213,7 +213,7 @@ def test_bad_lists_are_refused_before_training(spoil, message, lists, student, t
         ([], "which task?"),
         (["task=ks", "data=folder"], "data=folder does not exist.*demo, manifest, official"),
         (["task=ks", "lr=fast"], "lr=fast: give a number"),
-        (["task=ks", "lr=0"], "lr=0: learning rates are above 0"),
+        (["task=ks", "lr=0"], "lr=0: give a number above 0"),
         (["task=ks", "data=manifest", "data.test=x.csv"], "data.train has to be given"),
         (["task=ks", "data=official", "data.root=nowhere"], "speech_commands_v0.01 is missing.*Speech Commands"),
     ],

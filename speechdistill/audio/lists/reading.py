@@ -13,8 +13,7 @@ from speechdistill.audio.lists.paths import fairseq_rows, is_fairseq, is_paths, 
 from speechdistill.audio.lists.separated import is_table, table_rows
 from speechdistill.audio.lists.text import text_lines
 from speechdistill.errors import UserError
-
-ACCEPTED = "a list: CSV or TSV with a first line of names, JSON lines, lhotse's, Kaldi's wav.scp or fairseq's .tsv"
+from speechdistill.settings.data import LIST_FILES
 
 
 class Format(NamedTuple):
@@ -56,10 +55,10 @@ def find_list(given: str | Path, key: str, root: Path | None = None) -> ListFile
         path /= WAV_SCP
     if path.is_dir():
         raise UserError(
-            f"{name} is a folder. Give {ACCEPTED}; for the recordings of a folder, data=folder data.root=DIR."
+            f"{name} is a folder. Give {LIST_FILES}; for the recordings of a folder, data=folder data.root=DIR."
         )
     if not path.is_file():
-        raise UserError(f"{name}: no such file. Give {ACCEPTED}.")
+        raise UserError(f"{name}: no such file. Give {LIST_FILES}.")
     return ListFile(path, name, root or path.parent)
 
 
@@ -85,7 +84,7 @@ def read_list(file: ListFile, progress: bool = False) -> Iterator[Row]:
             format = next((format for format in FORMATS if format.fits(first, second, file)), _TABLE)
             yield from format.rows(itertools.chain(head, lines), file)
     except (OSError, EOFError, zlib.error, UnicodeError) as error:
-        raise UserError(f"{file.name} cannot be read: {error}. Give {ACCEPTED}, as text in UTF-8.") from error
+        raise UserError(f"{file.name} cannot be read: {error}. Give {LIST_FILES}, as text in UTF-8.") from error
 
 
 def _until_two(lines: Iterator[str]) -> Iterator[str]:

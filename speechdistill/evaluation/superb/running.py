@@ -165,18 +165,3 @@ def refuse_device(config: Mapping[str, Any]) -> None:
         raise UserError(f"device={config['device']}: devices are cpu and cuda; null = cuda where there is one.")
     if config["device"] == "cuda" and not torch.cuda.is_available():
         raise UserError("device=cuda: PyTorch finds no GPU here. Give device=cpu, or leave it out.")
-
-
-def refuse_without_rates(config: Mapping[str, Any]) -> None:
-    """A rate or steps that cannot be, before anything begins.
-
-    Raises:
-        UserError: of the first one.
-    """
-    if config["task"]["lr"] is None:
-        return
-    rates = config["lr"] if isinstance(config["lr"], list) else [config["lr"]]
-    if not rates or min(rates) <= 0:
-        raise UserError(f"lr={config['lr']}: learning rates are above 0.")
-    if type(config["steps"]) is not int or config["steps"] < 1:
-        raise UserError(f"steps={config['steps']}: give a whole number from 1 up.")

@@ -131,6 +131,16 @@ def test_python_314_sees_which_signal_it_was() -> None:
         list(loader(functools.partial(ends, signal.SIGKILL)))
 
 
+def test_so_does_a_process_that_has_trained_before() -> None:
+    list(loader(int))
+    handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # as Lightning leaves it behind a fit
+    try:
+        with pytest.raises(UserError, match=r"signal 9"), lost_reader_is_an_answer(str):
+            list(loader(functools.partial(ends, signal.SIGKILL)))
+    finally:
+        signal.signal(signal.SIGCHLD, handler)
+
+
 def test_what_follows_from_such_a_death_is_told_by_it():
     def breaks() -> None:
         try:

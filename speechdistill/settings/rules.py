@@ -1,0 +1,96 @@
+"""What a key of a configuration may hold."""
+
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from speechdistill.checks import is_number, is_whole, shown
+
+
+class Rule(NamedTuple):
+    """The values of one key.
+
+    Attributes:
+        fits: whether a value is one of them.
+        allowed: them in words.
+        before: what stands in front of these words in a message.
+    """
+
+    fits: Callable[[Any], bool]
+    allowed: str
+    before: str = "give"
+
+
+Rules = Mapping[str, Rule]
+
+
+def mistakes(values: Mapping[str, Any], rules: Rules, where: str) -> dict[str, str]:
+    """What is wrong with the values of a group: a message for each key, in the order of the rules.
+
+    Args:
+        values: by key; keys without a rule are left alone, and a rule without its key too.
+        rules: of the group.
+        where: what stands in front of the key in messages, such as "data.".
+    """
+    return {
+        where + key: f"{where}{key}={shown(values[key])}: {rule.before} {rule.allowed}."
+        for key, rule in rules.items()
+        if key in values and not rule.fits(values[key])
+    }
+
+
+def number(what: str = "a number", least: float = -math.inf, above: float = -math.inf) -> Rule:
+    """A finite number, from `least` up or above `above`."""
+    words = what + (f" from {least:g} up" if least > -math.inf else f" above {above:g}" if above > -math.inf else "")
+    return Rule(lambda value: is_number(value, least) and value > above, words)
+
+
+def whole(least: int) -> Rule:
+    """A whole number from so much up."""
+    return Rule(lambda value: is_whole(value, least), f"a whole number from {least} up")
+
+
+def share(what: str = "a share from 0 to 1", most: float = 1.0) -> Rule:
+    """A number from 0 to `most`."""
+    return Rule(lambda value: is_number(value, 0, most), what)
+
+
+def switch() -> Rule:
+    """True or false."""
+    return Rule(lambda value: isinstance(value, bool), "true or false")
+
+
+def one_of(*names: str) -> Rule:
+    """A word of several."""
+    return Rule(lambda value: value in names, ", ".join(names), "allowed are")
+
+
+def path(what: str) -> Rule:
+    """A path of a file or folder."""
+    return Rule(lambda value: isinstance(value, str | os.PathLike) and str(value) != "", what)
+
+
+def words(what: str) -> Rule:
+    """A list of words, one at least."""
+
+    def fits(value: Any) -> bool:
+        is_list = isinstance(value, Sequence) and not isinstance(value, str)
+        return is_list and len(value) > 0 and all(isinstance(one, str) for one in value)
+
+    return Rule(fits, what)
+
+
+def or_list(rule: Rule) -> Rule:
+    """One value, or a list of such values."""
+    return Rule(
+        lambda value: all(map(rule.fits, value)) and len(value) > 0 if isinstance(value, list) else rule.fits(value),
+        f"{rule.allowed}, or a list of them",
+    )
+
+
+def optional(rule: Rule, meaning: str = "") -> Rule:
+    """The same, or null."""
+    return rule._replace(
+        fits=lambda value: value is None or rule.fits(value), allowed=f"{rule.allowed}, or null{meaning}"
+    )
