@@ -51,7 +51,7 @@ def compile_layers(module: TrainingModule, backend: str = "inductor") -> int:
     layers = _student_layers(module)
     for layer in layers:
         # What follows the attention is most of what there is to fuse. Attention hands on more than tensors.
-        vars(layer)["finish"] = torch.compile(layer.finish, dynamic=True, backend=backend)
+        layer.__dict__["finish"] = torch.compile(layer.finish, dynamic=True, backend=backend)
     if isinstance(module, DistillationModule):
         return len(layers) + compile_teacher(module.teacher.model, backend)
     return len(layers)
@@ -60,7 +60,7 @@ def compile_layers(module: TrainingModule, backend: str = "inductor") -> int:
 def plain_layers(module: TrainingModule) -> None:
     """Undo `compile_layers`."""
     for layer in _student_layers(module):
-        vars(layer).pop("finish", None)
+        layer.__dict__.pop("finish", None)
     if isinstance(module, DistillationModule):
         plain_teacher(module.teacher.model)
 
