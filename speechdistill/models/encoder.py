@@ -68,15 +68,21 @@ class EncoderLayer(GradientCheckpointingLayer):
 
     def forward(self, hidden: Tensor, shared: Shared) -> tuple[Tensor, Shared]:
         """Map (B, T, D) to (B, T, D); `shared` as in `SelfAttention`."""
-        if self.attention is not None:
-            attended, shared = self.attention(self.layer_norm(hidden) if self.norm_first else hidden, shared)
+        if self.attention is None:
+            return self.finish(hidden, None), shared
+        attended, shared = self.attention(self.layer_norm(hidden) if self.norm_first else hidden, shared)
+        return self.finish(hidden, attended), shared
+
+    def finish(self, hidden: Tensor, attended: Tensor | None) -> Tensor:
+        """Do what follows the attention; apart from it, so that a compiler gets tensors alone."""
+        if attended is not None:
             hidden = hidden + self.dropout(attended)
         # Norms that stand behind stay where attention or feed-forward network are missing.
         if not self.norm_first:
             hidden = self.layer_norm(hidden)
         if self.feed_forward is not None:
             hidden = hidden + self.feed_forward(self.final_layer_norm(hidden) if self.norm_first else hidden)
-        return (hidden if self.norm_first else self.final_layer_norm(hidden)), shared
+        return hidden if self.norm_first else self.final_layer_norm(hidden)
 
 
 class Encoder(nn.Module):

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import sdpa_mask
@@ -73,6 +74,22 @@ def hasten(model: Any) -> None:
         model.encoder.pos_conv_embed = PositionalConvolution(embedding)
     if model.config._attn_implementation == "sdpa":
         model.set_attn_implementation(_NAME)
+
+
+def compile_teacher(model: Any, backend: str) -> int:
+    """Compile the layers' forwards by torch.compile; how many.
+
+    Forwards, not modules: hooks on layers stay outside. A graph would keep those that it was made with.
+    """
+    for layer in model.encoder.layers:
+        layer.forward = torch.compile(layer.forward, dynamic=True, backend=backend)
+    return len(model.encoder.layers)
+
+
+def plain_teacher(model: Any) -> None:
+    """Undo `compile_teacher`."""
+    for layer in model.encoder.layers:
+        vars(layer).pop("forward", None)
 
 
 _NAME = "speechdistill"
