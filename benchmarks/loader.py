@@ -71,7 +71,8 @@ def xrt(table: Table, num_workers: int) -> tuple[float, float]:
     data = SpeechData(table, **SETTINGS, num_workers=num_workers)  # type: ignore[arg-type]
     data.trainer: Any = SimpleNamespace(global_step=0, global_rank=0)
     cpu_begun = time.process_time()
-    batches = iter(data.train_dataloader())
+    loader = data.train_dataloader()
+    batches = iter(loader)
     # After an epoch the workers are as far ahead as they will be at the end.
     first = sum(next(batches).waveforms.numel() for _ in range(data.train_plan.per_epoch))
     begun = time.perf_counter()
@@ -79,7 +80,7 @@ def xrt(table: Table, num_workers: int) -> tuple[float, float]:
     seconds, cpu_seconds = time.perf_counter() - begun, time.process_time() - cpu_begun
     if num_workers:
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        batches._shutdown_workers()  # type: ignore[attr-defined]  # only those that have ended are counted
+        loader._iterator._shutdown_workers()  # type: ignore[union-attr]  # only those that have ended are counted
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         cpu_seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return others / SAMPLE_RATE_HZ / seconds / max(1, num_workers), (first + others) / SAMPLE_RATE_HZ / cpu_seconds

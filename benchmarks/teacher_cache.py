@@ -35,11 +35,18 @@ def main() -> None:
     """Fill, go through an epoch, print."""
     with tempfile.TemporaryDirectory() as folder:
         cache = Path(folder) / "cache"
-        words = [f"teacher.cache={cache}", "trainer.tensorboard=false", f"out_dir={folder}/run", *sys.argv[1:]]
+        words = [
+            f"teacher.cache={cache}",
+            "trainer.accelerator=cpu",
+            "trainer.tensorboard=false",
+            f"out_dir={folder}/run",
+            *sys.argv[1:],
+        ]
         train.main([*words, "trainer.stop_after_steps=1", "trainer.validate_every_steps=1000000"])
         size = sum(path.stat().st_size for path in cache.iterdir())
         config = configure("train", words)
-        config["trainer"].update(precision=choose_precision(config["trainer"]["precision"]), devices=1, num_nodes=1)
+        precision = choose_precision(config["trainer"]["precision"], "cpu")
+        config["trainer"].update(precision=precision, devices=1, num_nodes=1, accelerator="cpu")
         data = speech_data(config, load_corpus(config["data"]))
         module = METHODS[config["method"]](config, data).module
         assert isinstance(module, TaughtModule)

@@ -43,14 +43,17 @@ def waves(words: dict[str, int], device: str) -> Tensor:
     return 0.1 * torch.randn(words["utterances"], words["seconds"] * 16000, generator=generator).to(device)
 
 
-def make_weights(folder: Path) -> None:
-    """Write a random teacher and student in s3prl's formats."""
+def make_weights(folder: Path, tiny: bool) -> None:
+    """Write a random teacher and student in s3prl's formats, of HuBERT Base's width or a tiny one."""
     sys.stdout = sys.stderr  # s3prl says what it builds
     from s3prl.upstream.distiller.model import DistillerConfig, DistillerModel
     from s3prl.upstream.hubert.hubert_model import HubertConfig, HubertModel, HubertPretrainingConfig
 
     torch.manual_seed(0)
-    config = HubertConfig(label_rate=50)
+    convolutions, width = "[(16,10,5)] + [(16,3,2)] * 4 + [(16,2,2)] * 2", 48
+    narrow = {"encoder_embed_dim": width, "encoder_ffn_embed_dim": 96, "encoder_attention_heads": 4}
+    narrow |= {"final_dim": width, "conv_pos": 16, "conv_pos_groups": 4}
+    config = HubertConfig(label_rate=50, **({"conv_feature_layers": convolutions, **narrow} if tiny else {}))
     teacher = HubertModel(config, HubertPretrainingConfig(), [range(504)])
     content = {
         "task_cfg": {"normalize": False, "sample_rate": 16_000},
@@ -68,6 +71,7 @@ def make_weights(folder: Path) -> None:
         "out_layer_type": "expand-last",
         "pred_layer_id": LAYERS,
         "cosine_loss": 1.0,
+        **({"extractor_conv_feature_layers": convolutions, **narrow} if tiny else {}),
     }
     student = DistillerModel(DistillerConfig(sizes))
     torch.save({"Distiller": student.state_dict(), "Config": {"distiller": sizes}}, folder / "student.ckpt")
@@ -174,8 +178,8 @@ def our_batch(waveforms: Tensor) -> Any:
     from speechdistill.batch import WaveBatch
 
     count, size = waveforms.shape
-    numbers = torch.arange(count, device=waveforms.device)
-    return WaveBatch(waveforms, torch.full_like(numbers, size), numbers, torch.zeros_like(numbers), False, {}, 1.0)
+    numbers = torch.arange(count)
+    return WaveBatch(waveforms, torch.full_like(numbers, size), numbers, 0 * numbers, False).to(waveforms.device)
 
 
 def serve(side: str, folder: Path, words: dict[str, int], device: str, link: Connection) -> None:
@@ -191,11 +195,11 @@ def serve(side: str, folder: Path, words: dict[str, int], device: str, link: Con
         link.send(time.perf_counter() - begun)
 
 
-def measure(words: dict[str, int], device: str) -> tuple[dict[str, float], dict[str, list[float]]]:
+def measure(words: dict[str, int], device: str, tiny: bool = False) -> tuple[dict[str, float], dict[str, list[float]]]:
     """First losses and seconds of the steps, by side."""
     context = get_context("spawn")
     with tempfile.TemporaryDirectory() as name:
-        maker = context.Process(target=make_weights, args=(Path(name),))
+        maker = context.Process(target=make_weights, args=(Path(name), tiny))
         maker.start()
         maker.join()
         if maker.exitcode:

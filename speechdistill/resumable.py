@@ -18,10 +18,12 @@ RESUMABLE_KEYS = (
     "task.lm_weight",
     "task.word_bonus",
     "teacher.cache",
+    "trainer.accelerator",
     "trainer.accumulate",
     "trainer.checkpoint_every_minutes",
     "trainer.checkpoint_every_steps",
     "trainer.devices",
+    "trainer.gradient_checkpointing",
     "trainer.log_every_n_steps",
     "trainer.num_nodes",
     "trainer.stop_after_steps",
@@ -41,7 +43,14 @@ PATH_KEYS = (
 )
 _PATH_LISTS = ("import_from", "students")
 # "auto" is stored as what it was resolved to.
-_AUTOMATIC = ("size", "trainer.devices", "trainer.num_nodes", "trainer.precision")
+_AUTOMATIC = (
+    "size",
+    "trainer.accelerator",
+    "trainer.compile",
+    "trainer.devices",
+    "trainer.num_nodes",
+    "trainer.precision",
+)
 
 
 # A key of config.yaml that tells whose it is, in this order; without any of them it is a training's.

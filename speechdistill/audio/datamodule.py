@@ -74,6 +74,7 @@ def _stack(good: Sequence[tuple[Segment, np.ndarray]], failed: Sequence[tuple[in
         is_padded=len(set(lengths)) > 1,
         failed=tuple(failed),
         weight=weight,
+        lengths=tuple(lengths),
     )
 
 
@@ -142,6 +143,7 @@ class SpeechData(LightningDataModule):
         self.num_ranks = num_ranks
         self.accumulate = accumulate
         self.batches_per_step = num_ranks * accumulate
+        self._copying: torch.cuda.Stream | None = None
 
         def plan(table: Table, multiple_of: int) -> BatchPlan:
             return BatchPlan(table.num_samples, seed, batch_seconds, max_utterances, max_seconds, batching, multiple_of)
@@ -167,6 +169,21 @@ class SpeechData(LightningDataModule):
         indices = range(rank, self.val_plan.per_epoch, self.num_ranks) if shared else range(self.val_plan.per_epoch)
         batches = [MicroBatch(self.val_plan[index]) for index in indices]
         return batch_loader(MicroBatchDataset(self.val_table), batches, min(self.num_workers, len(batches)))
+
+    def transfer_batch_to_device(self, batch: WaveBatch, device: torch.device, dataloader_idx: int) -> WaveBatch:
+        """Copy a batch to the device; to a GPU while that still computes the step before."""
+        if device.type != "cuda":
+            return batch.to(device)
+        if self._copying is None:
+            self._copying = torch.cuda.Stream(device)
+        with torch.cuda.stream(self._copying):
+            moved = batch.to(device)
+        computing = torch.cuda.current_stream(device)
+        computing.wait_stream(self._copying)
+        for tensor in (moved.waveforms, moved.num_samples, moved.targets):
+            if tensor is not None:
+                tensor.record_stream(computing)  # its memory belongs to the stream of copies
+        return moved
 
     def some_validation(self, seconds: float) -> Iterator[WaveBatch]:
         """Batches from all over the validation split, about so much audio and at least one; the same every time."""

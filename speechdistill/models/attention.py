@@ -147,7 +147,10 @@ class RelativeSelfAttention(SelfAttention):
         parts, bias = hidden.unflatten(-1, (self.num_position_heads, -1)), shared.position_bias
         const: Tensor = self.gru_rel_pos_const
         if (kept := self.position_heads) is not None:
-            parts, const, bias = parts[:, :, kept], const[:, kept], bias[kept]
+            # One after the other: a list as an index would be copied to the device, which waits for it.
+            parts = torch.stack([parts[:, :, head] for head in kept], dim=2)
+            const = torch.stack([const[:, head] for head in kept], dim=1)
+            bias = torch.stack([bias[head] for head in kept])
         # (B, T, H, 8) -> two gates (B, H, T, 1), each the sum of four
         gates = self.gru_rel_pos_linear(parts).unflatten(-1, (2, 4)).sum(-1).sigmoid().transpose(1, 2)
         update, reset = gates.split(1, dim=-1)

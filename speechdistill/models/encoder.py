@@ -88,16 +88,31 @@ class EncoderLayer(GradientCheckpointingLayer):
 
     def forward(self, hidden: Tensor, shared: Shared) -> tuple[Tensor, Shared]:
         """Map (B, T, D) to (B, T, D); `shared` as in `SelfAttention`."""
+        attended: Tensor | None = None
         if self.attention is not None:
             attended, shared = self.attention(self.layer_norm(hidden) if self.norm_first else hidden, shared)
-            hidden = hidden + self.dropout(shared.keep("attention_output", attended))
+            shared.keep("attention_output", attended)
+        hidden, made = self.finish(hidden, attended, "feed_forward" in shared.asked)
+        if made is not None:
+            shared.keep("feed_forward", made)
+        return hidden, shared
+
+    def finish(self, hidden: Tensor, attended: Tensor | None, tapped: bool = False) -> tuple[Tensor, Tensor | None]:
+        """Do what follows the attention; apart from it, so that a compiler gets tensors alone.
+
+        Returns:
+            (B, T, D), and where that is tapped what the feed-forward network makes, (B, T, D).
+        """
+        made: Tensor | None = None
+        if attended is not None:
+            hidden = hidden + self.dropout(attended)
         # Norms that stand behind stay where attention or feed-forward network are missing.
         if not self.norm_first:
             hidden = self.layer_norm(hidden)
         if self.feed_forward is not None:
             made = self.feed_forward(self.final_layer_norm(hidden) if self.norm_first else hidden)
-            hidden = hidden + self.feed_forward.output_dropout(shared.keep("feed_forward", made))
-        return (hidden if self.norm_first else self.final_layer_norm(hidden)), shared
+            hidden = hidden + self.feed_forward.output_dropout(made)
+        return (hidden if self.norm_first else self.final_layer_norm(hidden)), (made if tapped else None)
 
 
 class Encoder(nn.Module):

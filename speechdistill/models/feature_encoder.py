@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from speechdistill.frames import padding_mask
 from speechdistill.models.config import StudentConfig
@@ -58,8 +59,11 @@ def scale_gradient(tensor: Tensor, factor: float) -> Tensor:
     return _ScaleGradient.apply(tensor, factor)
 
 
-class ConvLayer(nn.Module):
-    """Convolution, norm (if any) over channels, GELU: (B, C, T) to (B, C', T')."""
+class ConvLayer(GradientCheckpointingLayer):
+    """Convolution, norm (if any) over channels, GELU: (B, C, T) to (B, C', T').
+
+    After `gradient_checkpointing_enable` a training step keeps its input alone and computes the rest again.
+    """
 
     def __init__(self, in_channels: int, channels: int, kernel: int, stride: int, bias: bool, norm: str | None) -> None:
         super().__init__()

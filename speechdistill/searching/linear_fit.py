@@ -44,10 +44,7 @@ class LinearFit:
         if len(batches) < 2:
             raise UserError(f"validation audio is missing: one recording is too little to fit and to judge; {more}.")
         self.device, self._more = device, more
-        self._batches = [
-            batch._replace(waveforms=batch.waveforms.to(device), num_samples=batch.num_samples.to(device))
-            for batch in batches
-        ]
+        self._batches = [batch.to(device) for batch in batches]
         teacher.to(device)
         layers = range(1, teacher.num_layers + 1)
         self._targets = []
@@ -89,16 +86,7 @@ class LinearFit:
 def _halves(batch: WaveBatch) -> list[WaveBatch]:
     """The first and the second half of the recordings; one alone stays whole."""
     middle = len(batch.num_samples) // 2
-    return [
-        batch._replace(
-            waveforms=batch.waveforms[part],
-            num_samples=batch.num_samples[part],
-            rows=batch.rows[part],
-            first_samples=batch.first_samples[part],
-        )
-        for part in (slice(0, middle), slice(middle, None))
-        if len(batch.num_samples[part])
-    ]
+    return [batch.part(part) for part in (slice(0, middle), slice(middle, None)) if len(batch.num_samples[part])]
 
 
 def best_unexplained(fit_x: Tensor, fit_y: Tensor, judge_x: Tensor, judge_y: Tensor) -> list[float]:

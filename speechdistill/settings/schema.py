@@ -12,7 +12,12 @@ from speechdistill.settings.data import data_mistakes
 from speechdistill.settings.optim import optim_mistakes
 from speechdistill.settings.rules import Rules, mistakes, number, one_of, optional, or_list, share, switch, whole
 
+_ON_OR_OFF = one_of("auto", "on", "off")
 TRAINER = {
+    "accelerator": one_of("auto", "cpu", "cuda", "gpu", "mps"),
+    # In a YAML file on and off are true and false.
+    "compile": _ON_OR_OFF._replace(fits=lambda value: isinstance(value, bool) or _ON_OR_OFF.fits(value)),
+    "gradient_checkpointing": switch(),
     "max_steps": whole(1),
     "max_epochs": optional(number(above=0)),
     "accumulate": whole(1),

@@ -26,6 +26,7 @@ from speechdistill.recognition.building import FBANK, build_recognizer
 from speechdistill.recognition.long_audio import Chunks
 from speechdistill.recognition.recognizer import Recognizer
 from speechdistill.recognition.vocabulary import Vocabulary, normalize_text
+from speechdistill.training.accelerator import device_of
 from speechdistill.training.checkpointing import BEST
 from speechdistill.training.ctc import CTCModule
 from speechdistill.training.job import Job
@@ -160,7 +161,7 @@ def asr(config: dict[str, Any], data: SpeechData) -> Job:
             print("the corpus has neither test nor val recordings: no error rate")
             return {}
         # Lightning has taken the model off the device. No utterance of a minute is divided, as none is in training.
-        model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
+        model.eval().to(device_of(config["trainer"]))
         whole = Chunks(model, max(60.0, config["data"]["max_seconds"]) + 1)
         result = scoring.score(Recognizer(model, vocabulary, search, whole), test)
         model.cpu()

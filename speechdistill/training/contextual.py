@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from speechdistill.batch import Tap, WaveBatch
+from speechdistill.batch import Tap, WaveBatch, send
 from speechdistill.errors import UserError
 from speechdistill.frames import num_frames, padding_mask
 from speechdistill.models.config import StudentConfig
@@ -100,10 +100,9 @@ class ContextualModule(TaughtModule):
         frames = num_frames(batch.num_samples, self._config.conv_stack)
         masked = None
         if self.training and self.masking["probability"] > 0:
-            # In front of the teacher: what is copied to a GPU waits for what it has been given to do.
-            own = frames.cpu() if batch.is_padded else torch.full(batch.waveforms.shape[:1], size)
+            own = num_frames(batch.lengths_on_cpu(), self._config.conv_stack)
             draw = even_span_mask if self.masking.get("even_rows") else span_mask
-            masked = draw(own, size, self.masking["probability"], self.masking["length"], generator).to(device)
+            masked = send(draw(own, size, self.masking["probability"], self.masking["length"], generator), device)
         (target,) = self.targets(batch)
         if size != target.shape[1]:
             raise UserError(

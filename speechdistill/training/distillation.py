@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from speechdistill.batch import Tap, WaveBatch, prediction_key
+from speechdistill.batch import Tap, WaveBatch, prediction_key, send
 from speechdistill.errors import UserError
 from speechdistill.frames import num_frames, padding_mask
 from speechdistill.models.heads import LayerwiseHeads
@@ -122,10 +122,10 @@ class DistillationModule(TaughtModule):
         if not self.masking or not self.training:
             return None
         size = num_frames(batch.waveforms.shape[1], self._student_config.conv_stack)
-        frames = num_frames(batch.num_samples.cpu(), self._student_config.conv_stack)
+        frames = num_frames(batch.lengths_on_cpu(), self._student_config.conv_stack)
         draw = even_span_mask if self.masking.get("even_rows") else span_mask
         mask = draw(frames, size, self.masking["probability"], self.masking["length"], generator)
-        return mask.to(batch.waveforms.device)
+        return send(mask, batch.waveforms.device)
 
     def _hidden(self, compared: Compared) -> dict[int, tuple[Tensor, Tensor, Tensor]]:
         """Each predicted hidden state of a clean input, its target and (B, T) bool their real frames, by layer."""

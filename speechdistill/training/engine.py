@@ -17,6 +17,7 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from speechdistill.audio.datamodule import SpeechData
 from speechdistill.audio.readers import StoppedWaitingError, end_readers
 from speechdistill.errors import UserError
+from speechdistill.training.accelerator import LIGHTNING
 from speechdistill.training.cache_filling import CacheFilling
 from speechdistill.training.checkpointing import Checkpoints, WholeFileCheckpointIO, done_steps
 from speechdistill.training.distributed import Agreement, choose_strategy, environment_of, lost_rank_is_an_answer
@@ -47,11 +48,13 @@ class Outcome:
     stopped_by: Signals | None
 
 
-def choose_precision(precision: str) -> str:
+def choose_precision(precision: str, accelerator: str) -> str:
     """Turn "auto" into bf16 where the hardware computes with it, else float32."""
     if precision != "auto":
         return precision
-    if torch.cuda.is_available():
+    if accelerator == "mps":
+        return "32-true"
+    if accelerator == "cuda":
         return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
     has_mkldnn = torch.backends.mkldnn.is_available()  # not on Apple silicon
     return "bf16-mixed" if has_mkldnn and torch.ops.mkldnn._is_mkldnn_bf16_supported() else "32-true"
@@ -82,9 +85,9 @@ def fit(
         UserError: out of memory, a loss that is not a number, or audio that is gone.
     """
     _quiet()
-    if not torch.cuda.is_available():
-        keep_freed_memory()
     settings = config["trainer"]
+    if settings["accelerator"] == "cpu":
+        keep_freed_memory()
     accumulate, max_steps = settings["accumulate"], settings["max_steps"]
     num_ranks = settings["devices"] * settings["num_nodes"]
     agreement = Agreement(num_ranks)
@@ -100,7 +103,7 @@ def fit(
     filling = [CacheFilling(cache, stop, agreement)] if cache else []
     validates = data.val_plan is not None
     trainer = lightning.Trainer(
-        accelerator="gpu" if torch.cuda.is_available() else "cpu",
+        accelerator=LIGHTNING[settings["accelerator"]],
         devices=settings["devices"],
         num_nodes=settings["num_nodes"],
         strategy=choose_strategy(num_ranks),

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.fabric.utilities import move_data_to_device
 
 from speechdistill.audio.batch_plan import MicroBatch
 from speechdistill.audio.datamodule import MicroBatchDataset, SpeechData
@@ -17,6 +16,7 @@ from speechdistill.durations import duration
 from speechdistill.errors import UserError
 from speechdistill.evaluation.cost import num_params
 from speechdistill.frames import SAMPLE_RATE_HZ
+from speechdistill.training.accelerator import device_of
 from speechdistill.training.engine import out_of_memory_is_an_answer
 from speechdistill.training.module import TrainingModule
 
@@ -38,7 +38,7 @@ def start_line(
     epochs = max_steps * data.batches_per_step / plan.per_epoch
     last_step = min(max_steps, settings["stop_after_steps"] or max_steps)
     step_seconds = seconds_per_step(module, data, settings)
-    device = "GPU" if torch.cuda.is_available() else "CPU"
+    device = "CPU" if settings["accelerator"] == "cpu" else "GPU"
     return (
         f"run      {f'from step {done_steps} ' if done_steps else ''}to step {last_step} of {max_steps}: "
         f"{audio_seconds:.0f} s of audio a step, {duration(max_steps * audio_seconds)} of audio = {epochs:.1f} epochs; "
@@ -71,10 +71,10 @@ def memory_line(module: TrainingModule, data: SpeechData, settings: Mapping[str,
     counts = torch.full((pieces,), samples)
     rows = torch.zeros_like(counts)
     batch = WaveBatch(0.1 * torch.randn(pieces, samples), counts, rows, rows, is_padded=False)
-    on_gpu = torch.cuda.is_available()
+    on_gpu = settings["accelerator"] == "cuda"
     if on_gpu:
         torch.cuda.reset_peak_memory_stats()
-    _seconds(module, batch, data, settings["precision"])
+    _seconds(module, batch, data, settings)
     if on_gpu:
         peak, where = torch.cuda.max_memory_allocated(), "on each GPU"
     else:
@@ -102,14 +102,14 @@ def seconds_per_step(module: TrainingModule, data: SpeechData, settings: Mapping
     batch = MicroBatchDataset(data.train_table)[MicroBatch(typical)]
     if data.train_targets is not None:
         batch = data.train_targets.stand_in(batch)
-    return _seconds(module, batch, data, settings["precision"]) * settings["accumulate"]
+    return _seconds(module, batch, data, settings) * settings["accumulate"]
 
 
-def _seconds(module: TrainingModule, batch: WaveBatch, data: SpeechData, precision: str) -> float:
+def _seconds(module: TrainingModule, batch: WaveBatch, data: SpeechData, settings: Mapping[str, Any]) -> float:
     """Forward and backward, twice; the second time counts."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    batch = move_data_to_device(batch, device)
-    dtype = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(precision)
+    device = device_of(settings)
+    batch = batch.to(device)
+    dtype = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(settings["precision"])
     state = torch.get_rng_state()
     module.to(device).setup("fit")
     seconds = 0.0

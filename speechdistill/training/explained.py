@@ -28,7 +28,7 @@ class Explained:
 
     def add(self, prediction: Tensor, target: Tensor) -> None:
         """Count frames, (F, D) each."""
-        target, prediction = target.double().cpu(), prediction.double().cpu()
+        target, prediction = target.cpu().double(), prediction.cpu().double()  # Apple's GPUs have no float64
         self._frames += len(target)
         self._error += (target - prediction).square().sum()
         self._squares += target.square().sum()
@@ -41,19 +41,19 @@ class Explained:
 
 
 @torch.no_grad()
-def measure(module: TaughtModule, data: SpeechData, precision: str) -> dict[str, Any]:
+def measure(module: TaughtModule, data: SpeechData, precision: str, device: torch.device) -> dict[str, Any]:
     """Loss, cosines and explained variance on up to five minutes of the validation audio, always the same.
 
     Args:
         module: left as it was, on the CPU.
         data: with a validation split.
         precision: of the training.
+        device: of the training.
 
     Returns:
         "loss"; "cosine" {teacher layer: ...} where the training has it; "explained", the mean over the targets;
         "explained_by_layer" {teacher layer: ...} where there are several.
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     dtype = _DTYPES.get(precision)
     was_training, state = module.training, torch.get_rng_state()
     module.to(device).eval().validate_as_after(module.max_steps)

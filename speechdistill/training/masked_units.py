@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from torchaudio.functional import resample
 from transformers import HubertModel
 
-from speechdistill.batch import WaveBatch
+from speechdistill.batch import WaveBatch, send
 from speechdistill.errors import UserError
 from speechdistill.frames import FRAME_STRIDE_SAMPLES, FRAME_WINDOW_SAMPLES, num_frames
 from speechdistill.objectives.inputs import span_mask
@@ -91,10 +91,10 @@ class MaskedUnitsModule(TrainingModule):
         conv_stack = list(zip(config.conv_kernel, config.conv_stride, strict=True))
         size = num_frames(waveforms.shape[1], conv_stack)
         lengths = torch.full(waveforms.shape[:1], size)
-        target = self._targets(batch, size, percent / 100).to(waveforms.device)
+        target = send(self._targets(batch, size, percent / 100), waveforms.device)
         masking = self.masking
         masked = span_mask(lengths, size, masking["probability"], int(masking["length"]), generator)
-        masked = masked.to(target.device)
+        masked = send(masked, target.device)
         logits = self.model(waveforms, masked)
         cross_entropy = F.cross_entropy(logits.float().transpose(1, 2), target, reduction="none")
         weights = torch.where(masked, masking["masked_weight"], masking["unmasked_weight"])

@@ -169,7 +169,8 @@ class TrainingModule(LightningModule):
         generator = numbered_generator(self.seed, *batch.rows.tolist())
         loss, parts, frames = self.loss(batch, self.trainer.global_step, generator)
         for name, value in {"loss": loss, **parts}.items():
-            self._val_sums[name] = self._val_sums.get(name, 0.0) + value.detach().double() * frames
+            exact = torch.float32 if value.device.type == "mps" else torch.float64  # Apple's GPUs have no float64
+            self._val_sums[name] = self._val_sums.get(name, 0.0) + value.detach().to(exact) * frames
         self._val_frames = self._val_frames + frames
 
     def on_validation_epoch_end(self) -> None:

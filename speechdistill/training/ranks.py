@@ -59,18 +59,20 @@ def find_launch() -> Launch:
     return Launch(local or node, is_child=local > 0 and OUT_DIR_VARIABLE in environment)
 
 
-def choose_devices(devices: Any, launch: Launch | None = None) -> int:
-    """Turn "auto" into what the launcher started, else all GPUs, else one process on the CPU.
+def choose_devices(devices: Any, launch: Launch | None = None, accelerator: str = "cuda") -> int:
+    """Turn "auto" into what the launcher started, else all GPUs, else one process.
 
     Raises:
         UserError: no number, more GPUs than there are, or not what the launcher started.
     """
-    found = torch.cuda.device_count()
+    found = torch.cuda.device_count() if accelerator == "cuda" else 0
     started = launch.devices if launch else None
     if devices == "auto":
         devices = started or max(1, found)
     if type(devices) is not int or devices < 1:
         raise UserError(f'trainer.devices={devices}: give "auto" or a number from 1.')
+    if accelerator == "mps" and devices > 1:
+        raise UserError(f"trainer.devices={devices}: a Mac has one GPU. Give 1, or trainer.accelerator=cpu.")
     if launch and started not in (None, devices):
         raise UserError(
             f"trainer.devices={devices}, but {launch.launcher} started {started} processes on each node. Leave "

@@ -18,8 +18,10 @@ from speechdistill.audio.table import Table
 from speechdistill.audio.table_file import save_table
 from speechdistill.provenance import git_commit, write_json
 from speechdistill.sizes import Sizes
+from speechdistill.training.accelerator import choose_accelerator, device_of, mps_is_an_answer
 from speechdistill.training.cache_filling import FillingStoppedError
 from speechdistill.training.checkpointing import check_batches_per_step, done_steps, newest_checkpoint
+from speechdistill.training.compiling import plain_layers, settle_compile
 from speechdistill.training.distributed import end_with_leader
 from speechdistill.training.engine import Outcome, choose_precision, disk_full_is_an_answer, fit
 from speechdistill.training.estimate import disk_line, memory_line, start_line
@@ -71,14 +73,18 @@ def run_training(
     if launch.is_child:
         end_with_leader()
     settings = dict(config["trainer"])
-    settings["devices"] = choose_devices(settings["devices"], launch)
+    settings["accelerator"] = choose_accelerator(
+        settings.get("accelerator", "auto")
+    )  # runs of earlier versions lack it
+    settings["devices"] = choose_devices(settings["devices"], launch, settings["accelerator"])
     settings["num_nodes"] = choose_num_nodes(settings["num_nodes"], launch)
-    settings["precision"] = choose_precision(settings["precision"])
+    settings["precision"] = choose_precision(settings["precision"], settings["accelerator"])
     config["trainer"] = settings
     if config["resume"]:
         sizes = None  # config.yaml has what they made of it
     if config.get("dry_run"):
-        return _dry_run(config, prepare, launch, usable, sizes)
+        with mps_is_an_answer(settings["accelerator"]):
+            return _dry_run(config, prepare, launch, usable, sizes)
     out_dir = name_run_folder(config, launch)
     made_from = first_missing(out_dir) if launch.is_leader else None
     open_run_folder(config, launch)
@@ -95,6 +101,7 @@ def run_training(
         held,
         disk_full_is_an_answer(out_dir, resume),
         lost_reader_is_an_answer(resume),
+        mps_is_an_answer(settings["accelerator"]),
     ):
         return _run(config, prepare, launch, out_dir, usable, sizes)
 
@@ -127,13 +134,16 @@ def _run(
         "git_commit": git_commit(),
     }
     cache = teacher_cache(config, data, job.module, launch.is_leader)
+    steps_left = settings["max_steps"] - done_steps(resume_from)
+    settings["compile"], compile_line = settle_compile(job.module, data, settings, steps_left)
     if launch.is_leader:
         if is_new:
             save_table(out_dir / RECORDINGS, table)
         write_config(out_dir, config)
         if cache:
             about["teacher_cache"] = cache.summary()
-        for line in [*_data_lines(table, data), *size_lines, *job.lines, *([cache.line()] if cache else [])]:
+        lines = [*_data_lines(table, data), *size_lines, *job.lines, *([cache.line()] if cache else [])]
+        for line in [*lines, *([compile_line] if compile_line else [])]:
             print(line)
         print(start_line(job.module, data, settings, out_dir, done_steps(resume_from)), flush=True)
         if not resume_from and (before := _measured(job.module, data, settings)):
@@ -155,6 +165,7 @@ def _run(
         if launch.is_leader:
             print(f"{stopped}\n{how_to_resume(config, out_dir)}")
         return 128 + stopped.signal if launch.is_leader else 0
+    plain_layers(job.module)  # what follows runs once, and parts of it on the CPU
     if launch.is_leader:
         is_done = outcome.steps >= settings["max_steps"]
         after = _measured(job.module, data, settings) if is_done else {}
@@ -177,7 +188,7 @@ def _measured(module: TrainingModule, data: SpeechData, settings: Mapping[str, A
     """How near the student is to its teacher; nothing where there is no teacher, or no validation."""
     if not isinstance(module, TaughtModule) or data.val_plan is None:
         return {}
-    return measure(module, data, settings["precision"])
+    return measure(module, data, settings["precision"], device_of(settings))
 
 
 def _dry_run(

@@ -10,6 +10,7 @@ import torch
 from speechdistill.audio.datamodule import SpeechData
 from speechdistill.audio.table import Table
 from speechdistill.sizes import AUTO, PAPER, SMALL, Sizes, is_small_corpus, set_value
+from speechdistill.training.gradient_checkpointing import checkpoint_gradients
 from speechdistill.training.job import Job, Prepare, Usable
 
 # The learning rates of size=small are for students of this width; wider ones take less, in proportion.
@@ -67,6 +68,8 @@ def prepared(
     params = job.about.get("supernet", job.about["student"])["params"]
     if sizing and sizing.look_at_student(params, job.width):
         table, data, job = made()
+    if config["trainer"].get("gradient_checkpointing", False):  # runs of earlier versions have none
+        checkpoint_gradients(job.module)
     return Prepared(table, data, job, sizing.lines() if sizing else [])
 
 

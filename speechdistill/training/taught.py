@@ -62,14 +62,8 @@ class TaughtModule(TrainingModule):
         held = batch.targets.shape[1]
         if held == len(batch.waveforms):
             return list(batch.targets)
-        rest = batch._replace(
-            waveforms=batch.waveforms[held:],
-            num_samples=batch.num_samples[held:],
-            rows=batch.rows[held:],
-            first_samples=batch.first_samples[held:],
-            targets=None,
-        )
-        return [torch.cat(both) for both in zip(batch.targets, self._taught(rest), strict=True)]
+        rest = self._taught(batch.part(slice(held, None)))
+        return [torch.cat(both) for both in zip(batch.targets, rest, strict=True)]
 
     def _taught(self, batch: WaveBatch) -> Sequence[Tensor]:
         # Only now does the teacher take room on the device.
