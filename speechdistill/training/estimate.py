@@ -54,7 +54,7 @@ def _disk_bytes(module: TrainingModule) -> int:
 
 def disk_line(module: TrainingModule, out_dir: Path) -> str:
     """What is needed, and what is free where the run's folder will be."""
-    there = next(folder for folder in out_dir.absolute().parents if folder.is_dir())
+    there = next(folder for folder in (out_dir.absolute(), *out_dir.absolute().parents) if folder.is_dir())
     free = shutil.disk_usage(there).free
     enough = "" if free > _disk_bytes(module) else ": NOT ENOUGH"
     needed = f"{_disk_bytes(module) / 2**20:.0f} MiB for checkpoints and student"

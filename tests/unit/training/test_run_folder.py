@@ -6,13 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from speechdistill import cli
 from speechdistill.audio.datamodule import SpeechData
 from speechdistill.audio.table import Skipped, Table
 from speechdistill.errors import UserError
 from speechdistill.provenance import write_json
+from speechdistill.training.estimate import disk_line
 from speechdistill.training.masked_units_job import masked_units
+from speechdistill.training.module import TrainingModule
 from speechdistill.training.ranks import LEADER_VARIABLE, OUT_DIR_VARIABLE, Launch
 from speechdistill.training.run_folder import open_run_folder, recordings
 
@@ -92,3 +95,8 @@ def test_rows_without_phones_are_refused_where_phones_are_the_units():
     data = SpeechData(table, seed=0, batch_seconds=4, max_utterances=1, max_seconds=2)
     with pytest.raises(UserError, match="recipe=hubert_mini needs frame-aligned phones, which only data=demo has"):
         masked_units({"recipe": "hubert_mini", "architecture": {}}, data)
+
+
+def test_the_disk_of_the_root_folder_is_one_too() -> None:
+    module = TrainingModule(torch.nn.Linear(2, 2), {"lr": 1e-3}, max_steps=10, seed=0)
+    assert "GiB free" in disk_line(module, Path("/"))
