@@ -236,11 +236,11 @@ def _earlier(folder: Path, words: Sequence[str], name: str, own: Sequence[str]) 
             continue
         if key not in resumable:
             student = shlex.quote(f"student.init_from={folder / 'student'}")
+            near = "" if has_value(begun, key) else did_you_mean(key, resumable)
+            new_run = f" A new run may begin with these weights: {student}." * has_value(begun, "student.init_from")
             raise UserError(
-                f"{key} cannot change when a run is resumed{did_you_mean(key, resumable)}: the weights depend on "
-                f"it. Only these can: {', '.join(resumable)}."
-                + f" For a new run from these weights: {student}."
-                * has_value(begun, "student.init_from")
+                f"{key} cannot change when a run is resumed: the weights depend on it.{new_run} "
+                f"Only these can: {', '.join(resumable)}{near or '.'}"
             )
         if key == "teacher.cache" and bool(value) != bool(value_of(begun, key)):
             raise UserError(

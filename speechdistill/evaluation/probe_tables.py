@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from speechdistill.audio.lists.columns import SPEAKER, column_called, columns_of
-from speechdistill.audio.lists.entry import ListFile, Row, piece_of
+from speechdistill.audio.lists.entry import ListFile, Row, piece_of, split_called
 from speechdistill.audio.lists.reading import find_list, read_list
 from speechdistill.audio.measuring import Piece
 from speechdistill.audio.table import Table
@@ -45,7 +45,7 @@ def csv_probe(file: str, label: str, group: str | None = None, folds: int | None
     speaker, title = column_called(SPEAKER[0], rows[0].content), f"{label} in {listed.path.name}"
     speakers = None if speaker is None else [str(row.content.get(speaker)) for row in rows]
     if group is None:
-        parted = [_given_split(file, column)]
+        parted = [_given_split(file, [split_called(row.content[by], row.where) or "" for row in rows])]
         chosen_on = "the test itself (the table has no val)" if parted[0].choosing is None else "val"
         return UtteranceProbe(
             f"{title}, its own split",

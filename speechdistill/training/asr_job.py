@@ -97,7 +97,7 @@ def infeasible(vocabulary: Vocabulary, table: Table, conv_stack: Sequence[tuple[
 
 def _counts(reasons: Sequence[str]) -> str:
     counts = Counter(reason for reason in reasons if reason in _LEFT_OUT)
-    return ", ".join(f"{counts[reason]} with {reason}" for reason in _LEFT_OUT if counts[reason])
+    return ", ".join(f"{counts[reason]} ({reason})" for reason in _LEFT_OUT if counts[reason])
 
 
 def find_vocabulary(task: Mapping[str, Any], texts: Sequence[str]) -> Vocabulary:

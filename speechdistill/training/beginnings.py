@@ -9,6 +9,7 @@ from torch import nn
 
 from speechdistill.checkpoints.student_dir import load_network
 from speechdistill.errors import UserError
+from speechdistill.models.config import StudentConfig
 from speechdistill.models.derive import copy_from_teacher
 from speechdistill.models.student import StudentForDistillation
 from speechdistill.provenance import shared_name
@@ -61,9 +62,22 @@ def initialise(student: StudentForDistillation, teacher: Teacher, config: Mappin
         return f"{len(copied)} weights start from the teacher{without_place}"
     earlier = load_network(str(init_from))
     if earlier.config.to_dict().get("heads") != student.config.to_dict().get("heads"):
-        raise UserError(f"student.init_from={init_from}: its heads are {earlier.config.heads}, not this run's.")
+        raise UserError(
+            f"student.init_from={init_from}: it predicts {_predicts(earlier.config)}, and this run's student "
+            f"{_predicts(student.config)}. Give the teacher and the objective.map that it was distilled with, or "
+            "student.init_from=teacher."
+        )
     _load_strictly(student, earlier, str(init_from))
     return f"starts from {init_from}"
+
+
+def _predicts(config: StudentConfig) -> str:
+    """What a student's heads make, in words."""
+    heads = config.to_dict().get("heads") or {}
+    if "teacher_layers" not in heads:
+        return "by other heads" if heads else "nothing, having no heads"
+    layers = ", ".join(map(str, heads["teacher_layers"]))
+    return f"layers {layers} of a teacher of width {heads.get('teacher_hidden_size')} by {heads['kind']} heads"
 
 
 def _load_strictly(student: nn.Module, earlier: nn.Module, source: str) -> None:

@@ -80,8 +80,8 @@ def once_for_all(config: dict[str, Any], data: SpeechData) -> Job:
         f"student  {about['student']['params'] / 1e6:.2f} M parameters, "
         f"{about['student']['macs_per_second'] / 1e9:.2f} G multiply-adds per second of audio",
         f"stages   {stages}",
-        f"loss     {loss}; {objective['probability']:g} of the frames begin to be masked in spans of "
-        f"{objective['length']}",
+        f"loss     {loss}; input masked in spans of {objective['length']} frames that would cover "
+        f"{objective['probability']:g} of them if none overlapped",
     ]
 
     def save(out_dir: Path, summary: Mapping[str, Any]) -> None:

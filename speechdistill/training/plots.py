@@ -17,6 +17,7 @@ from speechdistill.teachers.load import Teacher
 
 _ERROR_RATES = {"wer": "word error rate, %", "cer": "character error rate, %"}
 _PANELS_IN_A_ROW, _PANEL_INCHES = 4, (4.2, 3.2)
+_LEAST_SPAN = 0.2
 _FRAMES_TO_COMPARE = 3000
 _SAMPLES_TO_COMPARE_AT_ONCE = 20 * SAMPLE_RATE_HZ
 
@@ -74,16 +75,18 @@ def plot_similarity(similarity: Tensor, row_names: list[str], path: Path) -> Non
     rows, columns = similarity.shape
     size = (max(4.6, 1.9 + 0.55 * columns), 1.4 + 0.42 * rows)
     figure, axis = plt.subplots(figsize=size, layout="constrained")
-    image = axis.imshow(similarity.numpy(), origin="lower", cmap="viridis", aspect="auto")
-    middle = 0.6 * float(similarity.max()) + 0.4 * float(similarity.min())
+    # The range that matters, but never so narrow that noise looks like structure.
+    highest = float(similarity.max())
+    lowest = max(0.0, min(float(similarity.min()), highest - _LEAST_SPAN))
+    image = axis.imshow(similarity.numpy(), origin="lower", cmap="viridis", aspect="auto", vmin=lowest, vmax=highest)
     for row in range(rows):
         for column in range(columns):
             value = float(similarity[row, column])
-            color = "black" if value > middle else "white"
+            color = "black" if value > 0.6 * highest + 0.4 * lowest else "white"
             axis.text(column, row, f"{value:.2f}", ha="center", va="center", color=color)
     axis.set(xticks=range(columns), yticks=range(rows), yticklabels=row_names, xlabel="teacher layer")
     axis.set_title("linear CKA, validation frames")
-    figure.colorbar(image)
+    figure.colorbar(image, label="1 = alike")
     save(figure, path)
 
 

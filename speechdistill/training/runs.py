@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_only
@@ -106,6 +107,14 @@ def run_training(
         return _run(config, prepare, launch, out_dir, usable, sizes)
 
 
+def _longer(config: Mapping[str, Any]) -> str:
+    """How to train on: the learning rate of a finished run has fallen to 0."""
+    if "init_from" not in config.get("student", {}):
+        return ""
+    run = quote(f"student.init_from={config['out_dir']}")
+    return f" To train on, begin a new run with the same words, {run} and another out_dir."
+
+
 def _run(
     config: dict[str, Any],
     prepare: Prepare,
@@ -118,7 +127,8 @@ def _run(
     resume_from = newest_checkpoint(out_dir / "checkpoints") if config["resume"] else None
     if done_steps(resume_from) >= settings["max_steps"] and (out_dir / "summary.json").is_file():
         if launch.is_leader:
-            print(f"{out_dir} has done all of its {settings['max_steps']} steps; there is nothing left to do.")
+            done = f"{out_dir} has done all of its {settings['max_steps']} steps; there is nothing left to do."
+            print(f"{done}{_longer(config)}")
         return 0
     check_batches_per_step(resume_from, settings["devices"], settings["num_nodes"], settings["accumulate"])
 

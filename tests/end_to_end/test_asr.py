@@ -343,7 +343,7 @@ def test_what_cannot_be_learned_is_counted_by_its_reason(
         == 0
     )
     printed = capsys.readouterr().out
-    assert "left out: 1 with no transcript, 1 with empty transcript, 2 with longer than data.max_seconds\n" in printed
+    assert "left out: 1 (no transcript), 1 (empty transcript), 2 (longer than data.max_seconds)\n" in printed
     short = "train-clean-100/1/2/1-2-0000.flac"
     assert "1 recordings have fewer frames than their text has units: nothing is learned from them: " + short in printed
     assert "warning: task.freeze_encoder_steps=1 is no less than trainer.max_steps=1" in printed
@@ -368,7 +368,7 @@ def test_librispeech_finds_its_texts_beside_the_audio(speech: Path) -> None:
     ("change", "message"),
     [
         ("data=folder", "no recording has a transcript"),
-        ("data.max_seconds=0.6", "no recording is left for training: 2 with no transcript, 8 with longer"),
+        ("data.max_seconds=0.6", "no recording is left for training: 2 .no transcript., 8 .longer"),
         ("data.batching=crop", "recognition needs pad"),
         ("task.case=title", "task.case=title: allowed are upper, lower, keep"),
         ("task.units=words", "task.units=words: allowed are characters, sentencepiece"),

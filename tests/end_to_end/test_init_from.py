@@ -76,7 +76,7 @@ def test_where_only_the_end_was_missing_it_is_validated_all_the_same(
     ("word", "message"),
     [
         ("architecture.num_hidden_layers=3", "student.init_from="),
-        ("objective.map.count=2", "its heads are"),
+        ("objective.map.count=2", "it predicts layers"),
         ("architecture.intermediate_size=48", "student.init_from="),
     ],
 )

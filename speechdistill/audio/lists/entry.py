@@ -14,6 +14,9 @@ from speechdistill.errors import UserError
 from speechdistill.frames import SAMPLE_RATE_HZ
 from speechdistill.home import home
 
+# What public lists say for a split, in any case.
+_SPLIT_NAMES = {"training": "train", "dev": "val", "valid": "val", "validation": "val", "testing": "test"}
+
 
 class ListFile(NamedTuple):
     """A list that is there.
@@ -52,6 +55,21 @@ class Entry(NamedTuple):
     num_samples: int | None
 
 
+def split_called(value: object, where: str) -> str | None:
+    """The split that a list means; None = it says nothing.
+
+    Raises:
+        UserError: it is none.
+    """
+    name = value.strip().lower() if isinstance(value, str) else value
+    if name in (None, ""):
+        return None
+    found = _SPLIT_NAMES.get(str(name), str(name))
+    if found not in SPLITS:
+        raise UserError(f"{where}: split={value}; allowed are {', '.join(SPLITS)} (or dev, valid), or nothing.")
+    return found
+
+
 def entry_of(row: Row) -> Entry:
     """The recording of a line.
 
@@ -61,9 +79,7 @@ def entry_of(row: Row) -> Entry:
     where, content = row.where, row.content
     columns = columns_of(tuple(content))
     split = agreed(content, columns.splits, where)
-    split = (split.strip() or None) if isinstance(split, str) else split
-    if split is not None and split not in SPLITS:
-        raise UserError(f"{where}: split={split}; allowed are {', '.join(SPLITS)}, or nothing.")
+    split = split_called(split, where)
     piece = _piece(row, columns)
     num_samples = row.num_samples
     if num_samples is None and piece.seconds is not None:

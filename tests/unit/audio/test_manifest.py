@@ -14,6 +14,7 @@ import soundfile
 from speechdistill.audio.batch_plan import MicroBatch
 from speechdistill.audio.corpora import librispeech_corpus, load_corpus
 from speechdistill.audio.datamodule import MicroBatchDataset, SpeechData
+from speechdistill.audio.lists.entry import split_called
 from speechdistill.audio.manifest import manifest_corpus
 from speechdistill.audio.measuring import Limits
 from speechdistill.audio.reading import read_waveform
@@ -192,7 +193,7 @@ def test_without_splits_validation_is_by_hash_and_whole_files(long_file, tmp_pat
         ("x.csv", 'path,text\na.wav,b\n"c.wav,d\n', r"x\.csv, line 3: unexpected end of data"),
         ("x.csv", f"path,text\na.wav,b\nc.wav,{'x' * 200_000}\n", r"x\.csv, line 3: field larger than"),
         ("x.csv", "path,split\na.wav,train\n,train\n", r"x\.csv, line 3: no path"),
-        ("x.csv", "path,split\na.wav,dev\n", r"line 2: split=dev; allowed are train, val, test"),
+        ("x.csv", "path,split\na.wav,eval\n", r"line 2: split=eval; allowed are train, val, test"),
         ("x.csv", "path,start\na.wav,one\n", r"line 2: start=one; give seconds"),
         ("x.csv", "path,duration\na.wav,-1\n", r"line 2: duration=-1"),
         ("x.csv", "path,split\na.wav\n", r"line 2: not as many values"),
@@ -388,3 +389,10 @@ def test_what_one_corpus_of_a_mix_holds_out_another_does_not_train_on(long_file,
             splits.setdefault(table.path(row).resolve(), set()).add(str(table.splits[row]))
         assert all(len(found) == 1 for found in splits.values())
     assert "recordings for training are also held out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"), [("dev", "val"), ("Valid", "val"), ("validation", "val"), (" TRAIN ", "train"), ("", None)]
+)
+def test_splits_have_the_names_that_lists_give_them(said: str, meant: str | None) -> None:
+    assert split_called(said, "x.csv, line 2") == meant

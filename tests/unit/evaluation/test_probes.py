@@ -254,6 +254,18 @@ class TestCsv:
         assert fold.choosing is not None
         assert (len(fold.train), len(fold.test), len(fold.choosing)) == (16, 16, 16)
 
+    def test_no_row_is_left_out_for_what_its_split_is_called(self, tmp_path: Path) -> None:
+        table = tones(tmp_path)
+        text = table.read_text()
+        table.write_text(text.replace("val", "dev"))
+        (fold,) = csv_probe(str(table), "pitch").folds(0)
+        assert isinstance(fold, Fold)
+        assert fold.choosing is not None
+        assert len(fold.choosing) == 16
+        table.write_text(text.replace("val", "foo"))
+        with pytest.raises(UserError, match="split=foo; allowed are train, val, test"):
+            csv_probe(str(table), "pitch")
+
     def test_groups_in_folds_where_they_are_many(self, tmp_path: Path) -> None:
         table = tones(tmp_path)
         assert len(csv_probe(str(table), "pitch", "speaker").folds(0)) == 4

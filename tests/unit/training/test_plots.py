@@ -55,10 +55,16 @@ def test_terms_of_a_distillation_are_panels_in_rows(tmp_path: Path, drawn: list[
     assert titles(drawn[0]) == ["loss", "contextual", "hidden cosine", "hidden l1", "learning rate"]
 
 
-def test_colours_of_similarities_span_their_own_range(tmp_path: Path, drawn: list[Figure]) -> None:
-    values = torch.tensor([[0.91, 0.95], [0.93, 0.99]])
+@pytest.mark.parametrize(
+    ("lowest", "highest", "colours"),
+    [(0.31, 0.99, (0.31, 0.99)), (0.91, 0.99, (0.79, 0.99)), (0.553, 0.57, (0.37, 0.57)), (0.01, 0.02, (0, 0.02))],
+)
+def test_colours_of_similarities_span_their_own_range_or_a_fifth(
+    tmp_path: Path, drawn: list[Figure], lowest: float, highest: float, colours: tuple[float, float]
+) -> None:
+    values = torch.tensor([[lowest, highest], [highest, highest]])
     plots.plot_similarity(values, ["layer 0", "layer 1"], tmp_path / "similarity.png")
-    assert drawn[0].axes[0].images[0].get_clim() == pytest.approx((0.91, 0.99))
+    assert drawn[0].axes[0].images[0].get_clim() == pytest.approx(colours)
 
 
 @pytest.mark.parametrize(
