@@ -29,7 +29,9 @@ def build_recognizer(name: str, task: Mapping[str, Any], vocab_size: int, subnet
     if task["encoder"] not in ("full", "frozen"):
         raise UserError(f"task.encoder={task['encoder']}: allowed are full and frozen.")
     frozen = task["encoder"] == "frozen" and name != FBANK
-    encoder = None if name == FBANK and subnet is None else load_encoder(name, key="student", subnet=subnet)
+    encoder: Any = None if name == FBANK and subnet is None else load_encoder(name, key="student", subnet=subnet)
+    if isinstance(getattr(encoder, "model", None), StudentModel):
+        encoder = encoder.model  # a teacher's
     try:
         config = CTCConfig(
             encoder=_encoder_config(encoder, task),
