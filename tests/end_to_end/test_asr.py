@@ -368,7 +368,7 @@ def test_librispeech_finds_its_texts_beside_the_audio(speech: Path) -> None:
     ("change", "message"),
     [
         ("data=folder", "no recording has a transcript"),
-        ("data.max_seconds=0.6", "no recording is left for training: 2 .no transcript., 8 .longer"),
+        ("data.max_seconds=0.6", "no recording is left for training: 2 (no transcript), 8 (longer"),
         ("data.batching=crop", "recognition needs pad"),
         ("task.case=title", "task.case=title: allowed are upper, lower, keep"),
         ("task.units=words", "task.units=words: allowed are characters, sentencepiece"),
