@@ -12,7 +12,7 @@ ENDING_SIGNALS = tuple(
 
 
 class AskedToEndError(KeyboardInterrupt):
-    """A signal other than Ctrl-C asked the process to end; whoever handles Ctrl-C handles it alike.
+    """A signal other than Ctrl-C asked the process to end. Code that handles Ctrl-C handles it too.
 
     Attributes:
         signal: which one.

@@ -207,7 +207,7 @@ def _synthesise(partial: Path, hours: float, seed: int, num_workers: int, progre
             try:
                 for future in [pool.submit(_work, jobs, rows, bar, workers) for _ in range(num_workers)]:
                     future.result()
-            except BaseException:  # whoever asks the process to end does not wait for the rest of the corpus
+            except BaseException:  # a process that is asked to end does not finish the corpus first
                 _empty(jobs)
                 for worker in workers:
                     with suppress(ProcessLookupError):

@@ -159,7 +159,7 @@ def main() -> None:
                 _serve(line)
                 status = 0
             except BrokenPipeError:
-                pass  # whoever wanted the rows was killed
+                pass  # the process that reads the rows was killed
             except BaseException:
                 sys.excepthook(*sys.exc_info())
                 sys.stderr.flush()

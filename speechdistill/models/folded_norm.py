@@ -80,7 +80,7 @@ def moments(frames: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def moments_in_float32(frames: Tensor) -> tuple[Tensor, Tensor]:
-    """Do what `moments` does without float64 products over the waveform, which most GPUs compute 32 to 64 times slower.
+    """Do what `moments` does without float64 products over the waveform, which many GPUs compute 32 times slower.
 
     Of a frame the first sample and then the differences of neighbours are taken, whose moments give those of the
     samples in float64: where speech is strong at low frequencies and the weights let none of them pass, the digits that

@@ -56,7 +56,7 @@ class LayerHead(nn.Module):
 
     Args:
         hidden_size: the student's width D.
-        factor: of the time reduction that the layer stands behind; 1 = none, and then there is no upsampler.
+        factor: of the time reduction before the layer; 1 = none, and then there is no upsampler.
         teacher_hidden_size: the teacher's width D'.
     """
 
@@ -103,7 +103,7 @@ class LayerwiseHeads(nn.Module):
                 a pre-norm encoder, which would else learn nothing.
 
         Returns:
-            (B, frames, D') by `prediction_key`; factor * T' frames where a layer stands behind a time reduction.
+            (B, frames, D') by `prediction_key`; factor * T' frames where the layer follows a time reduction.
         """
         states = {**hidden_states, self.last_layer: last_hidden_state}
         return {

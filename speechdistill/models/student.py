@@ -50,7 +50,7 @@ class Distilled(NamedTuple):
 
     Attributes:
         by_key: predictions (B, P, D') by `prediction_key`; P = T frames, but the last T modulo factor ones are missing
-            where layerwise heads stand behind a time reduction, and named heads predict the reduced frames.
+            where layerwise heads follow a time reduction; named heads predict the reduced frames.
         hidden_states: {student layer: (B, T, D)}, the layers that were asked for.
         num_frames: (B,) int64, real frames in each row of the predictions.
         taps: those that were asked for, as in Encoded.

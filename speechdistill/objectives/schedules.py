@@ -21,7 +21,7 @@ class Schedule:
     knots: tuple[tuple[int, float], ...]
 
     def __call__(self, step: int) -> float:
-        """The weight after so many steps."""
+        """The weight at a step."""
         place = bisect_right([at for at, _ in self.knots], step)
         if place in (0, len(self.knots)):
             return self.knots[min(place, len(self.knots) - 1)][1]
@@ -69,9 +69,9 @@ class Selection:
         inner: weight of each match but the last, that of the highest teacher layer.
         last: weight of the last.
         reduction: "mean" divides by the sum of the weights, "sum" does not.
-        drawn: so many of the matches below the last count in an epoch, drawn anew for each; None = all. FitHuBERT's
+        drawn: number of matches below the last that count in an epoch, drawn anew for each; None = all. FitHuBERT's
             released option, whose value of 11 draws 11 of 11.
-        steps_per_match: matches open one after another from the lowest, one in so many steps; None = all at once.
+        steps_per_match: steps after which the next match opens, from the lowest up; None = all at once.
         keeps: those that opened before stay ("stacked"), or the newest counts alone ("progressive").
         seed: of the draws, which depend on it and the epoch alone, and so are the same on every rank.
     """

@@ -14,7 +14,7 @@ from speechdistill.objectives.schedules import Schedule, Selection
 from speechdistill.objectives.taps import Frames, Match, as_float, pooled_frames
 from speechdistill.objectives.views import View, only
 
-# Views of all pairs of frames are made of so many values at a time, and once more on the way back.
+# Most values of a T x T view that are made at a time; they are made again in the backward pass.
 _MAX_VALUES = 2**26
 
 

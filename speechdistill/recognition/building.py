@@ -9,6 +9,7 @@ from speechdistill.frames import FRAME_STRIDE_SAMPLES
 from speechdistill.models.ctc import CTCConfig, StudentForCTC
 from speechdistill.models.student import StudentModel
 from speechdistill.provenance import shared_config
+from speechdistill.teachers.load import Teacher
 
 FBANK = "fbank"
 _DROPOUTS = ("hidden_dropout", "attention_dropout", "activation_dropout")
@@ -29,9 +30,7 @@ def build_recognizer(name: str, task: Mapping[str, Any], vocab_size: int, subnet
     if task["encoder"] not in ("full", "frozen"):
         raise UserError(f"task.encoder={task['encoder']}: allowed are full and frozen.")
     frozen = task["encoder"] == "frozen" and name != FBANK
-    encoder: Any = None if name == FBANK and subnet is None else load_encoder(name, key="student", subnet=subnet)
-    if isinstance(getattr(encoder, "model", None), StudentModel):
-        encoder = encoder.model  # a teacher's
+    encoder = None if name == FBANK and subnet is None else _encoder(name, subnet)
     try:
         config = CTCConfig(
             encoder=_encoder_config(encoder, task),
@@ -50,27 +49,27 @@ def build_recognizer(name: str, task: Mapping[str, Any], vocab_size: int, subnet
     return model
 
 
-def _encoder_config(encoder: Any, task: Mapping[str, Any]) -> dict[str, Any]:
+def _encoder(name: str, subnet: str | None) -> StudentModel:
+    """A student, or the network of a teacher."""
+    loaded = load_encoder(name, key="student", subnet=subnet)
+    return loaded.model if isinstance(loaded, Teacher) else loaded
+
+
+def _encoder_config(encoder: StudentModel | None, task: Mapping[str, Any]) -> dict[str, Any]:
     if encoder is None:
         return {"kind": "fbank"}
     dropouts = {key: task[key] for key in _DROPOUTS}
-    if isinstance(encoder, StudentModel):
-        grad_mult = 0.0 if task["freeze_feature_encoder"] else 1.0
-        own = {"heads": None, "feat_proj_dropout": 0.0, "feature_grad_mult": grad_mult}
-        return {"kind": "student", **shared_config(encoder.config), **dropouts, **own}
-    return {"kind": "transformers", **shared_config(encoder.config), **dropouts, "feat_proj_dropout": 0.0}
+    grad_mult = 0.0 if task["freeze_feature_encoder"] else 1.0
+    own = {"heads": None, "feat_proj_dropout": 0.0, "feature_grad_mult": grad_mult}
+    return {"kind": "student", **shared_config(encoder.config), **dropouts, **own}
 
 
-def _prepare(model: StudentForCTC, encoder: Any, task: Mapping[str, Any]) -> None:
+def _prepare(model: StudentForCTC, encoder: StudentModel, task: Mapping[str, Any]) -> None:
     """Weights of the encoder, and which of them do not learn."""
     own = model.encoder.model
     if not task["random_weights"]:
-        state = encoder.state_dict() if isinstance(encoder, StudentModel) else encoder.model.state_dict()
-        own.load_state_dict(state)
+        own.load_state_dict(encoder.state_dict())
     if task["freeze_feature_encoder"]:
-        frozen = model.encoder.feature_encoder
-        frozen.requires_grad_(False)
-        if hasattr(frozen, "_freeze_parameters"):
-            frozen._freeze_parameters()  # transformers' own asks for a gradient of the waveform otherwise
+        model.encoder.feature_encoder.requires_grad_(False)
     if getattr(own, "masked_spec_embed", None) is not None:
         own.masked_spec_embed.requires_grad_(False)  # masks are zeros here: several devices would wait for it

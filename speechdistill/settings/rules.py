@@ -14,7 +14,7 @@ class Rule(NamedTuple):
     Attributes:
         fits: whether a value is one of them.
         allowed: them in words.
-        before: what stands in front of these words in a message.
+        before: how a message introduces these words.
     """
 
     fits: Callable[[Any], bool]
