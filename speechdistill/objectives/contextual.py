@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from speechdistill.batch import Tap
 from speechdistill.errors import UserError
 from speechdistill.objectives.inputs import check_spans
-from speechdistill.objectives.taps import instance_norm
+from speechdistill.objectives.taps import Stream
 
 TAPS = ("feed_forward", "hidden")
 FRAMES = ("all", "masked")
@@ -33,24 +34,14 @@ class ContextualTarget:
     tap: str = "feed_forward"
     instance_norm: bool = False
 
-    @torch.no_grad()
+    @property
+    def stream(self) -> Stream:
+        """What the teacher makes."""
+        return Stream(tuple(Tap(self.tap, layer) for layer in self.layers), "clean", self.instance_norm)
+
     def __call__(self, taps: Mapping[str, Mapping[int, Tensor]], num_frames: Tensor | None) -> Tensor:
-        """Make the target.
-
-        Args:
-            taps: of the teacher, (B, T, D) by tap and layer.
-            num_frames: (B,) valid frames; None = all of them. Only instance norm needs it.
-
-        Returns:
-            (B, T, D) float32.
-        """
-        total: Tensor | None = None
-        for layer in self.layers:
-            value = taps[self.tap][layer].float()
-            value = instance_norm(value, num_frames) if self.instance_norm else value
-            total = value if total is None else total + value
-        assert total is not None
-        return total / len(self.layers)
+        """Make the target (B, T, D), see `Stream.of`."""
+        return self.stream.of(taps, num_frames)
 
     def formula(self) -> str:
         """The target in words, for logs and model cards."""

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from speechdistill.batch import Tap, WaveBatch, send
+from speechdistill.batch import WaveBatch, send
 from speechdistill.errors import UserError
 from speechdistill.frames import num_frames, padding_mask
 from speechdistill.models.config import StudentConfig
@@ -14,6 +14,7 @@ from speechdistill.models.student import Distilled, StudentForDistillation
 from speechdistill.models.supernet import Supernet
 from speechdistill.objectives.contextual import ContextualTarget, counted_l1
 from speechdistill.objectives.inputs import even_span_mask, span_mask
+from speechdistill.objectives.taps import Stream
 from speechdistill.teachers.load import Teacher
 from speechdistill.training.taught import TaughtModule
 
@@ -56,14 +57,9 @@ class ContextualModule(TaughtModule):
                     parameter.requires_grad_(False)  # several devices wait for every gradient there is
 
     @property
-    def target_names(self) -> list[str]:
+    def streams(self) -> list[Stream]:
         """The one contextual target."""
-        return [self.target.formula()]
-
-    def live_targets(self, batch: WaveBatch) -> list[Tensor]:
-        """The contextual target, (B, T, D)."""
-        taps = self.teacher(batch, (), [Tap(self.target.tap, layer) for layer in self.target.layers])
-        return [self.target(taps.tensors, taps.num_frames if batch.is_padded else None)]
+        return [self.target.stream]
 
     def loss(self, batch: WaveBatch, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor], Tensor]:
         """L1 of the full-size student."""
@@ -103,7 +99,7 @@ class ContextualModule(TaughtModule):
             own = num_frames(batch.lengths_on_cpu(), self._config.conv_stack)
             draw = even_span_mask if self.masking.get("even_rows") else span_mask
             masked = send(draw(own, size, self.masking["probability"], self.masking["length"], generator), device)
-        (target,) = self.targets(batch)
+        (target,) = self.targets(batch).values()
         if size != target.shape[1]:
             raise UserError(
                 f"the student makes {size} frames where the teacher makes {target.shape[1]}: their convolutions must "

@@ -1,6 +1,6 @@
 """Distil a teacher into a student: the LightningModule of the main job."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -61,10 +61,6 @@ class DistillationModule(TaughtModule):
         self._student_config = student.config
         self.masking = dict(masking or {})
         self._needs = objective.needs
-        self._clean, self._masked = (
-            [stream for stream in self._needs.streams if (stream.reading == "clean") is clean]
-            for clean in (True, False)
-        )
         teacher.cut(max(tap.layer for stream in self._needs.streams for tap in stream.taps))
         if student.config.feature_grad_mult == 0:
             student.student.feature_encoder.requires_grad_(False)  # several devices wait for every gradient there is
@@ -84,23 +80,14 @@ class DistillationModule(TaughtModule):
         self.objective.closest = dict(checkpoint.get("closest", {}))
 
     @property
-    def target_names(self) -> list[str]:
-        """The streams of clean input that the objective compares."""
-        return [stream.key.replace("/", " ") for stream in self._clean]
-
-    def live_targets(self, batch: WaveBatch) -> list[Tensor]:
-        """The teacher's streams of clean input, each (B, T, W)."""
-        return list(self._made(batch, self._clean, None))
-
-    def _made(self, batch: WaveBatch, streams: Sequence[Stream], masked: Tensor | None) -> list[Tensor]:
-        taps = self.teacher(batch, (), {tap for stream in streams for tap in stream.taps}, masked)
-        frames = taps.num_frames if batch.is_padded else None
-        return [stream.of(taps.tensors, frames) for stream in streams]
+    def streams(self) -> tuple[Stream, ...]:
+        """What the objective compares."""
+        return self._needs.streams
 
     def loss(self, batch: WaveBatch, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor], Tensor]:
         """Objective of a batch; in validation also the cosine between prediction and target, layer by layer."""
         masked = self._mask(batch, generator)
-        compared = self.compared(batch, self.targets(batch) if self._clean else [], masked)
+        compared = self.compared(batch, self.targets(batch, masked), masked)
         # In validation every layer counts, so that its numbers compare.
         epoch = self.epoch_of(step) if self.training else None
         value = self.objective(compared.student, compared.predictions, compared.targets, compared.frames, step, epoch)
@@ -113,7 +100,7 @@ class DistillationModule(TaughtModule):
 
     def predicted(self, batch: WaveBatch) -> dict[str, tuple[Tensor, Tensor]]:
         """The prediction of each head and its target."""
-        compared = self.compared(batch, self.targets(batch) if self._clean else [])
+        compared = self.compared(batch, self.targets(batch))
         pairs = self._hidden(compared).items()
         return {str(layer): (prediction[valid], target[valid]) for layer, (prediction, target, valid) in pairs}
 
@@ -140,12 +127,8 @@ class DistillationModule(TaughtModule):
                 found[int(key.removeprefix("hidden/"))] = (prediction, target, valid)
         return found
 
-    def compared(self, batch: WaveBatch, made: Sequence[Tensor], masked: Tensor | None = None) -> Compared:
-        """What the student makes of a batch, beside the streams of clean input that the teacher has `made` of it."""
-        targets = dict(zip((stream.key for stream in self._clean), made, strict=True))
-        if self._masked:
-            keys = [stream.key for stream in self._masked]
-            targets |= dict(zip(keys, self._made(batch, self._masked, masked), strict=True))
+    def compared(self, batch: WaveBatch, targets: Mapping[str, Tensor], masked: Tensor | None = None) -> Compared:
+        """What the student makes of a batch, beside what the teacher has made of it."""
         lengths = batch.num_samples if batch.is_padded else None
         output = self.model(batch.waveforms, lengths, masked=masked, taps=self._needs.student)
         targets = self._as_long(targets, output, batch.waveforms.shape[1])

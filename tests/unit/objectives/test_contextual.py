@@ -5,7 +5,8 @@ import torch
 from torch.nn import functional as F
 
 from speechdistill.errors import UserError
-from speechdistill.objectives.contextual import ContextualTarget, contextual_target, counted_l1, instance_norm
+from speechdistill.objectives.contextual import ContextualTarget, contextual_target, counted_l1
+from speechdistill.objectives.taps import instance_norm
 
 CONFIG = {
     "tap": "feed_forward",

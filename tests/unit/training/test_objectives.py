@@ -158,7 +158,10 @@ def test_masked_and_unmasked_frames_learn_from_different_readings():
         for layer in (1, 3, 4):
             difference = output.predictions[layer] - states[layer]
             torch.testing.assert_close(parts[f"{name}/layer_{layer:02d}"], difference[chosen].square().mean().detach())
-    assert trained.target_names == ["hidden 1", "hidden 3", "hidden 4"]  # what a cache may hold
+    assert [stream.key for stream in trained.streams if stream.can_be_stored] == ["hidden/1", "hidden/3", "hidden/4"]
+    assert [stream.key for stream in trained.streams if not stream.can_be_stored] == [
+        "masked:hidden/1", "masked:hidden/3", "masked:hidden/4"
+    ]  # fmt: skip
     total.backward()
     assert trained.model.student.masked_spec_embed.grad.abs().sum() > 0
     trained.eval()
