@@ -125,7 +125,7 @@ def test_the_formula_names_terms_layers_and_frames():
 
 def test_pairs_are_taken_as_they_are():
     objective = build_objective({**CONFIG, "map": [[2, 12], [2, 0], [2, 5]]}, 2, 12)
-    assert objective.predicted == [(2, 0), (2, 5), (2, 12)]
+    assert objective.head_records(32, "joint")["teacher_layers"] == [0, 5, 12]
     assert objective.terms[0].matches[0] == Match("layer_12", (Tap("hidden", 2),), (Tap("hidden", 12),))
 
 

@@ -17,7 +17,7 @@ from speechdistill.audio.stored_streams import StoredStream, streams_of_format_1
 from speechdistill.audio.table import Table
 from speechdistill.errors import UserError
 from speechdistill.training import teacher_cache
-from speechdistill.training.taught import TaughtModule
+from speechdistill.training.distillation import DistillationModule
 from speechdistill.training.teacher_cache import TeacherCache
 from tests.unit.training import steps
 from tests.unit.training import test_objectives as objectives
@@ -34,7 +34,7 @@ def _small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(teacher_cache, "SHARD_FRAMES", 260)
 
 
-def published(name: str) -> TaughtModule:
+def published(name: str) -> DistillationModule:
     config = yaml.safe_load((objectives.CONFIGS / "objective" / f"{name}.yaml").read_text())
     for one in config["terms"].values():
         if isinstance(one.get("view"), dict):
@@ -44,7 +44,7 @@ def published(name: str) -> TaughtModule:
     return objectives.module(config["terms"])
 
 
-def features() -> TaughtModule:
+def features() -> DistillationModule:
     """Streams of two widths."""
     one = {"distance": "mse", "weight": 1.0}
     terms = {
@@ -54,7 +54,7 @@ def features() -> TaughtModule:
     return objectives.module(terms)
 
 
-def masked() -> TaughtModule:
+def masked() -> DistillationModule:
     """Hidden states of clean and of masked input, and attention maps."""
     one = {"map": [[3, 4]], "weight": 1.0}
     terms = {
@@ -65,7 +65,7 @@ def masked() -> TaughtModule:
     return objectives.module(terms, masking={"probability": 0.6, "length": 3})
 
 
-TRAININGS: dict[str, Callable[[], TaughtModule]] = {
+TRAININGS: dict[str, Callable[[], DistillationModule]] = {
     "distilhubert": steps.distilhubert,
     "fithubert": steps.fithubert,
     "lighthubert stage 1": steps.lighthubert_stage_1,
@@ -76,7 +76,7 @@ TRAININGS: dict[str, Callable[[], TaughtModule]] = {
 }
 
 
-def filled(folder: Path, table: Table, module: TaughtModule) -> TeacherCache:
+def filled(folder: Path, table: Table, module: DistillationModule) -> TeacherCache:
     cache = cache_of(folder, table, module)
     cache.plan(None)
     cache.write_header()
@@ -107,7 +107,7 @@ def as_format_1(folder: Path, names: dict[str, str]) -> None:
     (folder / "header.json").write_text(json.dumps({**header, **first, "shard bytes": shard_bytes}))
 
 
-def losses(cache: TeacherCache, module: TaughtModule) -> dict[str, list[float]]:
+def losses(cache: TeacherCache, module: DistillationModule) -> dict[str, list[float]]:
     """Of whole recordings, with stored targets and with the teacher's."""
     found: dict[str, list[float]] = {"stored": [], "live": [], "rounded": []}
     stored = {stream.key for stream in cache.targets.streams}
