@@ -1,7 +1,9 @@
 """How a stream of a teacher lies in the files of its cache, in its own width and dtype."""
 
+import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,8 @@ import torch
 from torch import Tensor
 
 from speechdistill.batch import Tap, group_key
+from speechdistill.errors import UserError
+from speechdistill.whole_file import whole_file
 
 # How format 1 named LightHuBERT's target.
 _MEAN_IN_WORDS = re.compile(
@@ -43,11 +47,6 @@ class StoredStream:
         return "targets" if self.of else re.sub(r"[^\w-]+", "_", self.key).strip("_")
 
     @property
-    def about(self) -> dict[str, Any]:
-        """What a file beside its files says of it."""
-        return {"stream": self.key, "width": self.width, "dtype": str(self.dtype).removeprefix("torch.")}
-
-    @property
     def frame_bytes(self) -> int:
         """Bytes of a frame of this stream."""
         return self.width * self.dtype.itemsize
@@ -60,7 +59,31 @@ class StoredStream:
     @property
     def absent(self) -> float:
         """The number that stands for what could not be made."""
-        return torch.nan if self.dtype.is_floating_point else torch.iinfo(self.dtype).min
+        if self.dtype.is_floating_point:
+            return torch.nan
+        return torch.iinfo(self.dtype).min or torch.iinfo(self.dtype).max  # the highest where there is no sign
+
+    def begin(self, folder: Path) -> None:
+        """Write what a file beside the stream's says of it, unless there is one or none is needed (format 1)."""
+        if not self.of:
+            dtype = str(self.dtype).removeprefix("torch.")
+            write_about(folder / f"{self.files}.json", {"stream": self.key, "width": self.width, "dtype": dtype})
+
+    def found_in(self, folder: Path) -> "StoredStream":
+        """The stream as a folder holds it, or this one where it does not.
+
+        Raises:
+            UserError: what is there under its name cannot be read, or is another stream.
+        """
+        path = folder / f"{self.files}.json"
+        if not path.is_file():
+            return self
+        with readable(path) as about:
+            dtype = torch.empty(0, dtype=getattr(torch, about["dtype"])).dtype
+            found = StoredStream(about["stream"], int(about["width"]), dtype)
+            if (found.key, found.width) != (self.key, self.width):
+                raise ValueError(f"{found.key} of width {found.width} instead of {self.key} of width {self.width}")
+        return found
 
     def encoded(self, made: Tensor | None, frames: int) -> memoryview:
         """The bytes of (T, W), or of T frames that could not be made.
@@ -87,12 +110,26 @@ def frame_bytes(streams: Iterable[StoredStream]) -> int:
     return sum(stream.frame_bytes for stream in streams)
 
 
-def stored_stream(about: Mapping[str, Any]) -> StoredStream:
-    """Counterpart of `StoredStream.about`."""
-    dtype = getattr(torch, about["dtype"])
-    if not isinstance(dtype, torch.dtype):
-        raise ValueError(f"{about['dtype']} is no dtype")
-    return StoredStream(about["stream"], int(about["width"]), dtype)
+@contextmanager
+def readable(path: Path) -> Iterator[dict[str, Any]]:
+    """Read what a file of the cache says.
+
+    Raises:
+        UserError: it cannot be read, or what the caller looks up is not there.
+    """
+    try:
+        yield json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{path} cannot be read ({type(error).__name__}: {error}). If several machines train together, they must "
+            "all see this folder; else delete it."
+        ) from error
+
+
+def write_about(path: Path, about: Mapping[str, Any]) -> None:
+    """Counterpart of `readable`; a file that is there stays."""
+    with whole_file(path, first_wins=True) as file:
+        file.write(json.dumps(about, indent=2, ensure_ascii=False) + "\n")
 
 
 def streams_of_format_1(header: Mapping[str, Any]) -> dict[str, StoredStream]:

@@ -120,7 +120,6 @@ class CacheFilling(Callback):
     ) -> Iterator[dict[str, Tensor] | None]:
         """What the teacher makes of each recording alone, (T, W) by stream; None of what cannot be read."""
         failed: dict[int, str] = {}
-        streams = [stream for stream in module.streams if stream.can_be_stored]
         for batch in batches:
             if self.stop.received:
                 raise _BrokenOffError
@@ -136,7 +135,7 @@ class CacheFilling(Callback):
             if batch.failed:
                 yield None
             else:
-                made = module.live_targets(move_data_to_device(batch, device), streams)
+                made = module.live_targets(move_data_to_device(batch, device), self.cache.streams)
                 if wrong := [key for key, target in made.items() if not bool(target.isfinite().all())]:
                     raise UserError(
                         f"the teacher's {wrong[0]} of {self.cache.recordings.path(int(batch.rows))} is not finite: set "

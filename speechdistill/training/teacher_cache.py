@@ -1,9 +1,8 @@
 """A teacher's targets of a corpus on disk: what they are, whether they fit, and what a run says of them."""
 
-import json
 import math
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,13 @@ import numpy as np
 from speechdistill.audio.batch_plan import MicroBatch, Segment
 from speechdistill.audio.datamodule import MicroBatchDataset, SpeechData
 from speechdistill.audio.pieces import Located, all_pieces
-from speechdistill.audio.stored_streams import StoredStream, frame_bytes, stored_stream, streams_of_format_1
+from speechdistill.audio.stored_streams import (
+    StoredStream,
+    frame_bytes,
+    readable,
+    streams_of_format_1,
+    write_about,
+)
 from speechdistill.audio.stored_targets import StoredTargets, frames_of, pieces_within
 from speechdistill.audio.table import Table
 from speechdistill.audio.table_file import fingerprint
@@ -22,7 +27,6 @@ from speechdistill.errors import UserError
 from speechdistill.frames import FRAME_RATE_HZ, HUBERT_CONV_STACK, SAMPLE_RATE_HZ
 from speechdistill.training.distillation import DistillationModule
 from speechdistill.training.module import TrainingModule
-from speechdistill.whole_file import whole_file
 
 SHARD_FRAMES = 30_000  # ten minutes
 # Of the free disk, when nobody says how much may be used.
@@ -58,12 +62,12 @@ class TeacherCache:
         teacher = module.teacher
         if tuple(teacher.conv_stack) != HUBERT_CONV_STACK:
             raise UserError(f"teacher.cache={folder} is for teachers with HuBERT's frames; leave teacher.cache out.")
-        streams = [stream for stream in module.streams if stream.can_be_stored]
+        self.streams = [stream for stream in module.streams if stream.can_be_stored]
         self._live = [stream.key for stream in module.streams if not stream.can_be_stored]
-        if not streams:
+        if not self.streams:
             raise UserError(f"teacher.cache={folder}: {self._live[0]} can only be made live; leave teacher.cache out.")
         width_of = teacher.model.config.width_of
-        self._streams = [StoredStream(stream.key, width_of(stream.taps[0])) for stream in streams]
+        self._streams = [StoredStream(stream.key, width_of(stream.taps[0])) for stream in self.streams]
         self.folder = folder
         self.recordings, self._recording_of_row = _each_once(data.table.select("train"))
         self._pieces: Located = all_pieces(self.recordings.num_samples, round(max_seconds * SAMPLE_RATE_HZ))
@@ -147,10 +151,10 @@ class TeacherCache:
         self.folder.mkdir(parents=True, exist_ok=True)
         planned = self.targets.num_stored
         if not (self.folder / _HEADER).is_file():
-            self._write(_HEADER, {**self.about, "shard frames": SHARD_FRAMES, "stored pieces": planned})
+            about = {**self.about, "shard frames": SHARD_FRAMES, "stored pieces": planned}
+            write_about(self.folder / _HEADER, about)
         for stream in self._streams:
-            if not stream.of:
-                self._write(f"{stream.files}.json", stream.about)
+            stream.begin(self.folder)
         self.open()
         if self.targets.num_stored != planned:
             raise UserError(
@@ -164,12 +168,10 @@ class TeacherCache:
         Raises:
             UserError: it cannot be read, or holds other targets.
         """
-        with self._is_readable(_HEADER) as header:
+        with readable(self.folder / _HEADER) as header:
             different = [name for name, value in self.about.items() if not _same(name, value, header[name])]
             first = streams_of_format_1(header) if header["format"] == 1 else {}
-            shard_frames = (
-                max(1, header["shard bytes"] // frame_bytes(first.values())) if first else header["shard frames"]
-            )
+            shard_frames = header["shard bytes"] // frame_bytes(first.values()) if first else header["shard frames"]
             num_stored = int(header["stored pieces"])
         if different:
             apart = "; ".join(
@@ -178,43 +180,13 @@ class TeacherCache:
             raise UserError(
                 f"teacher.cache={self.folder} holds other targets: {apart}. Give another folder, or delete this one."
             )
-        self._streams = [first.get(stream.key) or self._begun(stream) for stream in self._streams]
-        self._use(num_stored, shard_frames)
+        self._streams = [first.get(stream.key) or stream.found_in(self.folder) for stream in self._streams]
+        self._use(num_stored, max(1, shard_frames))
         if damaged := [n for n, streams in self.targets.missing().items() if any(stream.of for stream in streams)]:
             raise UserError(
                 f"teacher.cache={self.folder} is of an earlier version, which this one only reads, and {len(damaged)} "
                 f"of its {self.targets.num_shards} files are not whole. Give another folder, or delete this one."
             )
-
-    def _begun(self, own: StoredStream) -> StoredStream:
-        """The stream as the folder holds it, or as it will."""
-        name = f"{own.files}.json"
-        if not (self.folder / name).is_file():
-            return own
-        with self._is_readable(name) as about:
-            found = stored_stream(about)
-            if (found.key, found.width) != (own.key, own.width):
-                raise ValueError(f"{found.key} of width {found.width} instead of {own.key} of width {own.width}")
-        return found
-
-    @contextmanager
-    def _is_readable(self, name: str) -> Iterator[dict[str, Any]]:
-        """Read a file of the folder.
-
-        Raises:
-            UserError: it cannot be read, or what the caller looks up is not there.
-        """
-        try:
-            yield json.loads((self.folder / name).read_text(encoding="utf-8"))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UserError(
-                f"{self.folder / name} cannot be read ({type(error).__name__}: {error}). If several machines train "
-                "together, they must all see this folder; else delete it."
-            ) from error
-
-    def _write(self, name: str, about: Mapping[str, Any]) -> None:
-        with whole_file(self.folder / name, first_wins=True) as file:
-            file.write(json.dumps(about, indent=2, ensure_ascii=False) + "\n")
 
     @property
     def free_bytes(self) -> int:
