@@ -6,6 +6,7 @@ from typing import Any
 
 from speechdistill.audio.datamodule import SpeechData
 from speechdistill.checkpoints.student_dir import save_student, save_supernet
+from speechdistill.compression.compression import build_compression
 from speechdistill.errors import UserError
 from speechdistill.evaluation.cost import macs_per_second, num_params
 from speechdistill.models import cost_formula
@@ -52,7 +53,10 @@ def distillation(config: dict[str, Any], data: SpeechData) -> Job:
     ]
     model: StudentForDistillation | Supernet = network
     plan = None
+    compression = build_compression(config.get("compression"), config.get("import_from") or ())
     if config.get("search_space"):
+        if compression is not None:
+            raise UserError("compression and search_space: a supernet has subnets to become smaller. Give one of them.")
         model, plan, phases = _supernet(network, config, phases)
         about["supernet"] = {
             "params": num_params(network.student),
@@ -77,6 +81,7 @@ def distillation(config: dict[str, Any], data: SpeechData) -> Job:
         masking=masking_of(config["objective"]),
         phases=phases,
         plan=plan,
+        compression=compression,
     )
     about["student"] = _figures(_final_student(module, max_steps))
     lines += [
@@ -128,7 +133,7 @@ def _final_student(module: DistillationModule, steps_done: int) -> StudentForDis
     model = module.model
     if not isinstance(model, Supernet):
         assert isinstance(model, StudentForDistillation)
-        return model
+        return model if module.compression is None else module.compression.resolve(model)
     of_subnets = module.phases.trained(steps_done).shapes == "subnets"
     return model.extract_with_head(model.space.published) if of_subnets else model.network
 
