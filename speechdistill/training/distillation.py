@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from speechdistill.batch import Tap, WaveBatch, send
+from speechdistill.compression.compression import Compression
 from speechdistill.errors import UserError
 from speechdistill.frames import num_frames, padding_mask
 from speechdistill.models.search_space import NAMED, Subnet
@@ -54,6 +55,7 @@ class DistillationModule(TrainingModule):
             `even_rows` for those of `even_span_mask`; None = it sees everything.
         phases: of the run; None = one for all of it.
         plan: of a supernet, which subnets a step takes.
+        compression: changes the student as it trains.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class DistillationModule(TrainingModule):
         masking: Mapping[str, Any] | None = None,
         phases: Phases | None = None,
         plan: SubnetPlan | None = None,
+        compression: Compression | None = None,
     ) -> None:
         super().__init__(model, optim, max_steps, seed)
         # In a list the teacher is no submodule: nothing trains, saves or synchronises it.
@@ -78,6 +81,10 @@ class DistillationModule(TrainingModule):
         self.phases = phases or Phases([Phase(steps=max_steps)])
         self.plan = plan
         self._validated = self.phases.all[0]
+        self.compression = compression
+        if compression is not None:
+            assert isinstance(model, StudentForDistillation)
+            compression.attach(model)
         self._config = model.config
         self._needs = objective.needs
         self._predicted = objective.predicted
@@ -104,6 +111,10 @@ class DistillationModule(TrainingModule):
     def learning_rate_factor(self) -> Callable[[int], float]:
         """See Phases."""
         return self.phases.learning_rate_factor(self.optim["warmup_share"])
+
+    def more_parameter_groups(self) -> list[dict[str, Any]]:
+        """The compression's own."""
+        return [] if self.compression is None else self.compression.parameter_groups()
 
     def on_train_batch_start(self, batch: WaveBatch, batch_idx: int) -> None:
         """Between phases: leave the student of the one before, and forget its moments if the next restarts."""
@@ -203,7 +214,12 @@ class DistillationModule(TrainingModule):
         if phase.shapes == "full":
             compared = self.compared(batch, made, masked)
             value = objective(*compared[:4], step, epoch)
-            return value.total, {**value.parts, **self._cosines(compared)}, compared.valid.sum()
+            total, parts = value.total, {**value.parts, **self._cosines(compared)}
+            if self.compression is not None:
+                penalty = self.compression.penalty(step) if self.training else None
+                total = total if penalty is None else total + penalty
+                parts |= {name: metric.detach() for name, metric in self.compression.metrics().items()}
+            return total, parts, compared.valid.sum()
         features = self._convolved(batch)
         losses: dict[str, Tensor] = {}
         learned: dict[str, Tensor] = {}
