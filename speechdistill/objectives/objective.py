@@ -185,7 +185,8 @@ class Objective:
                     sides = self._sides(term, place, own, wanted, frames, epoch)
                     values.append(term.compare(match.name, *sides, frames))
                 parts[f"{term.name}/{match.name}"] = values[-1].detach()
-                if not learns and term.weight.highest > 0 and torch.is_grad_enabled():
+                unread = match.combine == "closest" or not learns
+                if unread and term.weight.highest > 0 and torch.is_grad_enabled():
                     total = total + 0.0 * sum(part.flatten()[0] for part in own)
             value = torch.stack([of_match * value for of_match, value in zip(weights, values, strict=True)]).sum()
             parts[term.name] = value.detach()
