@@ -13,13 +13,7 @@ import numpy as np
 from speechdistill.audio.batch_plan import MicroBatch, Segment
 from speechdistill.audio.datamodule import MicroBatchDataset, SpeechData
 from speechdistill.audio.pieces import Located, all_pieces
-from speechdistill.audio.stored_streams import (
-    StoredStream,
-    frame_bytes,
-    readable,
-    streams_of_format_1,
-    write_about,
-)
+from speechdistill.audio.stored_streams import StoredStream, frame_bytes, readable, streams_of_format_1, write_about
 from speechdistill.audio.stored_targets import StoredTargets, frames_of, pieces_within
 from speechdistill.audio.table import Table
 from speechdistill.audio.table_file import fingerprint
