@@ -65,7 +65,8 @@ class Objective:
     @property
     def needs(self) -> Needs:
         """What `__call__` has to be given."""
-        every = [(term, match) for term in self.terms for match in term.matches]
+        counted = [term for term in self.terms if self.counted is None or term.name in self.counted]
+        every = [(term, match) for term in counted for match in term.matches]
         streams = {stream.key: stream for term, match in every for stream in streams_of(term, match)}
         predictions = {
             prediction_key(taps, match.target, term.head): (term.head, taps, match.target)

@@ -89,6 +89,7 @@ class DistillationModule(TrainingModule):
         self._needs = objective.needs
         self._predicted = objective.predicted
         self._objectives = {phase: objective.only(phase.terms) for phase in self.phases.all}
+        self._needs_of = {phase: part.needs for phase, part in self._objectives.items()}
         teacher.cut(max(tap.layer for stream in self.streams for tap in stream.taps))
         if self._config.feature_grad_mult == 0:
             for name, parameter in model.named_parameters():
@@ -183,22 +184,24 @@ class DistillationModule(TrainingModule):
                 made |= {stream.key: stream.of(taps.tensors, frames) for stream in wanted}
         return made
 
-    def targets(self, batch: WaveBatch, masked: Tensor | None = None) -> dict[str, Tensor]:
+    def targets(self, batch: WaveBatch, masked: Tensor | None = None, phase: Phase | None = None) -> dict[str, Tensor]:
         """What the cache holds of a batch; the rest comes from the teacher, which is asked for nothing else.
 
         Args:
             batch: on the device that computes.
             masked: see `live_targets`.
+            phase: whose terms count; None = all.
 
         Returns:
-            (B, T, W) of each of `streams` by its key, without gradient.
+            (B, T, W) of each stream by its key, without gradient.
         """
-        held = dict(batch.targets or {})
-        live = [stream for stream in self.streams if stream.key not in held]
+        streams = self.streams if phase is None else self._needs_of[phase].streams
+        held = {key: target for key, target in (batch.targets or {}).items() if key in {s.key for s in streams}}
+        live = [stream for stream in streams if stream.key not in held]
         made = self.live_targets(batch, live, masked) if live else {}
         rows = len(next(iter(held.values()), ()))
         if held and rows < len(batch.waveforms):
-            stored = [stream for stream in self.streams if stream.key in held]
+            stored = [stream for stream in streams if stream.key in held]
             rest = self.live_targets(batch.part(slice(rows, None)), stored)
             held = {key: torch.cat([target, rest[key]]) for key, target in held.items()}
         return held | made
@@ -208,11 +211,11 @@ class DistillationModule(TrainingModule):
         phase = self.phases.training(step) if self.training else self._validated
         objective = self._objectives[phase]
         masked = self._mask(batch, generator)
-        made = self.targets(batch, masked)
+        made = self.targets(batch, masked, phase)
         # In validation every layer counts, so that its numbers compare.
         epoch = self.epoch_of(step) if self.training else None
         if phase.shapes == "full":
-            compared = self.compared(batch, made, masked)
+            compared = self.compared(batch, made, masked, phase=phase)
             value = objective(*compared[:4], step, epoch)
             total, parts = value.total, {**value.parts, **self._cosines(compared)}
             if self.compression is not None:
@@ -224,7 +227,7 @@ class DistillationModule(TrainingModule):
         losses: dict[str, Tensor] = {}
         learned: dict[str, Tensor] = {}
         for name, subnet in self.subnets(step).items():
-            compared = self.compared(batch, made, masked, subnet, features)
+            compared = self.compared(batch, made, masked, subnet, features, phase)
             compared.targets.update(learned)
             losses[name] = objective(*compared[:4], step, epoch).total
             if name == "largest" and self._plan.in_place and self.training:
@@ -300,6 +303,7 @@ class DistillationModule(TrainingModule):
         masked: Tensor | None = None,
         subnet: Subnet | None = None,
         features: Tensor | None = None,
+        phase: Phase | None = None,
     ) -> Compared:
         """What the student makes of a batch, beside what the teacher has `made` of it.
 
@@ -309,16 +313,18 @@ class DistillationModule(TrainingModule):
             masked: (B, T) bool, frames that the student does not get to see.
             subnet: of a supernet; None = the full-size student.
             features: (B, T, C) what a supernet's front end makes of the batch.
+            phase: whose terms count; None = all.
         """
         lengths = batch.num_samples if batch.is_padded else None
         of_subnet = {} if subnet is None else {"subnet": subnet, "features": features}
-        output: Distilled = self.model(batch.waveforms, lengths, masked=masked, taps=self._needs.student, **of_subnet)
+        asked = (self._needs if phase is None else self._needs_of[phase]).student
+        output: Distilled = self.model(batch.waveforms, lengths, masked=masked, taps=asked, **of_subnet)
         targets = self._as_long(made, output, batch.waveforms.shape[1])
         size = next(iter(targets.values())).shape[-2]
         real = output.num_frames.to(batch.waveforms.device)
         # Where nothing is padded every frame counts, and no mask is made.
         frames = Frames(real if batch.is_padded else None, masked, self._config.time_reduction_factor)
-        student = {tap: output.taps[tap] for tap in self._needs.student if tap in output.taps}
+        student = {tap: output.taps[tap] for tap in asked if tap in output.taps}
         return Compared(student, output.by_key, targets, frames, ~padding_mask(real, size))
 
     def _as_long(self, targets: Mapping[str, Tensor], output: Distilled, num_samples: int) -> dict[str, Tensor]:
