@@ -98,7 +98,11 @@ def _of_recipe(words: list[str]) -> list[tuple[str, str]]:
         layers, folders = student_depth(architecture, depth), recipe.get("import_from")
         objective = build_objective(recipe["objective"], layers, depth, heads, import_from=folders)
         predicted, read = [layer for _, layer in objective.predicted], [own for own, _ in objective.predicted]
-        config, loss = derive_config(architecture, teacher, predicted, None, read), objective.formula()
+        masking = recipe["objective"].get("masking")
+        architecture = {**architecture, "mask_embedding": bool(masking and masking["probability"])}
+        named = objective.head_records(teacher.hidden_size)
+        config = derive_config(architecture, teacher, predicted, None, read, named)
+        loss = objective.formula()
     lines = [("teacher", f"{name}: {teacher.model_type}, {depth} layers of {teacher.hidden_size}"), *_shape(config)]
     if recipe["method"] == "once_for_all":
         choices = {key: value for key, value in recipe["search_space"].items() if key != "published"}

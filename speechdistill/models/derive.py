@@ -132,8 +132,8 @@ def _layers(
 ) -> list[dict[str, Any]]:
     """StudentConfig's record of each Transformer layer.
 
-    What a record of `layers` leaves out, or all of it without `layers`, is as in every layer; `attention` is one kind, or
-    a list of kinds that is repeated up to the top ([full, reuse]: every second layer reuses, ARMHuBERT).
+    What a record of `layers` leaves out, or all of it without `layers`, is as in every layer; `attention` is one kind,
+    or a list of kinds that is repeated up to the top ([full, reuse]: every second layer reuses, ARMHuBERT).
     """
     given, kinds = architecture.get("layers"), architecture.get("attention", "full")
     kinds = [kinds] if isinstance(kinds, str) else kinds
@@ -193,13 +193,13 @@ def _conv_layers(architecture: Mapping[str, Any], teacher_config: Any, hidden_si
     if not all(
         isinstance(layer, list | tuple)
         and len(layer) == 3
-        and (layer[0] is None or is_number(layer[0]) and layer[0] > 0)
+        and (layer[0] is None or (is_number(layer[0]) and layer[0] > 0))
         and {*map(type, layer[1:])} == {int}
         for layer in table
     ):
         raise UserError(
-            f"architecture.conv_layers={table}: give [share of the teacher's channels, kernel, stride] of each; in place "
-            "of the share null, for as many channels as the student's width."
+            f"architecture.conv_layers={table}: give [share of the teacher's channels, kernel, stride] of each; null "
+            "in place of the share makes as many channels as the student's width."
         )
     of_teacher = teacher_config.conv_dim[-1]
     return [

@@ -33,8 +33,8 @@ class Term:
         head: whose prediction is compared, "" = the architecture's; None = the student's own tap is.
         reading: how the teacher reads its input: "clean", or "masked" as the student.
         instance_norm: of each of the teacher's taps, see Stream.
-        divide_by: frames that a mean over frames is of: those "counted", or "all" (MaskHuBERT's two terms, one of masked
-            frames, one of the others, are then the mean over all).
+        divide_by: frames that a mean over frames is of: those "counted", or "all", so that a term of masked frames and
+            one of the others make one mean (MaskHuBERT, arXiv:2305.11685).
     """
 
     name: str

@@ -64,14 +64,17 @@ def test_it_trains_is_saved_loads_and_exports(
     student = load_student(tmp_path / "run")
     assert isinstance(student, StudentModel)
     kinds = {layer["attention"] for layer in student.config.layers}
-    assert kinds == {
-        "ARMHuBERT": {"full", "reuse"},
-        "ARMHuBERT as released": {"full", "reuse_released"},
-        "MaskHuBERT": {"full"},
-        "STaRHuBERT": {"full"},
-        "WavLM": {"relative"},
-        "DPHuBERT": {"full", "none", "reuse"},
-    }[shape]
+    assert (
+        kinds
+        == {
+            "ARMHuBERT": {"full", "reuse"},
+            "ARMHuBERT as released": {"full", "reuse_released"},
+            "MaskHuBERT": {"full"},
+            "STaRHuBERT": {"full"},
+            "WavLM": {"relative"},
+            "DPHuBERT": {"full", "none", "reuse"},
+        }[shape]
+    )
     assert student.config.channel_scale == (shape == "DPHuBERT")
     thin = shape in ("STaRHuBERT", "MaskHuBERT") or shape.startswith("ARM")
     assert (student.feature_projection.projection is None) == thin

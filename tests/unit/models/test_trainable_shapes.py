@@ -127,7 +127,7 @@ def test_wavlms_published_bias_where_the_teacher_has_none():
         ({"layers": [{}, {"heads": 2}]}, r"architecture: .*layer 2.*a record of exactly num_attention_heads"),
         ({"layers": [{}, {"num_attention_heads": 0}]}, r"architecture: .*num_attention_heads of layer 2 is 0"),
         ({"projection": False}, r"architecture: .*projection is False.*hidden_size is 32"),
-        ({"conv_layers": [["wide", 400, 320]]}, r"architecture\.conv_layers=.*in place of the share null"),
+        ({"conv_layers": [["wide", 400, 320]]}, r"architecture\.conv_layers=.*null in place of the share"),
         (
             {"attention": "relative", "position_bias": {"num_buckets": 2, "max_distance": 9}},
             r"architecture: .*position_bias is .*4 buckets or more",
