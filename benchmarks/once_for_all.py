@@ -25,8 +25,8 @@ from speechdistill.audio.datamodule import SpeechData
 from speechdistill.audio.table_file import load_table
 from speechdistill.models.search_space import SearchSpace, Subnet
 from speechdistill.models.student import StudentForDistillation
-from speechdistill.objectives.contextual import contextual_target
-from speechdistill.training.contextual import ContextualModule
+from speechdistill.training.beginnings import objective_and_student
+from speechdistill.training.distillation import DistillationModule
 from speechdistill.training.run_folder import RECORDINGS
 
 # What is not the paper's, switched off.
@@ -64,6 +64,12 @@ def flow(subnet: Subnet) -> str:
     return f"once_for_all.subnet={sizes}"
 
 
+def of_depth(config: dict[str, Any], student: StudentForDistillation) -> dict[str, Any]:
+    """A run's configuration for a student of another depth."""
+    depth = student.config.num_hidden_layers
+    return {**config, "architecture": {**config["architecture"], "num_hidden_layers": depth}}
+
+
 @torch.no_grad()
 def validation_losses(folder: Path, students: dict[str, StudentForDistillation]) -> dict[str, float]:
     """Compute each student's L1 on a run's validation recordings, weighted by frames."""
@@ -72,10 +78,11 @@ def validation_losses(folder: Path, students: dict[str, StudentForDistillation])
     sizes = {name: config["data"][name] for name in ("batch_seconds", "max_utterances", "max_seconds", "batching")}
     data = SpeechData(table, seed=config["seed"], accumulate=1, num_ranks=1, num_workers=0, **sizes)
     teacher = speechdistill.load_teacher(config["teacher"]["name"], config["teacher"]["revision"])
-    target = contextual_target(config["objective"], teacher.num_layers)
     modules = {
-        name: ContextualModule(student, teacher, target, config["objective"], config["optim"], 1, 0).eval()
+        # The objective names the student's last layer, and depths differ.
+        name: DistillationModule(student, teacher, objective, config["optim"], 1, 0).eval()
         for name, student in students.items()
+        for objective, _ in [objective_and_student(of_depth(config, student), teacher.config)]
     }
     sums, frames = dict.fromkeys(students, 0.0), 0.0
     for batch in data.val_dataloader():

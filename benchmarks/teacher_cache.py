@@ -24,10 +24,10 @@ from speechdistill.audio.corpora import load_corpus
 from speechdistill.audio.datamodule import MicroBatchDataset
 from speechdistill.batch import WaveBatch
 from speechdistill.compose import configure
+from speechdistill.training.distillation import DistillationModule
 from speechdistill.training.engine import choose_precision
 from speechdistill.training.methods import METHODS
 from speechdistill.training.sizing import speech_data
-from speechdistill.training.taught import TaughtModule
 from speechdistill.training.teacher_cache import TeacherCache
 
 
@@ -49,7 +49,7 @@ def main() -> None:
         config["trainer"].update(precision=precision, devices=1, num_nodes=1, accelerator="cpu")
         data = speech_data(config, load_corpus(config["data"]))
         module = METHODS[config["method"]](config, data).module
-        assert isinstance(module, TaughtModule)
+        assert isinstance(module, DistillationModule)
         stored = TeacherCache(cache, module, data, config["data"]["max_seconds"])
         stored.open()
         audio = MicroBatchDataset(data.train_table, stored.targets)
@@ -69,7 +69,7 @@ def main() -> None:
         print(f"| {name} | {apart:.4f} | {alike:.5f} |")
 
 
-def compare(module: TaughtModule, batch: WaveBatch, config: dict[str, Any]) -> dict[tuple[str, str], float]:
+def compare(module: DistillationModule, batch: WaveBatch, config: dict[str, Any]) -> dict[tuple[str, str], float]:
     """Loss and time of a batch both ways, and how far its targets are apart."""
     found: dict[tuple[str, str], float] = {}
     targets: dict[str, list[Tensor]] = {}

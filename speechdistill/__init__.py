@@ -24,6 +24,7 @@ def _loads_all() -> bool:
 
 if _loads_all():
     from speechdistill.checkpoints.student_dir import load_student, load_supernet
+    from speechdistill.compression.compression import Compression
     from speechdistill.errors import UserError
     from speechdistill.models.config import StudentConfig
     from speechdistill.models.ctc import CTCConfig, StudentForCTC
@@ -34,6 +35,7 @@ if _loads_all():
 
     __all__ = [
         "CTCConfig",
+        "Compression",
         "SearchSpace",
         "StudentConfig",
         "StudentForCTC",

@@ -81,33 +81,17 @@ def _of_recipe(words: list[str]) -> list[tuple[str, str]]:
     recipe = configure("train", words)
     if recipe["method"] == "masked_units":
         raise UserError(f"recipe={recipe['recipe']} trains a teacher from scratch; describe knows students.")
-    from speechdistill.models.derive import derive_config, student_depth
-    from speechdistill.objectives.building import build_objective
-    from speechdistill.objectives.contextual import contextual_target, formula
+    from speechdistill.training.beginnings import objective_and_student
 
-    name, architecture = recipe["teacher"]["name"], recipe["architecture"]
+    name = recipe["teacher"]["name"]
     teacher = _teacher_config(name, recipe["teacher"]["revision"])
-    depth = teacher.num_hidden_layers
-    if recipe["method"] == "once_for_all":
-        target = contextual_target(recipe["objective"], depth)
-        masked = recipe["objective"]["probability"] > 0
-        architecture = {**architecture, "heads": "contextual", "mask_embedding": masked}
-        config, loss = derive_config(architecture, teacher, target.layers), formula(recipe["objective"], target)
-    else:
-        heads = architecture.get("heads", "joint")
-        layers, folders = student_depth(architecture, depth), recipe.get("import_from")
-        objective = build_objective(recipe["objective"], layers, depth, heads, import_from=folders)
-        predicted, read = [layer for _, layer in objective.predicted], [own for own, _ in objective.predicted]
-        masking = recipe["objective"].get("masking")
-        architecture = {**architecture, "mask_embedding": bool(masking and masking["probability"])}
-        named = objective.head_records(teacher.hidden_size)
-        config = derive_config(architecture, teacher, predicted, None, read, named)
-        loss = objective.formula()
-    lines = [("teacher", f"{name}: {teacher.model_type}, {depth} layers of {teacher.hidden_size}"), *_shape(config)]
-    if recipe["method"] == "once_for_all":
-        choices = {key: value for key, value in recipe["search_space"].items() if key != "published"}
+    objective, config = objective_and_student(recipe, teacher)
+    about = f"{name}: {teacher.model_type}, {teacher.num_hidden_layers} layers of {teacher.hidden_size}"
+    lines = [("teacher", about), *_shape(config)]
+    if space := recipe.get("search_space"):
+        choices = {key: value for key, value in space.items() if key != "published"}
         lines.append(("subnets", "; ".join(f"{key} {value}" for key, value in choices.items())))
-    return [*lines, ("loss", loss)]
+    return [*lines, ("loss", objective.formula())]
 
 
 def _teacher_config(name: str, revision: str | None) -> Any:

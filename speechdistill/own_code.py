@@ -35,18 +35,14 @@ class OwnTarget:
         arguments = ", ".join(f"{name}={value}" for name, value in self.arguments.items())
         return f"{self.module}.{self.name}" + (f"({arguments})" if arguments else "")
 
-    def load(self, folders: Sequence[str], parameters: Sequence[str]) -> Callable[..., Any]:
-        """Import it.
+    def make(self, folders: Sequence[str]) -> Any:
+        """Import it; of a class, make an object with the arguments.
 
         Args:
             folders: where its module may lie, beside the installed packages.
-            parameters: what it is called with by position.
-
-        Returns:
-            A function with its arguments filled in; an object of a class that was made with them.
 
         Raises:
-            UserError: it cannot be imported, or cannot be called so.
+            UserError: it cannot be imported, or made.
         """
         sys.path.extend(folder for folder in folders if folder not in sys.path)
         importlib.invalidate_caches()  # it may have been written a moment ago
@@ -66,22 +62,36 @@ class OwnTarget:
             raise UserError(f"{self.key}={self}: no such name in {where}{did_you_mean(self.name, names)}.")
         if not callable(found):
             raise UserError(f"{self.key}={self} is neither a function nor a class.")
-        arguments = dict(self.arguments)
-        if isinstance(found, type):
-            try:
-                found = found(**arguments)
-            except Exception as error:
-                raise UserError(f"{self.key}={self} cannot be made: {self.raised(error)}.") from error
-            arguments = {}
+        if not isinstance(found, type):
+            return partial(found, **self.arguments) if self.arguments else found
         try:
-            inspect.signature(found).bind(*parameters, **arguments)
+            return found(**self.arguments)
+        except Exception as error:
+            raise UserError(f"{self.key}={self} cannot be made: {self.raised(error)}.") from error
+
+    def load(self, folders: Sequence[str], parameters: Sequence[str]) -> Callable[..., Any]:
+        """Make it, see `make`, and see that it can be called.
+
+        Args:
+            folders: see `make`.
+            parameters: what it is called with by position.
+
+        Returns:
+            A function with its arguments filled in; an object of a class that was made with them.
+
+        Raises:
+            UserError: see `make`; or it cannot be called so.
+        """
+        found: Callable[..., Any] = self.make(folders)
+        try:
+            inspect.signature(found).bind(*parameters)
         except TypeError as error:
             raise UserError(
                 f"{self.key}={self} cannot be called with ({', '.join(parameters)}): {reason(error)}."
             ) from error
         except ValueError:
             pass  # written in C, which does not tell
-        return partial(found, **arguments) if arguments else found
+        return found
 
     def raised(self, error: Exception) -> str:
         """What it raised, and on which line of its file."""
@@ -129,7 +139,7 @@ def own_distances(objective: Any) -> Iterator[OwnTarget]:
 
 
 def import_folders(config: Mapping[str, Any], own: Sequence[Path]) -> list[str] | None:
-    """What `import_from` of a training becomes: absolute folders, where the objective names something of the user's.
+    """What `import_from` of a training becomes: absolute folders, where the run names something of the user's.
 
     Args:
         config: resolved.
@@ -139,7 +149,7 @@ def import_folders(config: Mapping[str, Any], own: Sequence[Path]) -> list[str] 
         UserError: it is neither a folder nor a list of folders.
     """
     given = config["import_from"]
-    if given is None and not any(own_distances(config["objective"])):
+    if given is None and config.get("compression") is None and not any(own_distances(config["objective"])):
         return None
     folders = [*own, Path()] if given is None else [given] if isinstance(given, str) else given
     if not isinstance(folders, list) or not all(isinstance(folder, str | Path) for folder in folders):

@@ -7,7 +7,7 @@ from speechdistill.checks import is_number
 
 PAPER, SMALL, AUTO = "paper", "small", "auto"
 # What size=small adapts to the corpus and the student, and data.batch_seconds to itself: see training/sizing.py.
-ADAPTED = ("data.max_seconds", "trainer.max_steps", "trainer.validate_every_steps", "optim.lr", "optim.stage_2_lr")
+ADAPTED = ("data.max_seconds", "trainer.max_steps", "trainer.validate_every_steps", "optim.lr")
 
 
 class Sizes(NamedTuple):

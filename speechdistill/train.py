@@ -26,6 +26,11 @@ def main(words: list[str]) -> int:
     from speechdistill.training.runs import run_training
 
     method = config["method"]
+    if method == "once_for_all":
+        raise UserError(
+            "method=once_for_all was that of an earlier version, whose runs cannot be resumed. Begin a new run with "
+            "recipe=lighthubert and student.init_from=DIR, the folder of the old one."
+        )
     if method not in tuple(METHODS):
         raise UserError(f"method={method}: a recipe trains by one of {', '.join(METHODS)}.")
     return run_training(config, METHODS[method], TABLES.get(method), partial(sizes_of, "train", words))

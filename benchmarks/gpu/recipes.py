@@ -19,9 +19,9 @@ from speechdistill.batch import WaveBatch
 from speechdistill.cli import read_words
 from speechdistill.compose import configure
 from speechdistill.frames import SAMPLE_RATE_HZ
+from speechdistill.training.distillation import DistillationModule
 from speechdistill.training.methods import METHODS
 from speechdistill.training.sizing import speech_data
-from speechdistill.training.taught import TaughtModule
 
 ROOT = Path(__file__).parents[2]
 
@@ -90,7 +90,7 @@ def make_noise(folder: Path) -> Path:
     return audio
 
 
-def make_module(recipe: str, folder: Path, words: Words) -> TaughtModule:
+def make_module(recipe: str, folder: Path, words: Words) -> DistillationModule:
     """The training of a recipe at the paper's sizes, or of the bundled teacher, in bf16, on the device.
 
     Args:
@@ -105,7 +105,7 @@ def make_module(recipe: str, folder: Path, words: Words) -> TaughtModule:
     config["trainer"].update(devices=1, num_nodes=1, accelerator=device)
     torch.manual_seed(0)
     module = METHODS[config["method"]](config, speech_data(config, load_corpus(config["data"]))).module
-    assert isinstance(module, TaughtModule)
+    assert isinstance(module, DistillationModule)
     module.teacher.to(device)
     return module.to(device)
 
@@ -119,7 +119,7 @@ def noise_batch(utterances: int, seconds: float, device: str) -> WaveBatch:
     return batch.to(device)
 
 
-def with_targets(module: TaughtModule, batch: WaveBatch) -> WaveBatch:
+def with_targets(module: DistillationModule, batch: WaveBatch) -> WaveBatch:
     """The batch as a warm teacher cache hands it out."""
     return batch._replace(targets=torch.stack(list(module.live_targets(batch))).bfloat16())
 
@@ -133,7 +133,7 @@ class Step:
         step: optimizer steps done, which decides the stage of a once-for-all training.
     """
 
-    def __init__(self, module: TaughtModule, device: str, step: int = 0) -> None:
+    def __init__(self, module: DistillationModule, device: str, step: int = 0) -> None:
         self.module, self.device, self.step = module.train(), device, step
         self.optimizer = module.configure_optimizers()["optimizer"]
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from transformers import PretrainedConfig
 
-from speechdistill.batch import TAPS, Tap
+from speechdistill.batch import STREAMS, TAPS, Tap
 from speechdistill.frames import HUBERT_CONV_STACK
 from speechdistill.models.hubert_interface import ConvolutionFields
 
@@ -22,12 +22,13 @@ _DERIVED = {
     **dict.fromkeys(("conv_dim", "conv_kernel", "conv_stride"), "part of conv_layers: [channels, kernel, stride] each"),
     "inputs_to_logits_ratio": "the product of the strides in conv_layers",
 }
-# Kind of prediction heads -> the keys of its record.
+# Kind of prediction heads -> the keys of its record, and what they predict where the record does not say.
 HEAD_KEYS = {
-    "joint": ("kind", "teacher_layers", "teacher_hidden_size"),
-    "layerwise": ("kind", "student_layers", "teacher_layers", "teacher_hidden_size"),
-    "contextual": ("kind", "teacher_layers", "teacher_hidden_size"),
+    "joint": ("kind", "tap", "teacher_layers", "teacher_hidden_size"),
+    "layerwise": ("kind", "tap", "student_layers", "teacher_layers", "teacher_hidden_size"),
+    "contextual": ("kind", "tap", "teacher_layers", "teacher_hidden_size"),
 }
+_PREDICTED_TAP = {"contextual": "feed_forward"}
 NAMED_HEAD_KEYS = ("predictions", "size", "share", "hidden_size", "init")
 
 
@@ -88,10 +89,11 @@ class StudentConfig(ConvolutionFields, PretrainedConfig):
         time_reduction_factor: frames that a strided convolution turns into one; 1 = no reduction.
         time_reduction_layer: the Transformer layer in front of which that convolution stands, 1 = the first; None =
             no reduction.
-        heads: the prediction heads in the student's training, or None: {kind, teacher_layers, teacher_hidden_size},
-            kind "joint" (DistilHuBERT's, on the last layer; also where a file names none), "layerwise" (one for each
-            of `student_layers`, FitHuBERT's) or "contextual" (one for the mean of `teacher_layers`, LightHuBERT's); or
-            several by name, see LinearHead, {name: {predictions, size, share, hidden_size, init}}.
+        heads: the prediction heads in the student's training, or None: {kind, tap, teacher_layers,
+            teacher_hidden_size}, tap the kind of the teacher's tap, kind "joint" (DistilHuBERT's, on the last layer;
+            also where a file names none), "layerwise" (one for each of `student_layers`, FitHuBERT's) or "contextual"
+            (one for the mean of `teacher_layers`, LightHuBERT's); or several by name, see LinearHead, {name:
+            {predictions, size, share, hidden_size, init}}.
         outer_initialization: first weights of projection, time reduction and layerwise heads: "normal" (linear maps
             from N(0, 0.02) with biases of 0, as everywhere in HuBERT) or "torch" (torch's default, uniform within
             1 / sqrt(fan-in), as FitHuBERT's released code leaves them).
@@ -161,7 +163,8 @@ class StudentConfig(ConvolutionFields, PretrainedConfig):
             for name, record in self.heads.items():
                 _check_keys(f"heads.{name}", record, NAMED_HEAD_KEYS)
         elif self.heads is not None:
-            self.heads = {"kind": "joint", **self.heads}
+            kind = str(self.heads.get("kind", "joint"))
+            self.heads = {"kind": kind, "tap": _PREDICTED_TAP.get(kind, "hidden"), **self.heads}
             for name in ("student_layers", "teacher_layers"):
                 if name in self.heads:
                     self.heads[name] = [int(layer) for layer in self.heads[name]]
@@ -338,6 +341,7 @@ def _check_heads(heads: dict[str, Any], num_hidden_layers: int) -> None:
     kind = heads["kind"]
     _require(kind in HEAD_KEYS, "heads.kind", kind, ", ".join(map(repr, HEAD_KEYS)))
     _check_keys("heads", heads, HEAD_KEYS[kind])
+    _require(heads["tap"] in STREAMS, "heads.tap", heads["tap"], ", ".join(map(repr, STREAMS)))
     layers = heads["teacher_layers"]
     _require(
         bool(layers) and len(set(layers)) == len(layers) and min(layers) >= 0,

@@ -31,10 +31,10 @@ def feature_norm(teacher_config: Any) -> str:
 def derive_config(
     architecture: Mapping[str, Any],
     teacher_config: Any,
-    predicted_layers: Sequence[int],
+    predicted_layers: Sequence[int] = (),
     provenance: Mapping[str, Any] | None = None,
     read_layers: Sequence[int] = (),
-    named_heads: Mapping[str, Any] | None = None,
+    heads: Mapping[str, Any] | None = None,
 ) -> StudentConfig:
     """Fill in what an architecture (configs/architecture/*.yaml) leaves open (null) with the teacher's own sizes.
 
@@ -50,7 +50,7 @@ def derive_config(
         predicted_layers: teacher layers that get a head; none = the student has no heads.
         provenance: what the student's config.json says about its teacher.
         read_layers: the student layer that each head reads, where heads are layerwise.
-        named_heads: heads by name, in place of those of `predicted_layers`.
+        heads: the heads' own record, in place of those of `predicted_layers`.
 
     Raises:
         UserError: sizes that cannot be built.
@@ -63,15 +63,13 @@ def derive_config(
         raise UserError(
             f"architecture.hidden_size={hidden_size} is not a multiple of architecture.num_attention_heads={num_heads}."
         )
-    heads: dict[str, Any] | None = dict(named_heads or {}) or None
     if predicted_layers:
         heads = {
             "kind": architecture.get("heads", "joint"),
             "teacher_layers": list(predicted_layers),
             "teacher_hidden_size": teacher_config.hidden_size,
         }
-        if heads["kind"] == "layerwise":
-            heads["student_layers"] = list(read_layers)
+        heads |= {"student_layers": list(read_layers)} if heads["kind"] == "layerwise" else {}
     norm = architecture.get("feature_norm") or feature_norm(teacher_config)
     intermediate = _share(teacher_config.intermediate_size, architecture, "intermediate_share")
     layers = _layers(
@@ -104,7 +102,7 @@ def derive_config(
             feat_proj_dropout=architecture["feat_proj_dropout"],
             time_reduction_factor=architecture.get("time_reduction_factor", 1),
             time_reduction_layer=architecture.get("time_reduction_layer"),
-            heads=heads,
+            heads=None if heads is None else dict(heads),
             outer_initialization=architecture.get("outer_initialization", "normal"),
             mask_embedding=architecture.get("mask_embedding", False),
             teacher=dict(provenance or {}),

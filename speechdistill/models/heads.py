@@ -22,13 +22,16 @@ class JointHeads(nn.Module):
         hidden_size: the student's width D.
         teacher_layers: the N teacher layers that are predicted.
         teacher_hidden_size: the teacher's width D'.
+        tap: the kind of the teacher's tap.
         last: the student's last layer.
     """
 
-    def __init__(self, hidden_size: int, teacher_layers: Sequence[int], teacher_hidden_size: int, last: int) -> None:
+    def __init__(
+        self, hidden_size: int, teacher_layers: Sequence[int], teacher_hidden_size: int, tap: str, last: int
+    ) -> None:
         super().__init__()
         self.teacher_layers = tuple(teacher_layers)
-        self.keys = [prediction_key(hidden_taps([last]), f"hidden/{layer}") for layer in teacher_layers]
+        self.keys = [prediction_key(hidden_taps([last]), f"{tap}/{layer}") for layer in teacher_layers]
         count = len(self.teacher_layers)
         self.joint = nn.Linear(hidden_size, count * hidden_size)
         self.weight = nn.Parameter(torch.empty(count, hidden_size, teacher_hidden_size))
@@ -82,6 +85,7 @@ class LayerwiseHeads(nn.Module):
     def __init__(self, config: StudentConfig) -> None:
         super().__init__()
         assert config.heads is not None
+        self.tap = config.heads["tap"]
         self.matches = list(zip(config.heads["student_layers"], config.heads["teacher_layers"], strict=True))
         self.last_layer = config.num_hidden_layers
         self.layers = nn.ModuleList(
@@ -107,7 +111,7 @@ class LayerwiseHeads(nn.Module):
         """
         states = {**hidden_states, self.last_layer: last_hidden_state}
         return {
-            prediction_key(hidden_taps([student_layer]), f"hidden/{teacher_layer}"): head(states[student_layer])
+            prediction_key(hidden_taps([student_layer]), f"{self.tap}/{teacher_layer}"): head(states[student_layer])
             for head, (student_layer, teacher_layer) in zip(self.layers, self.matches, strict=True)
         }
 
@@ -121,12 +125,15 @@ class ContextualHead(nn.Module):
         hidden_size: the student's width D.
         teacher_layers: those whose mean is predicted.
         teacher_hidden_size: the teacher's width D'.
+        tap: the kind of the teacher's tap.
         last: the student's last layer.
     """
 
-    def __init__(self, hidden_size: int, teacher_layers: Sequence[int], teacher_hidden_size: int, last: int) -> None:
+    def __init__(
+        self, hidden_size: int, teacher_layers: Sequence[int], teacher_hidden_size: int, tap: str, last: int
+    ) -> None:
         super().__init__()
-        target = group_key([Tap("feed_forward", layer) for layer in teacher_layers], "mean")
+        target = group_key([Tap(tap, layer) for layer in teacher_layers], "mean")
         self.key = prediction_key(hidden_taps([last]), target)
         self.projection = nn.Linear(hidden_size, teacher_hidden_size, bias=False)
 

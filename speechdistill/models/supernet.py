@@ -1,11 +1,15 @@
 """A once-for-all supernet: one full-size student, of which any subnet can be trained, used and taken out."""
 
+from collections.abc import Collection
+
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from speechdistill.batch import Tap
 from speechdistill.errors import UserError
 from speechdistill.models.config import StudentConfig
+from speechdistill.models.heads import ContextualHead
 from speechdistill.models.search_space import SearchSpace, Subnet
 from speechdistill.models.slicing import kept_layers, slices, subnet_config
 from speechdistill.models.student import Distilled, StudentForDistillation, StudentModel
@@ -50,8 +54,9 @@ class Supernet(nn.Module):
         subnet: Subnet | None = None,
         masked: Tensor | None = None,
         features: Tensor | None = None,
+        taps: Collection[Tap] = (),
     ) -> Distilled:
-        """Predict the contextual target with a subnet.
+        """Predict the contextual target with a subnet, and expose its taps.
 
         Args:
             waveforms: (B, S).
@@ -59,23 +64,33 @@ class Supernet(nn.Module):
             subnet: the sizes; None = the full-size student.
             masked: (B, T) bool, frames that the Transformer does not get to see.
             features: (B, T, C) of `convolve`, which are the same for every subnet.
+            taps: of the full-size student; those of a layer that the subnet lacks are missing in the output, but for
+                the last layer's, for which the subnet's last one stands.
 
         Raises:
             UserError: the subnet is not one of the search space.
         """
         if subnet is None:
-            return self.network(waveforms, num_samples, masked=masked, features=features)
+            return self.network(waveforms, num_samples, masked=masked, features=features, taps=taps)
         self.space.check(subnet)
         features = self.convolve(waveforms, num_samples) if features is None else features
         weights = slices(dict(self.network.named_parameters()), subnet, self.config)
-        shell = self._shell(subnet)
-        given = {"masked": masked, "features": features}
-        output: Distilled = functional_call(shell, weights, (waveforms, num_samples), given)
-        if not (self.training and torch.is_grad_enabled()):
-            return output
-        # Several devices wait for a gradient of every parameter: layers that this subnet does not have get zeros.
-        rest = sum(parameter.flatten()[0] for parameter in self._of_other_layers(subnet))
-        return output._replace(by_key={key: prediction + 0.0 * rest for key, prediction in output.by_key.items()})
+        whole = self.config.num_hidden_layers
+        place = {layer + 1: number for number, layer in enumerate(kept_layers(whole, subnet.depth), start=1)}
+        place |= {0: 0, whole: subnet.depth}
+        own = {tap: tap._replace(layer=place[tap.layer]) for tap in taps if tap.layer in place}
+        given = {"masked": masked, "features": features, "taps": set(own.values())}
+        output: Distilled = functional_call(self._shell(subnet), weights, (waveforms, num_samples), given)
+        found = {tap: output.taps[name] for tap, name in own.items()}
+        # One head at most, on the last layer: it keeps its name.
+        keys = [self.network.heads.key] if isinstance(self.network.heads, ContextualHead) else []
+        predicted = dict(zip(keys, output.by_key.values(), strict=True))
+        if self.training and torch.is_grad_enabled():
+            # Several devices wait for a gradient of every parameter: layers that this subnet does not have get zeros.
+            rest = 0.0 * sum(parameter.flatten()[0] for parameter in self._of_other_layers(subnet))
+            predicted = {key: prediction + rest for key, prediction in predicted.items()}
+            found = found if predicted else {tap: tensor + rest for tap, tensor in found.items()}
+        return output._replace(by_key=predicted, taps=found)
 
     def convolve(self, waveforms: Tensor, num_samples: Tensor | None = None) -> Tensor:
         """Run the convolutional front end, (B, S) to (B, T, C): no subnet has another."""

@@ -10,6 +10,7 @@ from speechdistill.checks import is_number, is_whole
 from speechdistill.errors import UserError, did_you_mean
 from speechdistill.models.heads import HEAD_OPTIONS
 from speechdistill.objectives.distances import DISTANCES, Distance
+from speechdistill.objectives.inputs import masking_of
 from speechdistill.objectives.maps import MAPS, Layers
 from speechdistill.objectives.objective import Objective
 from speechdistill.objectives.own_distance import OwnDistance
@@ -41,7 +42,8 @@ def build_objective(
             none of their own; `random_per_epoch`, if wanted, of the terms that heads predict.
         student_layers: Transformer layers of the student.
         teacher_layers: Transformer layers of the teacher.
-        heads: "joint" (all on the student's last layer) or "layerwise"; None = none.
+        heads: "joint" (all on the student's last layer), "layerwise" or "contextual" (one on the last layer for a mean
+            of the teacher's); None = none.
         seed: of what is drawn.
         import_from: folders with modules of the user's own, which a distance may name.
 
@@ -56,8 +58,20 @@ def build_objective(
     named = {str(term.head) for term in terms if term.head}
     if unknown := named - set(builder.heads):
         raise UserError(f"objective.terms: no term brings the head {sorted(unknown)[0]!r} along.")
-    if named and any(term.head == "" for term in terms):
+    by_architecture = [term for term in terms if term.head == ""]
+    if named and by_architecture:
         raise UserError("objective.terms: some take the architecture's heads, some have named ones: name them all.")
+    if len(taps := {match.teacher[0].kind for term in by_architecture for match in term.matches}) > 1:
+        raise UserError(f"objective.terms: the architecture's heads predict one tap, not {' and '.join(sorted(taps))}.")
+    if heads == "contextual" and len({match.target for term in by_architecture for match in term.matches}) > 1:
+        raise UserError("objective.terms: architecture.heads=contextual is one head, and predicts one mean.")
+    if masking_of(config) is None:
+        for term in terms:
+            if (term.frames, term.reading) != ("all", "clean"):
+                raise UserError(
+                    f"objective.terms.{term.name} has frames={term.frames} and reading={term.reading}, and no frame "
+                    "is masked: set objective.masking.probability above 0."
+                )
     own = {tap.layer for term in terms if term.weight.highest for match in term.matches for tap in match.student}
     if student_layers not in own:
         raise UserError(
@@ -95,7 +109,9 @@ class _Builder:
         head = self._head(name, config.get("head"), view)
         own_map = config.get("map")
         map_key, layer_map = ("objective.map", self._config.get("map")) if own_map is None else (f"{key}.map", own_map)
-        matches = self._matches(map_key, layer_map, f"{key}.tap", str(config.get("tap") or "hidden"), view)
+        kind = _one_of(f"{key}.tap", config.get("tap") or "hidden", STREAMS)
+        # The architecture's heads read hidden states, whatever they predict.
+        matches = self._matches(map_key, layer_map, ("hidden" if head == "" else kind, kind), view)
         if head == "":
             self._check_heads(map_key, matches)
         return Term(
@@ -152,19 +168,18 @@ class _Builder:
         self.heads[name] = record
         return name
 
-    def _matches(self, key: str, layer_map: Any, tap_key: str, kind: str, view: View) -> tuple[Match, ...]:
-        _one_of(tap_key, kind, STREAMS)
+    def _matches(self, key: str, layer_map: Any, kinds: tuple[str, str], view: View) -> tuple[Match, ...]:
         several = view.taps != "one"
         found = []
         for own, other, combine in self._layers(key, layer_map):
             if several and combine != "single":
                 raise UserError(f"{key}={layer_map}: {view.name} takes layer by layer, not several at once.")
-            sides = [_taps(kind, layers, view) for layers in (own, other)]
+            sides = [_taps(kind, layers, view) for kind, layers in zip(kinds, (own, other), strict=True)]
             for taps, depth, whose in zip(sides, self._depths, ("student", "teacher"), strict=True):
                 if wrong := [tap for tap in taps if not TAPS[tap.kind] <= tap.layer <= depth]:
                     raise UserError(
-                        f"{key} has {[_shown(own), _shown(other)]}: the student has layers {TAPS[kind]} to "
-                        f"{self._depths[0]}, the teacher {TAPS[kind]} to {self._depths[1]}"
+                        f"{key} has {[_shown(own), _shown(other)]}: the student has layers {TAPS[kinds[0]]} to "
+                        f"{self._depths[0]}, the teacher {TAPS[kinds[1]]} to {self._depths[1]}"
                         f"{f', and {view.name} needs {wrong[0].key} of the {whose}' if several else ''}."
                     )
             found.append(Match(_name(own, other, combine), sides[0], sides[1], combine))
@@ -194,12 +209,23 @@ class _Builder:
     def _check_heads(self, key: str, matches: Sequence[Match]) -> None:
         predicted: set[str] = set()
         last = self._depths[0]
+        contextual = self._heads == "contextual"
+        if contextual and len(matches) > 1:
+            raise UserError(
+                f"{key} has {len(matches)} matches: architecture.heads=contextual is one head. Take pairs"
+                " with architecture.heads=joint, or the map last_to_mean."
+            )
         for match in matches:
             found = f"{key} has [{_shown([tap.layer for tap in match.student])}, {match.teacher[-1].layer}]"
-            if self._heads == "joint" and {tap.layer for tap in match.student} != {last}:
+            if self._heads != "layerwise" and {tap.layer for tap in match.student} != {last}:
                 raise UserError(
-                    f"{found}: joint heads stand on the student's last layer, so [{last}, ...]. For heads on "
+                    f"{found}: {self._heads} heads stand on the student's last layer, so [{last}, ...]. For heads on "
                     "other layers set architecture.heads=layerwise."
+                )
+            if match.combine not in ("single", "mean" if contextual else ""):
+                raise UserError(
+                    f"{found}, combined by {match.combine!r}: architecture.heads={self._heads} predict single layers. "
+                    "Give the term a head of its own, head: {init: normal}."
                 )
             if match.target in predicted:
                 layer = match.teacher[-1].layer

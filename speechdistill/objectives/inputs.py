@@ -1,5 +1,6 @@
 """Span masks for masked prediction, drawn from a generator of one's own."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -68,6 +69,19 @@ def even_span_mask(
     for row, masked in enumerate(rows):
         mask[row, masked[torch.randperm(len(masked), generator=generator)[:fewest]]] = True
     return mask
+
+
+def masking_of(objective: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Of an objective's configuration, what the student does not get to see; None = it sees everything.
+
+    Raises:
+        UserError: see `check_spans`.
+    """
+    masking = objective.get("masking")
+    if not masking:
+        return None
+    check_spans("objective.masking.", masking["probability"], masking["length"])
+    return dict(masking) if masking["probability"] else None
 
 
 def check_spans(where: str, probability: Any, length: Any) -> None:

@@ -1,7 +1,8 @@
 """The objective: a weighted sum of terms, and what they need of student and teacher."""
 
+import copy
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,8 +56,11 @@ class Objective:
         self.heads = dict(heads or {})
         self.count_padding = count_padding
         self.seed = seed
-        # Of each term with "closest" matches: (matches, student layers), a running mean of distances.
+        self.counted: Sequence[str] | None = None
+        # Of each term with "closest" matches: (matches, student layers), a running mean of distances, and those that
+        # the micro-batches of this step have found.
         self.closest: dict[str, Tensor] = {}
+        self._found: dict[str, list[Tensor]] = {}
 
     @property
     def needs(self) -> Needs:
@@ -74,14 +78,40 @@ class Objective:
         return Needs(tuple(sorted(own)), tuple(ordered), tuple(predictions.values()))
 
     @property
-    def predicted(self) -> list[tuple[int, int]]:
-        """[student layer, teacher layer] of each prediction that the architecture's heads make, by teacher layer."""
-        made = self.needs.predictions
-        pairs = sorted((int(target.rpartition("/")[2]), taps[-1].layer) for head, taps, target in made if not head)
-        return [(own, other) for other, own in pairs]
+    def predicted(self) -> dict[str, Stream]:
+        """Of each prediction, by `prediction_key`, the stream that it is to be."""
+        found = {}
+        for term in self.terms:
+            for match in term.matches:
+                streams = streams_of(term, match)
+                if term.head is not None and len(streams) == 1 and match.combine != "closest":
+                    found[prediction_key(match.student, match.target, term.head)] = streams[0]
+        return found
 
-    def head_records(self, width: int) -> dict[str, Any]:
-        """The named heads as StudentConfig has them; `width` is the teacher's."""
+    def only(self, names: Sequence[str] | None) -> "Objective":
+        """The same, of which some terms count alone; None = all of them."""
+        chosen = copy.copy(self)
+        chosen.counted = names
+        return chosen
+
+    def head_records(self, width: int, kind: str | None) -> dict[str, Any] | None:
+        """The heads as StudentConfig has them, the architecture's of a kind or those by name; None = there are none.
+
+        Args:
+            width: the teacher's.
+            kind: of the architecture's heads.
+        """
+        own = {match.target: match for term in self.terms if term.head == "" for match in term.matches}
+        if own:
+            matches = sorted(own.values(), key=lambda match: (match.teacher[-1].layer, match.student[-1].layer))
+            record = {
+                "kind": kind,
+                "tap": matches[0].teacher[0].kind,
+                "teacher_layers": [tap.layer for match in matches for tap in match.teacher],
+                "teacher_hidden_size": width,
+            }
+            layerwise = {"student_layers": [match.student[-1].layer for match in matches]}
+            return record | (layerwise if kind == "layerwise" else {})
         records: dict[str, Any] = {}
         for name, options in self.heads.items():
             made = [
@@ -97,7 +127,7 @@ class Objective:
             if len(sizes) > 1:
                 raise UserError(f"objective.terms: the head {name!r} would predict different widths, {sorted(sizes)}.")
             records[name] = {**HEAD_OPTIONS, **options, "predictions": [list(one) for one in made], "size": sizes.pop()}
-        return records
+        return records or None
 
     def stage(self, step: int) -> int:
         """How many turns the weights have taken: losses before and after one do not compare."""
@@ -135,11 +165,19 @@ class Objective:
         given = next(iter((predictions or student).values()))
         total = torch.zeros((), device=given.device)
         for term in self.terms:
+            present = [self._own(term, match, student, predictions) for match in term.matches]
+            if self.counted is not None and term.name not in self.counted:
+                total = total + 0.0 * sum(part.flatten()[0] for own in present for part in own)
+                continue
             weight = term.weight(step)
             weights = term.weights(step, epoch)
             values = []
-            for place, (match, of_match) in enumerate(zip(term.matches, weights, strict=True)):
-                own = self._own(term, match, student, predictions)
+            if not all(present):  # layers that a subnet lacks
+                weights = term.select.among(weights, [bool(own) for own in present])
+            for place, (match, of_match, own) in enumerate(zip(term.matches, weights, present, strict=True)):
+                if not own:
+                    values.append(total.new_zeros(()))
+                    continue
                 wanted = [targets[stream.key] for stream in streams_of(term, match)]
                 # Heads stay in the graph whatever is drawn: processes that train together wait for their gradients.
                 learns = weight != 0 and (of_match != 0 or term.head is not None)
@@ -158,7 +196,10 @@ class Objective:
     def _own(
         self, term: Term, match: Match, student: Mapping[Tap, Tensor], predictions: Mapping[str, Tensor]
     ) -> list[Tensor]:
+        """The student's side of a match; empty where a subnet has not all of it."""
         if term.head is None:
+            if not all(tap in student for tap in match.student):
+                return []
             own = [student[tap] for tap in match.student]
             return [torch.stack(own).mean(0)] if match.combine == "mean" and len(own) > 1 else own
         several = [(tap,) for tap in match.student] if match.combine == "closest" else [match.student]
@@ -181,18 +222,34 @@ class Objective:
                 chosen = [round((len(wanted) - 1) * (part + 1) / count) for part in range(count)]
             return own, [wanted[chosen[place]]]
         if match.combine == "closest":
-            return [own[self._closest(term, place, own, wanted, frames)]], wanted
+            return [own[self._closest(term, place, own, wanted, frames, epoch)]], wanted
         return own, wanted
 
     @torch.no_grad()
-    def _closest(self, term: Term, place: int, own: list[Tensor], wanted: list[Tensor], frames: Frames) -> int:
+    def _closest(
+        self, term: Term, place: int, own: list[Tensor], wanted: list[Tensor], frames: Frames, epoch: int | None
+    ) -> int:
         """The student layer of a match: layers keep their order, and the sum of running distances is least."""
-        found = torch.stack([term.compare(term.matches[place].name, [one], wanted, frames) for one in own]).cpu()
-        kept = self.closest.setdefault(term.name, torch.full((len(term.matches), len(own)), torch.nan))
-        running = kept.clone()
-        running[place] = torch.where(kept[place].isnan(), found, kept[place].lerp(found, 1 - _CLOSEST_MOMENTUM))
-        self.closest[term.name] = running
-        return in_order(torch.where(running.isnan(), 0.0, running))[place]
+        given = self._found.setdefault(term.name, [])
+        if place == 0:
+            given.append(torch.zeros(len(term.matches), len(own)))
+        found = given[-1]
+        found[place] = torch.stack([term.compare(term.matches[place].name, [one], wanted, frames) for one in own]).cpu()
+        if epoch is None and place == len(found) - 1:
+            given.pop()  # validation moves nothing
+        # The first step has nothing but its own distances, of the matches so far.
+        return in_order(self.closest.get(term.name, found))[place]
+
+    def end_step(self, average: Callable[[Tensor], Tensor]) -> None:
+        """Let the distances of a step's micro-batches move the running means.
+
+        Args:
+            average: over the ranks.
+        """
+        for name, found in [item for item in self._found.items() if item[1]]:
+            mean = average(torch.stack(found).mean(0))
+            self.closest[name] = self.closest[name].lerp(mean, 1 - _CLOSEST_MOMENTUM) if name in self.closest else mean
+        self._found.clear()
 
     def formula(self) -> str:
         """The objective in one line, for logs and model cards."""

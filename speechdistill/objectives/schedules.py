@@ -103,6 +103,11 @@ class Selection:
             newest = min(step // self.steps_per_match, len(layers) - 1)
             for number, place in enumerate(order):
                 weights[place] *= number == newest or (number < newest and self.keeps)
+        return self.among(weights, [True] * len(weights))
+
+    def among(self, weights: Sequence[float], present: Sequence[bool]) -> list[float]:
+        """Weights of the matches that are present; those of the others are 0."""
+        weights = [weight * here for weight, here in zip(weights, present, strict=True)]
         total = sum(weights) if self.reduction == "mean" else 1.0
         return [weight / total if total else 0.0 for weight in weights]
 

@@ -134,7 +134,7 @@ class Term:
         plain = self.view.name == "frames" and tap == "hidden" and self.distance is DISTANCES.get(str(self.distance))
         details = [] if plain else [str(self.distance)]
         if not plain and not isinstance(self.distance, OwnDistance):
-            details = [f"{self.distance} of {self.view} of {tap}"]
+            details = [f"{self.distance} of {tap if self.view.name == 'frames' else f'{self.view} of {tap}'}"]
         details += [word for word in (self.select.sums, "masked input" * (self.reading == "masked")) if word]
         return f"{self.weight} x {self.name}" + "".join(f" ({detail})" for detail in details)
 

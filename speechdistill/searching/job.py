@@ -21,7 +21,7 @@ from speechdistill.searching.history import Trial, append, read
 from speechdistill.searching.ranking import run_ranking
 from speechdistill.searching.report import best, leave_winners
 from speechdistill.searching.sources import teacher_of, validation_batches
-from speechdistill.searching.validation import SubnetValidation, contextual_target_of
+from speechdistill.searching.validation import SubnetValidation, target_of
 from speechdistill.teachers.load import Teacher
 
 _PLAIN_LINE_EVERY_SECONDS = 15.0
@@ -72,7 +72,7 @@ def _prepare(config: Mapping[str, Any], supernet: Supernet) -> tuple[SubnetValid
     batches, recordings = validation_batches(config, [folder])
     teacher = teacher_of(config, supernet.config, folder)
     run = config_of_run(folder)
-    target = contextual_target_of(supernet, run[1].get("objective") if run else None)
+    target = target_of(supernet, run[1].get("objective") if run else None)
     return SubnetValidation(supernet, teacher, target, batches, config["device"]), teacher, recordings
 
 

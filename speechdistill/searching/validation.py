@@ -11,7 +11,7 @@ from speechdistill.errors import UserError
 from speechdistill.frames import SAMPLE_RATE_HZ, num_frames, padding_mask
 from speechdistill.models.student import StudentForDistillation
 from speechdistill.models.supernet import Supernet
-from speechdistill.objectives.contextual import ContextualTarget, counted_l1
+from speechdistill.objectives.taps import Stream
 from speechdistill.teachers.load import Teacher
 
 
@@ -33,7 +33,7 @@ class CachedBatch(NamedTuple):
     counted: Tensor
 
 
-def contextual_target_of(supernet: Supernet, objective: Mapping[str, Any] | None) -> ContextualTarget:
+def target_of(supernet: Supernet, objective: Mapping[str, Any] | None) -> Stream:
     """What a supernet was trained to predict.
 
     Args:
@@ -46,8 +46,11 @@ def contextual_target_of(supernet: Supernet, objective: Mapping[str, Any] | None
     heads = supernet.config.heads
     if heads is None or heads["kind"] != "contextual":
         raise UserError("the supernet has no contextual head: there is nothing to validate its subnets by.")
-    objective = objective or {"tap": "feed_forward", "instance_norm": False}
-    return ContextualTarget(tuple(heads["teacher_layers"]), objective["tap"], bool(objective["instance_norm"]))
+    objective = objective or {}
+    # Earlier versions had no terms, and did not write the tap into the head's record.
+    term = next((term for term in (objective.get("terms") or {}).values() if term), objective)
+    taps = tuple(Tap(term.get("tap") or heads["tap"], layer) for layer in heads["teacher_layers"])
+    return Stream(taps, instance_norm=bool(term.get("instance_norm")))
 
 
 class SubnetValidation:
@@ -70,16 +73,16 @@ class SubnetValidation:
 
     @torch.inference_mode()
     def __init__(
-        self, supernet: Supernet, teacher: Teacher, target: ContextualTarget, batches: Sequence[WaveBatch], device: str
+        self, supernet: Supernet, teacher: Teacher, target: Stream, batches: Sequence[WaveBatch], device: str
     ) -> None:
-        heads = supernet.config.heads or {}
-        if max(target.layers) > teacher.num_layers or heads["teacher_hidden_size"] != teacher.hidden_size:
+        heads, highest = supernet.config.heads or {}, max(tap.layer for tap in target.taps)
+        if highest > teacher.num_layers or heads["teacher_hidden_size"] != teacher.hidden_size:
             raise UserError(
-                f"the supernet predicts {heads['teacher_hidden_size']} channels of layers up to {max(target.layers)}; "
+                f"the supernet predicts {heads['teacher_hidden_size']} channels of layers up to {highest}; "
                 f"{teacher.source.name} has {teacher.hidden_size} and {teacher.num_layers} layers. "
                 "Name its own teacher with teacher.name=..."
             )
-        teacher.cut(max(target.layers))
+        teacher.cut(highest)
         teacher.to(device)
         supernet.to(device)
         self.device = device
@@ -88,10 +91,10 @@ class SubnetValidation:
         supernet.cpu()
         teacher.cpu()
 
-    def _cached(self, supernet: Supernet, teacher: Teacher, target: ContextualTarget, batch: WaveBatch) -> CachedBatch:
+    def _cached(self, supernet: Supernet, teacher: Teacher, target: Stream, batch: WaveBatch) -> CachedBatch:
         batch = batch._replace(waveforms=batch.waveforms.to(self.device), num_samples=batch.num_samples.to(self.device))
-        taps = teacher(batch, (), [Tap(target.tap, layer) for layer in target.layers])
-        targets = target(taps.tensors, taps.num_frames if batch.is_padded else None)
+        taps = teacher(batch, (), target.taps)
+        targets = target.of(taps.tensors, taps.num_frames if batch.is_padded else None)
         lengths = batch.num_samples if batch.is_padded else None
         features = supernet.convolve(batch.waveforms, lengths)
         if features.shape[1] != targets.shape[1]:
@@ -116,7 +119,8 @@ class SubnetValidation:
             output = student(batch.waveforms, batch.num_samples, features=batch.features)
             (prediction,) = output.predictions.values()
             count = int(batch.counted.sum())
-            total += counted_l1(prediction, batch.target, batch.counted).double() * count
+            apart = (prediction.float() - batch.target.float()).abs().mean(-1)
+            total += torch.where(batch.counted, apart, 0.0).sum().double()
             frames += count
         loss = float(total) / frames
         if loss != loss or loss == float("inf"):

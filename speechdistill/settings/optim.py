@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from speechdistill.checks import is_number
-from speechdistill.settings.rules import Rule, mistakes, number, share, switch
+from speechdistill.settings.rules import Rule, mistakes, number, share
 
 
 def _are_betas(value: Any) -> bool:
@@ -23,7 +23,6 @@ def _are_phases(value: Any) -> bool:
 
 RULES = {
     "lr": number("a rate", above=0),
-    "stage_2_lr": number("a rate", above=0),
     "betas": Rule(_are_betas, "two numbers from 0 up and below 1, like [0.9,0.98]"),
     "eps": number(above=0),
     "weight_decay": number(least=0),
@@ -31,7 +30,6 @@ RULES = {
     "phases": Rule(_are_phases, "three shares of the steps that make 1, like [0.1,0.4,0.5]"),
     "first_lr_share": share("a share from 0 to 1 of optim.lr"),
     "last_lr_share": share("a share from 0 to 1 of optim.lr"),
-    "stage_2_restarts": switch(),
 }
 
 

@@ -10,6 +10,7 @@ from speechdistill.settings import optim
 from speechdistill.settings.data import RULES as DATA
 from speechdistill.settings.data import data_mistakes
 from speechdistill.settings.optim import optim_mistakes
+from speechdistill.settings.phases import phases_mistakes
 from speechdistill.settings.rules import Rules, mistakes, number, one_of, optional, or_list, share, switch, whole
 
 _ON_OR_OFF = one_of("auto", "on", "off")
@@ -108,7 +109,7 @@ def config_mistakes(config: Mapping[str, Any]) -> dict[str, str]:
             found |= optim_mistakes(values)
         else:
             found |= mistakes(values, rules, f"{group}." if group else "")
-    return found
+    return found | phases_mistakes(config.get("phases") or {})
 
 
 def is_ruled(verb: str, key: str) -> bool:

@@ -10,8 +10,11 @@ from torch import nn
 from speechdistill.checkpoints.student_dir import load_network
 from speechdistill.errors import UserError
 from speechdistill.models.config import StudentConfig
-from speechdistill.models.derive import copy_from_teacher
+from speechdistill.models.derive import copy_from_teacher, derive_config, student_depth
 from speechdistill.models.student import StudentForDistillation
+from speechdistill.objectives.building import build_objective
+from speechdistill.objectives.inputs import masking_of
+from speechdistill.objectives.objective import Objective
 from speechdistill.provenance import shared_name
 from speechdistill.teachers.load import Teacher, load_teacher
 
@@ -40,6 +43,28 @@ def prepare_teacher(config: dict[str, Any]) -> tuple[Teacher, dict[str, Any]]:
         "params": teacher.num_params,
     }
     return teacher, provenance
+
+
+def objective_and_student(
+    config: Mapping[str, Any], teacher_config: Any, provenance: Mapping[str, Any] | None = None
+) -> tuple[Objective, StudentConfig]:
+    """What a run compares, and the student's shape, whose heads follow from it.
+
+    Args:
+        config: of the run.
+        teacher_config: of a Hugging Face speech encoder.
+        provenance: what the student's config.json says about its teacher.
+
+    Raises:
+        UserError: what a person can put right.
+    """
+    architecture, layers = config["architecture"], teacher_config.num_hidden_layers
+    depth, kind = student_depth(architecture, layers), architecture.get("heads", "joint")
+    objective = build_objective(config["objective"], depth, layers, kind, config["seed"], config.get("import_from"))
+    # Several devices wait for a gradient of every weight, so there is no mask embedding that is never read.
+    shape = {**architecture, "mask_embedding": masking_of(config["objective"]) is not None}
+    heads = objective.head_records(teacher_config.hidden_size, kind)
+    return objective, derive_config(shape, teacher_config, provenance=provenance, heads=heads)
 
 
 def initialise(student: StudentForDistillation, teacher: Teacher, config: Mapping[str, Any]) -> str:

@@ -18,9 +18,9 @@ from speechdistill.audio.readers import StoppedWaitingError
 from speechdistill.batch import WaveBatch
 from speechdistill.errors import UserError
 from speechdistill.frames import SAMPLE_RATE_HZ
+from speechdistill.training.distillation import DistillationModule
 from speechdistill.training.distributed import Agreement
 from speechdistill.training.stopping import StopOnSignal, signal_name
-from speechdistill.training.taught import TaughtModule
 from speechdistill.training.teacher_cache import TeacherCache, unwritable_is_an_answer
 
 
@@ -62,7 +62,7 @@ class CacheFilling(Callback):
         """
         data = trainer.datamodule  # type: ignore[attr-defined]  # Lightning's own, without a type
         assert isinstance(data, SpeechData)
-        assert isinstance(pl_module, TaughtModule)
+        assert isinstance(pl_module, DistillationModule)
         pl_module.check_ranks()  # Lightning asks callbacks before the module
         self.stop.listen()
         with unwritable_is_an_answer(self.cache.folder):
@@ -80,7 +80,7 @@ class CacheFilling(Callback):
                 )
         data.train_targets = self.cache.targets
 
-    def _fill(self, shards: list[int], num_workers: int, module: TaughtModule, trainer: Trainer) -> None:
+    def _fill(self, shards: list[int], num_workers: int, module: DistillationModule, trainer: Trainer) -> None:
         targets = self.cache.targets
         audio = MicroBatchDataset(self.cache.recordings)
         segments = [segment for shard in shards for segment in targets.segments(shard)]
@@ -114,7 +114,7 @@ class CacheFilling(Callback):
     def _made(
         self,
         batches: Iterator[WaveBatch],
-        module: TaughtModule,
+        module: DistillationModule,
         device: torch.device,
         count: Callable[[float], object],
     ) -> Iterator[Tensor | None]:

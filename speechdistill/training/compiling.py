@@ -11,9 +11,9 @@ from speechdistill.durations import duration
 from speechdistill.errors import UserError, reason
 from speechdistill.models.encoder import EncoderLayer
 from speechdistill.models.supernet import Supernet
+from speechdistill.training.distillation import DistillationModule
 from speechdistill.training.estimate import seconds_per_step
 from speechdistill.training.module import TrainingModule
-from speechdistill.training.taught import TaughtModule
 
 _CHOICES = {"auto": "auto", "on": "on", "off": "off", "True": "on", "False": "off"}  # YAML's own words for on and off
 # Below so many steps nothing is tried: compiling takes a minute or so.
@@ -112,5 +112,5 @@ def settle_compile(
 
 
 def _layers(module: TrainingModule) -> list[EncoderLayer]:
-    models = [module.model, *([module.teacher] if isinstance(module, TaughtModule) else [])]
+    models = [module.model, *([module.teacher] if isinstance(module, DistillationModule) else [])]
     return [layer for model in models for layer in model.modules() if isinstance(layer, EncoderLayer)]

@@ -1,4 +1,4 @@
-"""Distil a teacher into a student: the LightningModule of the main job."""
+"""Distil a teacher into a student, or into every subnet of a supernet: the LightningModule of the main job."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -6,17 +6,21 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from speechdistill.batch import Tap, WaveBatch, prediction_key, send
+from speechdistill.batch import Tap, WaveBatch, send
+from speechdistill.compression.compression import Compression
 from speechdistill.errors import UserError
 from speechdistill.frames import num_frames, padding_mask
-from speechdistill.models.heads import LayerwiseHeads
+from speechdistill.models.search_space import NAMED, Subnet
 from speechdistill.models.student import Distilled, StudentForDistillation
+from speechdistill.models.supernet import Supernet
 from speechdistill.objectives.distances import cosine
 from speechdistill.objectives.inputs import even_span_mask, span_mask
 from speechdistill.objectives.objective import Objective
 from speechdistill.objectives.taps import Frames, Stream, as_float, pooled_frames
 from speechdistill.teachers.load import Teacher
-from speechdistill.training.taught import TaughtModule
+from speechdistill.training.module import TrainingModule
+from speechdistill.training.phases import Phase, Phases
+from speechdistill.training.shapes import SubnetPlan
 
 
 class Compared(NamedTuple):
@@ -29,12 +33,19 @@ class Compared(NamedTuple):
     valid: Tensor
 
 
-class DistillationModule(TaughtModule):
+class DistillationModule(TrainingModule):
     """A student learns from its teacher what an objective compares.
 
+    In a phase of subnets a step trains those of the plan. In a step that does not draw them, entries of a weight have a
+    gradient of zero: the optimizer's momentum and decay still move them, as in published once-for-all training.
+
+    Validation takes unmasked input and counts every frame, as the student is used, whatever the training masks and
+    counts: so its numbers compare between settings. It is of what the last step trained: of a phase of subnets the
+    smallest, the published and the largest (val/smallest ...), val/loss is their mean.
+
     Args:
-        student: with its heads.
-        teacher: see TaughtModule.
+        model: the student with its heads, or a supernet.
+        teacher: frozen; no part of the module's parameters, optimizer or checkpoints.
         objective: what is compared and how.
         optim: see TrainingModule.
         max_steps: see TrainingModule.
@@ -42,11 +53,14 @@ class DistillationModule(TaughtModule):
         epoch_of: of (optimizer steps done), to passes over the data done; the same on every rank.
         masking: `probability` and `length` of the spans that the student does not get to see in training, and
             `even_rows` for those of `even_span_mask`; None = it sees everything.
+        phases: of the run; None = one for all of it.
+        plan: of a supernet, which subnets a step takes.
+        compression: changes the student as it trains.
     """
 
     def __init__(
         self,
-        student: StudentForDistillation,
+        model: StudentForDistillation | Supernet,
         teacher: Teacher,
         objective: Objective,
         optim: Mapping[str, Any],
@@ -54,24 +68,84 @@ class DistillationModule(TaughtModule):
         seed: int,
         epoch_of: Callable[[int], int] = lambda step: 0,
         masking: Mapping[str, Any] | None = None,
+        phases: Phases | None = None,
+        plan: SubnetPlan | None = None,
+        compression: Compression | None = None,
     ) -> None:
-        super().__init__(student, teacher, optim, max_steps, seed)
+        super().__init__(model, optim, max_steps, seed)
+        # In a list the teacher is no submodule: nothing trains, saves or synchronises it.
+        self._frozen = [teacher]
         self.objective = objective
         self.epoch_of = epoch_of
-        self._student_config = student.config
         self.masking = dict(masking or {})
+        self.phases = phases or Phases([Phase(steps=max_steps)])
+        self.plan = plan
+        self._validated = self.phases.all[0]
+        self.compression = compression
+        if compression is not None:
+            assert isinstance(model, StudentForDistillation)
+            compression.attach(model)
+        self._config = model.config
         self._needs = objective.needs
+        self._predicted = objective.predicted
+        self._objectives = {phase: objective.only(phase.terms) for phase in self.phases.all}
         self._clean, self._masked = (
             [stream for stream in self._needs.streams if (stream.reading == "clean") is clean]
             for clean in (True, False)
         )
         teacher.cut(max(tap.layer for stream in self._needs.streams for tap in stream.taps))
-        if student.config.feature_grad_mult == 0:
-            student.student.feature_encoder.requires_grad_(False)  # several devices wait for every gradient there is
+        if self._config.feature_grad_mult == 0:
+            for name, parameter in model.named_parameters():
+                if "feature_encoder." in name:
+                    parameter.requires_grad_(False)  # several devices wait for every gradient there is
+
+    @property
+    def teacher(self) -> Teacher:
+        """The frozen teacher, cut above the highest layer in use."""
+        return self._frozen[0]
 
     def stage(self, steps_done: int) -> int:
-        """The turns that the weights of terms have taken by the last of these steps."""
-        return self.objective.stage(steps_done)
+        """Counts phases, and turns that the weights of terms have taken by the last of these steps."""
+        return self.phases.all.index(self.phases.trained(steps_done)) + self.objective.stage(steps_done)
+
+    def typical_steps(self) -> dict[int, float]:
+        """The first step of each phase."""
+        return {phase.begin: phase.steps / self.max_steps for phase in self.phases.all}
+
+    def learning_rate_factor(self) -> Callable[[int], float]:
+        """See Phases."""
+        return self.phases.learning_rate_factor(self.optim["warmup_share"])
+
+    def more_parameter_groups(self) -> list[dict[str, Any]]:
+        """The compression's own."""
+        return [] if self.compression is None else self.compression.parameter_groups()
+
+    def on_train_batch_start(self, batch: WaveBatch, batch_idx: int) -> None:
+        """Between phases: leave the student of the one before, and forget its moments if the next restarts."""
+        step = self.trainer.global_step
+        phase = self.phases.training(step)
+        if batch_idx % self.trainer.accumulate_grad_batches or not step == phase.begin > 0:
+            return
+        if self.trainer.is_global_zero:
+            self.leave_model()
+        if phase.restarts:
+            for optimizer in self.trainer.optimizers:
+                optimizer.state.clear()
+
+    def on_before_optimizer_step(self, optimizer: Any) -> None:
+        """What all ranks have found chooses the "closest" layers of the next step."""
+        self.objective.end_step(
+            lambda own: torch.stack([found["mean"] for found in self._of_all_ranks({"mean": own})]).mean(0)
+        )
+
+    def on_validation_epoch_start(self) -> None:
+        """Validate what the last step trained."""
+        super().on_validation_epoch_start()
+        self.validate_as_after(self.trainer.global_step)
+
+    def validate_as_after(self, steps: int) -> None:
+        """Validate what a run of so many steps validates."""
+        self._validated = self.phases.trained(steps)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """The running distances of "closest" matches are part of a run."""
@@ -81,79 +155,162 @@ class DistillationModule(TaughtModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Counterpart of `on_save_checkpoint`."""
         super().on_load_checkpoint(checkpoint)
-        self.objective.closest = dict(checkpoint.get("closest", {}))
+        self.objective.closest.update(checkpoint.get("closest", {}))
 
     @property
     def target_names(self) -> list[str]:
-        """The streams of clean input that the objective compares."""
+        """The streams of clean input that the objective compares, what a cache may hold."""
         return [stream.key.replace("/", " ") for stream in self._clean]
 
     def live_targets(self, batch: WaveBatch) -> list[Tensor]:
         """The teacher's streams of clean input, each (B, T, W)."""
         return list(self._made(batch, self._clean, None))
 
+    def targets(self, batch: WaveBatch) -> Sequence[Tensor]:
+        """What the cache holds of a batch; the rest comes from the teacher, which a full cache never asks.
+
+        Args:
+            batch: on the device that computes.
+
+        Returns:
+            (B, T, W) for each of the `target_names`, without gradient.
+        """
+        if batch.targets is None:
+            return self.live_targets(batch) if self._clean else []
+        held = batch.targets.shape[1]
+        if held == len(batch.waveforms):
+            return list(batch.targets)
+        rest = self.live_targets(batch.part(slice(held, None)))
+        return [torch.cat(both) for both in zip(batch.targets, rest, strict=True)]
+
     def _made(self, batch: WaveBatch, streams: Sequence[Stream], masked: Tensor | None) -> list[Tensor]:
+        # Only now does the teacher take room on the device.
+        if next(self.teacher.parameters()).device != batch.waveforms.device:
+            self.teacher.to(batch.waveforms.device)
         taps = self.teacher(batch, (), {tap for stream in streams for tap in stream.taps}, masked)
         frames = taps.num_frames if batch.is_padded else None
         return [stream.of(taps.tensors, frames) for stream in streams]
 
     def loss(self, batch: WaveBatch, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor], Tensor]:
-        """Objective of a batch; in validation also the cosine between prediction and target, layer by layer."""
+        """Objective of a batch, of several subnets the mean; in validation also the cosine of each predicted layer."""
+        phase = self.phases.training(step) if self.training else self._validated
+        objective = self._objectives[phase]
         masked = self._mask(batch, generator)
-        compared = self.compared(batch, self.targets(batch) if self._clean else [], masked)
+        made = self.targets(batch)
         # In validation every layer counts, so that its numbers compare.
         epoch = self.epoch_of(step) if self.training else None
-        value = self.objective(compared.student, compared.predictions, compared.targets, compared.frames, step, epoch)
-        parts = value.parts
+        if phase.shapes == "full":
+            compared = self.compared(batch, made, masked)
+            value = objective(*compared[:4], step, epoch)
+            total, parts = value.total, {**value.parts, **self._cosines(compared)}
+            if self.compression is not None:
+                penalty = self.compression.penalty(step) if self.training else None
+                total = total if penalty is None else total + penalty
+                parts |= {name: metric.detach() for name, metric in self.compression.metrics().items()}
+            return total, parts, compared.valid.sum()
+        features = self._convolved(batch)
+        losses: dict[str, Tensor] = {}
+        learned: dict[str, Tensor] = {}
+        for name, subnet in self.subnets(step).items():
+            compared = self.compared(batch, made, masked, subnet, features)
+            compared.targets.update(learned)
+            losses[name] = objective(*compared[:4], step, epoch).total
+            if name == "largest" and self._plan.in_place and self.training:
+                learned = {
+                    stream.key: compared.predictions[key].detach().float() for key, stream in self._predicted.items()
+                }
+        # A random subnet alone is the loss itself.
+        parts = {name: loss.detach() for name, loss in losses.items()} if len(losses) > 1 else {}
+        weights = [self._plan.largest_weight if name == "largest" and self.training else 1.0 for name in losses]
+        total = torch.stack([weight * loss for weight, loss in zip(weights, losses.values(), strict=True)]).sum()
+        return total / sum(weights), parts, compared.valid.sum()
+
+    def subnets(self, step: int) -> dict[str, Subnet]:
+        """Those that a step trains, or those that are validated."""
         if not self.training:
-            for layer, (prediction, target, valid) in self._hidden(compared).items():
-                similarity = cosine(as_float(prediction), as_float(target))
-                parts[f"cosine/layer_{layer:02d}"] = torch.where(valid, similarity, 0.0).sum() / valid.sum()
-        return value.total, parts, compared.valid.sum()
+            return {name: self._plan.space.named(name) for name in NAMED}
+        return self._plan.subnets(self.seed, step - self.phases.training(step).begin)
 
     def predicted(self, batch: WaveBatch) -> dict[str, tuple[Tensor, Tensor]]:
-        """The prediction of each head and its target."""
-        compared = self.compared(batch, self.targets(batch) if self._clean else [])
-        pairs = self._hidden(compared).items()
-        return {str(layer): (prediction[valid], target[valid]) for layer, (prediction, target, valid) in pairs}
+        """What heads of the student that the run leaves predict of the real frames, and their targets, each (F, D)."""
+        published = () if self._validated.shapes == "full" else (self._plan.space.published, self._convolved(batch))
+        pairs = self._pairs(self.compared(batch, self.targets(batch), None, *published)).items()
+        return {name.removeprefix("hidden/"): (own[valid], other[valid]) for name, (own, other, valid) in pairs}
 
     def _mask(self, batch: WaveBatch, generator: torch.Generator) -> Tensor | None:
         """(B, T) bool, frames that the student does not get to see; none in validation, as the student is used."""
         if not self.masking or not self.training:
             return None
-        size = num_frames(batch.waveforms.shape[1], self._student_config.conv_stack)
-        frames = num_frames(batch.lengths_on_cpu(), self._student_config.conv_stack)
+        size = num_frames(batch.waveforms.shape[1], self._config.conv_stack)
+        frames = num_frames(batch.lengths_on_cpu(), self._config.conv_stack)
         draw = even_span_mask if self.masking.get("even_rows") else span_mask
         mask = draw(frames, size, self.masking["probability"], self.masking["length"], generator)
         return send(mask, batch.waveforms.device)
 
-    def _hidden(self, compared: Compared) -> dict[int, tuple[Tensor, Tensor, Tensor]]:
-        """Each predicted hidden state of a clean input, its target and (B, T) bool their real frames, by layer."""
+    def _convolved(self, batch: WaveBatch) -> Tensor:
+        """(B, T, C) what every subnet begins with."""
+        assert isinstance(self.model, Supernet)
+        return self.model.convolve(batch.waveforms, batch.num_samples if batch.is_padded else None)
+
+    @property
+    def _plan(self) -> SubnetPlan:
+        assert self.plan is not None
+        return self.plan
+
+    def _cosines(self, compared: Compared) -> dict[str, Tensor]:
+        if self.training:
+            return {}
         found = {}
-        for head, taps, key in self._needs.predictions:
-            if key.startswith("hidden/") and key in compared.targets:
-                prediction, target = compared.predictions[prediction_key(taps, key, head)], compared.targets[key]
+        for name, (prediction, target, valid) in self._pairs(compared).items():
+            if name.startswith("hidden/"):
+                similarity = cosine(as_float(prediction), as_float(target))
+                layer = int(name.removeprefix("hidden/"))
+                found[f"cosine/layer_{layer:02d}"] = torch.where(valid, similarity, 0.0).sum() / valid.sum()
+        return found
+
+    def _pairs(self, compared: Compared) -> dict[str, tuple[Tensor, Tensor, Tensor]]:
+        """Each prediction of a stream of clean input, its target and (B, T) bool their real frames, by the stream."""
+        found = {}
+        for key, stream in self._predicted.items():
+            if stream.reading == "clean" and stream.key in compared.targets:
+                prediction, target = compared.predictions[key], compared.targets[stream.key]
                 valid, factor = compared.valid, compared.frames.factor
                 if prediction.shape[1] < target.shape[1]:
                     target = pooled_frames(target, factor)
                     valid = valid[:, : target.shape[1] * factor].unflatten(1, (-1, factor)).all(-1)
-                found[int(key.removeprefix("hidden/"))] = (prediction, target, valid)
+                found[stream.key] = (prediction, target, valid)
         return found
 
-    def compared(self, batch: WaveBatch, made: Sequence[Tensor], masked: Tensor | None = None) -> Compared:
-        """What the student makes of a batch, beside the streams of clean input that the teacher has `made` of it."""
+    def compared(
+        self,
+        batch: WaveBatch,
+        made: Sequence[Tensor],
+        masked: Tensor | None = None,
+        subnet: Subnet | None = None,
+        features: Tensor | None = None,
+    ) -> Compared:
+        """What the student makes of a batch, beside the streams of clean input that the teacher has `made` of it.
+
+        Args:
+            batch: what the plan gave.
+            made: see `targets`.
+            masked: (B, T) bool, frames that the student does not get to see.
+            subnet: of a supernet; None = the full-size student.
+            features: (B, T, C) what a supernet's front end makes of the batch.
+        """
         targets = dict(zip((stream.key for stream in self._clean), made, strict=True))
         if self._masked:
             keys = [stream.key for stream in self._masked]
             targets |= dict(zip(keys, self._made(batch, self._masked, masked), strict=True))
         lengths = batch.num_samples if batch.is_padded else None
-        output = self.model(batch.waveforms, lengths, masked=masked, taps=self._needs.student)
+        of_subnet = {} if subnet is None else {"subnet": subnet, "features": features}
+        output: Distilled = self.model(batch.waveforms, lengths, masked=masked, taps=self._needs.student, **of_subnet)
         targets = self._as_long(targets, output, batch.waveforms.shape[1])
         size = next(iter(targets.values())).shape[-2]
         real = output.num_frames.to(batch.waveforms.device)
         # Where nothing is padded every frame counts, and no mask is made.
-        frames = Frames(real if batch.is_padded else None, masked, self._student_config.time_reduction_factor)
-        student = {tap: output.taps[tap] for tap in self._needs.student}
+        frames = Frames(real if batch.is_padded else None, masked, self._config.time_reduction_factor)
+        student = {tap: output.taps[tap] for tap in self._needs.student if tap in output.taps}
         return Compared(student, output.by_key, targets, frames, ~padding_mask(real, size))
 
     def _as_long(self, targets: Mapping[str, Tensor], output: Distilled, num_samples: int) -> dict[str, Tensor]:
@@ -162,9 +319,9 @@ class DistillationModule(TaughtModule):
         Raises:
             UserError: student and teacher differ in frames in any other way.
         """
-        config = self._student_config
+        config = self._config
         teacher_frames = next(iter(targets.values())).shape[-2]
-        whole = isinstance(self.model.heads, LayerwiseHeads)
+        whole = (config.heads or {}).get("kind") == "layerwise"
         frames = next(iter(output.by_key.values())).shape[1] if whole else teacher_frames
         student_frames = num_frames(num_samples, config.conv_stack)
         if student_frames != teacher_frames or not 0 <= teacher_frames - frames < config.time_reduction_factor:

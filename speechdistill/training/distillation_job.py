@@ -1,80 +1,163 @@
-"""From a configuration to a distillation: teacher, student, objective, and what the run leaves."""
+"""From a configuration to a distillation: teacher, student or supernet, objective, and what the run leaves."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from speechdistill.audio.datamodule import SpeechData
-from speechdistill.checkpoints.student_dir import save_student
+from speechdistill.checkpoints.student_dir import save_student, save_supernet
+from speechdistill.compression.compression import build_compression
+from speechdistill.errors import UserError
 from speechdistill.evaluation.cost import macs_per_second, num_params
-from speechdistill.models.derive import derive_config, student_depth
+from speechdistill.models import cost_formula
+from speechdistill.models.config import StudentConfig
+from speechdistill.models.scaled_space import scaled_space
+from speechdistill.models.search_space import SearchSpace, Subnet
 from speechdistill.models.student import StudentForDistillation
-from speechdistill.objectives.building import build_objective
-from speechdistill.objectives.inputs import check_spans
-from speechdistill.training.beginnings import initialise, prepare_teacher
+from speechdistill.models.supernet import Supernet
+from speechdistill.objectives.inputs import masking_of
+from speechdistill.training.beginnings import initialise, objective_and_student, prepare_teacher
 from speechdistill.training.distillation import DistillationModule
 from speechdistill.training.job import Job
+from speechdistill.training.phases import Phase, Phases, read_phases
 from speechdistill.training.plots import layer_similarity, plot_similarity
-from speechdistill.training.report import model_card
+from speechdistill.training.report import model_card, supernet_card
+from speechdistill.training.shapes import SubnetPlan
 
 
 def distillation(config: dict[str, Any], data: SpeechData) -> Job:
-    """Teacher, student and objective of a distillation."""
+    """Teacher, student or supernet, objective and phases of a distillation.
+
+    Raises:
+        UserError: what a person can put right.
+    """
     teacher, provenance = prepare_teacher(config)
     described = teacher.describe()
-    architecture = config["architecture"]
-    depth, heads = student_depth(architecture, teacher.num_layers), architecture.get("heads", "joint")
-    objective = build_objective(
-        config["objective"], depth, teacher.num_layers, heads, config["seed"], config.get("import_from")
-    )
-    pairs = objective.predicted
-    masking = config["objective"].get("masking")
-    if masking:
-        check_spans("objective.masking.", masking["probability"], masking["length"])
-        masking = masking if masking["probability"] else None
-    architecture = {**architecture, "mask_embedding": bool(masking)}
-    student_config = derive_config(
-        architecture,
-        teacher.config,
-        [layer for _, layer in pairs],
-        provenance,
-        [own for own, _ in pairs],
-        objective.head_records(teacher.hidden_size),
-    )
-    student = StudentForDistillation(student_config)
-    started = initialise(student, teacher, config)
-    about: dict[str, Any] = {
-        "teacher": provenance,
-        "student": {
-            "params": num_params(student.student),
-            "params_with_heads": num_params(student),
-            "macs_per_second": macs_per_second(lambda waveforms: student.student.eval()(waveforms)),
-        },
-    }
+    max_steps = config["trainer"]["max_steps"]
+    objective, student_config = objective_and_student(config, teacher.config, provenance)
+    formula = objective.formula()
+    phases = read_phases(config.get("phases"), max_steps, [term.name for term in objective.terms])
+    if phases.all[0].shapes == "subnets" and config["student"]["init_from"] is None:
+        raise UserError(
+            "subnets alone start from a trained full-size student: give student.init_from=DIR, the folder of its run, "
+            "or student.init_from=random if you mean it."
+        )
+    network = StudentForDistillation(student_config)
+    started = initialise(network, teacher, config)
+    about: dict[str, Any] = {"teacher": provenance}
     lines = [
         f"teacher  {described}",
         f"student  {student_config.num_hidden_layers} layers of {student_config.hidden_size}, "
-        f"{num_params(student.student) / 1e6:.2f} M parameters ({num_params(student) / 1e6:.2f} M with heads), "
-        f"{about['student']['macs_per_second'] / 1e9:.2f} G multiply-adds per second of audio; {started}",
-        f"loss     {objective.formula()}",
+        f"{num_params(network.student) / 1e6:.2f} M parameters ({num_params(network) / 1e6:.2f} M with heads); "
+        f"{started}",
     ]
+    model: StudentForDistillation | Supernet = network
+    plan = None
+    compression = build_compression(config.get("compression"), config.get("import_from") or ())
+    if config.get("search_space"):
+        if compression is not None:
+            raise UserError("compression and search_space: a supernet has subnets to become smaller. Give one of them.")
+        model, plan, phases = _supernet(network, config, phases)
+        about["supernet"] = {
+            "params": num_params(network.student),
+            "subnets": plan.space.count(),
+            "search_space": plan.space.to_dict(),
+        }
+        lines.append(f"supernet {plan.space.count():,} subnets")
+        if model is not network and not isinstance(model, Supernet):
+            lines.append(f"         one subnet alone, as it starts in the supernet: {_describe(model.config)}")
+            shallower = {**config["architecture"], "num_hidden_layers": model.config.num_hidden_layers}
+            objective, _ = objective_and_student({**config, "architecture": shallower}, teacher.config)
+        if plan.in_place and any(term.head is None for term in objective.terms):
+            raise UserError("once_for_all.in_place=true: every term of the objective has to be predicted by a head.")
     module = DistillationModule(
-        student.train(),
+        model.train(),
         teacher,
         objective,
         config["optim"],
-        config["trainer"]["max_steps"],
+        max_steps,
         config["seed"],
         epoch_of=lambda step: step * data.batches_per_step // data.train_plan.per_epoch,
-        masking=masking,
+        masking=masking_of(config["objective"]),
+        phases=phases,
+        plan=plan,
+        compression=compression,
     )
+    about["student"] = _figures(_final_student(module, max_steps))
+    lines += [
+        f"         {about['student']['params'] / 1e6:.2f} M parameters are left in student/, "
+        f"{about['student']['macs_per_second'] / 1e9:.2f} G multiply-adds per second of audio",
+        f"loss     {formula}{_masked_words(module.masking)}",
+    ]
+    if len(phases.all) > 1:
+        lines.append("phases   " + ", then ".join(f"{one.name} of {one.steps} steps" for one in phases.all))
 
     def save(out_dir: Path, summary: Mapping[str, Any]) -> None:
-        save_student(out_dir / "student", student, model_card(summary, objective.formula(), student_config))
+        done = module.trainer.global_step
+        student = _final_student(module, done)
+        about["student"].update(_figures(student))  # also for summary.json: a run that stops early may leave another
+        card = model_card({**summary, "student": about["student"]}, formula, student.config)
+        save_student(out_dir / "student", student, card)
+        phase = module.phases.trained(done)
+        if isinstance(model, Supernet) and phase.shapes == "subnets":
+            save_supernet(out_dir / "supernet", model, supernet_card(summary, formula, model.config))
+        if done == phase.end < max_steps:
+            save_student(out_dir / phase.name, student, card)
 
     def draw(out_dir: Path) -> None:
         if data.val_plan is not None:
-            similarity, names = layer_similarity(student.eval().cpu(), teacher.float().cpu(), data.val_dataloader())
+            student = _final_student(module, module.trainer.global_step).eval().cpu()
+            similarity, names = layer_similarity(student, teacher.float().cpu(), data.val_dataloader())
             plot_similarity(similarity, names, out_dir / "plots" / "layer_similarity.png")
 
     return Job(module, about, lines, save, draw, width=student_config.hidden_size)
+
+
+def _supernet(
+    network: StudentForDistillation, config: dict[str, Any], phases: Phases
+) -> tuple[Supernet | StudentForDistillation, SubnetPlan, Phases]:
+    """What is trained of a search space: all of it, or one subnet alone in a single phase."""
+    config["search_space"] = scaled_space(config["search_space"], network.config)
+    supernet = Supernet(network, SearchSpace.from_dict(config["search_space"]))
+    steps = sum(phase.steps for phase in phases.all if phase.shapes == "subnets")
+    plan = SubnetPlan.from_config(supernet.space, steps, config["once_for_all"])
+    subnet = config["once_for_all"]["subnet"]
+    if subnet is None:
+        return supernet, plan, phases
+    chosen = Subnet.from_dict(subnet) if isinstance(subnet, Mapping) else supernet.space.named(str(subnet))
+    return supernet.extract_with_head(chosen), plan, Phases([Phase(steps=phases.all[-1].end)])
+
+
+def _final_student(module: DistillationModule, steps_done: int) -> StudentForDistillation:
+    """What student/ holds after so many steps: in a phase of subnets the published one, else what is trained."""
+    model = module.model
+    if not isinstance(model, Supernet):
+        assert isinstance(model, StudentForDistillation)
+        return model if module.compression is None else module.compression.resolve(model)
+    of_subnets = module.phases.trained(steps_done).shapes == "subnets"
+    return model.extract_with_head(model.space.published) if of_subnets else model.network
+
+
+def _figures(student: StudentForDistillation) -> dict[str, int]:
+    config = student.config
+    counted = config.time_reduction_factor > 1
+    return {
+        "params": num_params(student.student),
+        "params_with_heads": num_params(student),
+        "macs_per_second": macs_per_second(student.student) if counted else cost_formula.macs_per_second(config),
+    }
+
+
+def _describe(config: StudentConfig) -> str:
+    heads = ", ".join(str(layer["num_attention_heads"]) for layer in config.layers)
+    units = ", ".join(str(layer["intermediate_size"]) for layer in config.layers)
+    return f"width {config.hidden_size}, heads {heads}, feed-forward widths {units}"
+
+
+def _masked_words(masking: Mapping[str, Any]) -> str:
+    if not masking:
+        return ""
+    return (
+        f"; input masked in spans of {masking['length']} frames that would cover {masking['probability']:g} of them if "
+        "none overlapped"
+    )

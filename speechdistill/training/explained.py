@@ -8,8 +8,8 @@ from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor
 
 from speechdistill.audio.datamodule import SpeechData
+from speechdistill.training.distillation import DistillationModule
 from speechdistill.training.module import numbered_generator
-from speechdistill.training.taught import TaughtModule
 
 # Audio that is enough to tell a good student from a bad one.
 _SECONDS = 300.0
@@ -41,7 +41,7 @@ class Explained:
 
 
 @torch.no_grad()
-def measure(module: TaughtModule, data: SpeechData, precision: str, device: torch.device) -> dict[str, Any]:
+def measure(module: DistillationModule, data: SpeechData, precision: str, device: torch.device) -> dict[str, Any]:
     """Loss, cosines and explained variance on up to five minutes of the validation audio, always the same.
 
     Args:

@@ -9,13 +9,11 @@ from speechdistill.training.asr_job import asr, asr_table
 from speechdistill.training.distillation_job import distillation
 from speechdistill.training.job import Job
 from speechdistill.training.masked_units_job import masked_units
-from speechdistill.training.once_for_all_job import once_for_all
 
 METHODS: dict[str, Callable[[dict[str, Any], SpeechData], Job]] = {
     "asr": asr,
     "distillation": distillation,
     "masked_units": masked_units,
-    "once_for_all": once_for_all,
 }
 
 # What of a corpus a training can use, where that is not all of it.

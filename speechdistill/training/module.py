@@ -154,7 +154,7 @@ class TrainingModule(LightningModule):
         gradient_clip_algorithm: str | None = None,
     ) -> None:
         """Clip the global norm, and keep it for the log, beside the learning rate that this step uses."""
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), gradient_clip_val or float("inf"))
+        norm = nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val or float("inf"))
         self.step_metrics["train/grad_norm"] = norm.detach()
         self.step_metrics["train/lr"] = norm.new_full((), optimizer.param_groups[0]["lr"])  # no wait for the device
 
@@ -208,17 +208,23 @@ class TrainingModule(LightningModule):
             if isinstance(counts, dict):
                 counts.update(dict.fromkeys(("ready", "started", "processed", "completed"), done))
 
+    def more_parameter_groups(self) -> list[dict[str, Any]]:
+        """Groups of the optimizer with settings of their own."""
+        return []
+
     def configure_optimizers(self) -> Any:
         """AdamW with decay on everything but biases, as it takes effect in s3prl's DistilHuBERT trainer."""
-        optim = self.optim
+        optim, more = self.optim, self.more_parameter_groups()
+        theirs = {id(parameter) for group in more for parameter in group["params"]}
         decayed: list[nn.Parameter] = []
         plain: list[nn.Parameter] = []
         for name, parameter in self.model.named_parameters():
-            if parameter.requires_grad:
+            if parameter.requires_grad and id(parameter) not in theirs:
                 (plain if name.endswith("bias") else decayed).append(parameter)
         groups = [
             {"params": decayed, "weight_decay": optim["weight_decay"]},
             {"params": plain, "weight_decay": 0.0},
+            *more,
         ]
         # A fused optimizer undoes fp16's loss scale itself, inside its step: after the clipping, which then would clip
         # the scaled gradients.

@@ -23,6 +23,7 @@ from speechdistill.training.accelerator import choose_accelerator, device_of, mp
 from speechdistill.training.cache_filling import FillingStoppedError
 from speechdistill.training.checkpointing import check_batches_per_step, done_steps, newest_checkpoint
 from speechdistill.training.compiling import plain_layers, settle_compile
+from speechdistill.training.distillation import DistillationModule
 from speechdistill.training.distributed import end_with_leader
 from speechdistill.training.engine import Outcome, choose_precision, disk_full_is_an_answer, fit
 from speechdistill.training.estimate import disk_line, memory_line, start_line
@@ -44,7 +45,6 @@ from speechdistill.training.run_folder import (
 )
 from speechdistill.training.sizing import prepared
 from speechdistill.training.stopping import signal_name
-from speechdistill.training.taught import TaughtModule
 from speechdistill.training.teacher_cache import teacher_cache
 
 
@@ -196,7 +196,7 @@ def _run(
 
 def _measured(module: TrainingModule, data: SpeechData, settings: Mapping[str, Any]) -> dict[str, Any]:
     """How near the student is to its teacher; nothing where there is no teacher, or no validation."""
-    if not isinstance(module, TaughtModule) or data.val_plan is None:
+    if not isinstance(module, DistillationModule) or data.val_plan is None:
         return {}
     return measure(module, data, settings["precision"], device_of(settings))
 

@@ -15,7 +15,6 @@ from speechdistill.training.job import Job, Prepare, Usable
 
 # The learning rates of size=small are for students of this width; wider ones take less, in proportion.
 _WIDTH = 192
-_LEARNING_RATES = ("optim.lr", "optim.stage_2_lr")
 _EVERY = ("trainer.validate_every_steps", "trainer.checkpoint_every_steps")
 # With the paper's peak learning rate, a run of fewer steps than this part of the paper's is worth a warning.
 _SHORT = 0.1
@@ -117,10 +116,10 @@ class Sizing:
             self.config["size"] = PAPER
             self._why = f"{self._hours:.0f} h of audio and {params / 1e6:.1f} M parameters are not below small_below"
             return False
-        if self.config["size"] == SMALL and width is not None and width > _WIDTH:
-            for key in [key for key in _LEARNING_RATES if key in self.sizes.small]:
-                set_value(self.config, key, float(f"{self.sizes.small[key] * _WIDTH / width:.3g}"))
-                self._notes[key] = f"{key}={self.config['optim'][key.partition('.')[2]]:g} for a width of {width}"
+        lr = self.sizes.small.get("optim.lr")
+        if self.config["size"] == SMALL and lr is not None and width is not None and width > _WIDTH:
+            self.config["optim"]["lr"] = float(f"{lr * _WIDTH / width:.3g}")
+            self._notes["lr"] = f"optim.lr={self.config['optim']['lr']:g} for a width of {width}"
         return bool(size != self.config["size"] or optim != self.config["optim"])
 
     def set_steps(self, data: SpeechData) -> None:

@@ -19,8 +19,8 @@ from speechdistill.audio.table import Table
 from speechdistill.audio.table_file import fingerprint
 from speechdistill.errors import UserError
 from speechdistill.frames import FRAME_RATE_HZ, HUBERT_CONV_STACK, SAMPLE_RATE_HZ
+from speechdistill.training.distillation import DistillationModule
 from speechdistill.training.module import TrainingModule
-from speechdistill.training.taught import TaughtModule
 from speechdistill.whole_file import whole_file
 
 SHARD_BYTES = 128 * 2**20
@@ -49,7 +49,7 @@ class TeacherCache:
         UserError: a teacher whose frames are not HuBERT's.
     """
 
-    def __init__(self, folder: Path, module: TaughtModule, data: SpeechData, max_seconds: float) -> None:
+    def __init__(self, folder: Path, module: DistillationModule, data: SpeechData, max_seconds: float) -> None:
         teacher = module.teacher
         if tuple(teacher.conv_stack) != HUBERT_CONV_STACK:
             raise UserError(f"teacher.cache={folder} is for teachers with HuBERT's frames; leave teacher.cache out.")
@@ -227,7 +227,7 @@ def teacher_cache(
     folder = config.get("teacher", {}).get("cache")  # fine-tuning has no teacher
     if not folder:
         return None
-    if not isinstance(module, TaughtModule):
+    if not isinstance(module, DistillationModule):
         raise UserError(f"teacher.cache={folder}: recipe={config['recipe']} has no teacher; leave teacher.cache out.")
     if other := [name for name in module.target_names if name.startswith(("conv ", "attention "))]:
         raise UserError(

@@ -30,9 +30,9 @@ STEPS = ["trainer.max_steps=8", "trainer.validate_every_steps=2", "trainer.check
 
 
 def words(recipe: str, teacher: Path, *more: str) -> list[str]:
-    both = ["once_for_all.stage_1_share=0.5"] if recipe == "lighthubert" else []
+    both = ["phases.stage_1.share=0.5"] if recipe == "lighthubert" else []
     # As in the recipe; the demo has more subnets in a step, and one schedule.
-    plain = ["once_for_all.sandwich=false", "once_for_all.published=false", "optim.stage_2_restarts=true"]
+    plain = ["once_for_all.sandwich=false", "once_for_all.published=false", "phases.stage_2.restarts=true"]
     return [f"recipe={recipe}", *SMALL, f"teacher.name={teacher}", *STEPS, *both, *plain, *more]
 
 
@@ -144,7 +144,7 @@ def test_stops_in_both_stages_and_between_change_nothing(
 def test_a_stop_between_the_stages_changes_nothing_where_the_second_does_not_restart(
     tmp_path: Path, teacher_folder: Path, chained: Path, command: Callable[..., int]
 ) -> None:
-    given = [word for word in words("lighthubert", teacher_folder) if not word.startswith("optim.")]
+    given = [word for word in words("lighthubert", teacher_folder) if not word.startswith("phases.stage_2")]
     assert command(*given, f"out_dir={tmp_path / 'whole'}") == 0
     assert command(*given, f"out_dir={tmp_path / 'parts'}", "trainer.stop_after_steps=4") == 0
     assert command(f"resume={tmp_path / 'parts'}") == 0
@@ -205,12 +205,12 @@ def test_two_ranks_train_the_same_subnets_as_one(
             "search_space.hidden_size=[16, 24, 64]: the full-size student has 32",
         ),
         (["search_space.published.depth=3"], "the subnet has depth 3"),
-        (["once_for_all.stage_1_share=2"], "once_for_all.stage_1_share=2: give the part"),
+        (["phases.stage_1.share=2"], "phases.stage_1.share=2: give a share"),
         (["once_for_all.in_place=true"], "add once_for_all.sandwich=true"),
         (["once_for_all.subnet=tiny"], "subnet=tiny: names are"),
-        (["student.init_from=null", "once_for_all.stage_1_share=0"], "stage 2 alone starts from stage 1"),
+        (["student.init_from=null", "phases.stage_1.share=0"], "subnets alone start from a trained full-size"),
         (["architecture.feature_norm=layer"], "its convolutions have layer norm, the teacher's group norm"),
-        (["objective.top_layers=7"], "objective.top_layers=7: the teacher has 6 layers"),
+        (["objective.terms.contextual.map.top=7"], "contextual.map.top=7: the teacher has 6 layers"),
     ],
 )
 def test_a_mistake_is_one_message(

@@ -26,13 +26,14 @@ from speechdistill.models.config import StudentConfig, uniform_layers
 from speechdistill.models.student import StudentForDistillation
 from speechdistill.searching.budget import formula_costs
 from speechdistill.searching.sources import validation_batches
-from speechdistill.searching.validation import contextual_target_of
+from speechdistill.searching.validation import target_of
 from speechdistill.teachers.load import load_teacher
-from speechdistill.training.contextual import ContextualModule
+from speechdistill.training.distillation import DistillationModule
 from speechdistill.training.run_folder import RECORDINGS
 from speechdistill.upstream.expert import UpstreamExpert
 from tests.cards import check_student_card
 from tests.supernets import TINY_SPACE, tiny_supernet
+from tests.unit.training.steps import contextual
 
 DATA = {
     "kind": "demo",
@@ -104,11 +105,11 @@ def test_the_loss_is_that_of_the_training(searched: Path, supernet_folder: Path)
     teacher = load_teacher(
         yaml.safe_load((searched / "config.yaml").read_text())["teacher"]["name"] or student.config.teacher["name"]
     )
-    target = contextual_target_of(speechdistill.load_supernet(supernet_folder), None)
+    target = target_of(speechdistill.load_supernet(supernet_folder), None)
+    assert [tap.kind for tap in target.taps] == ["feed_forward"] * len(target.taps)
     optim = {"lr": 1.0, "warmup_share": 0.0}
-    module = ContextualModule(
-        student, teacher, target, {"frames": "all", "probability": 0.65, "length": 10}, optim, 1, 0
-    )
+    objective = contextual(student.config.num_hidden_layers, teacher.num_layers, len(target.taps))
+    module = DistillationModule(student, teacher, objective, optim, 1, 0)
     with torch.no_grad():
         losses = [module.eval().loss(batch, 0, torch.Generator()) for batch in batches]
     mean = sum(float(loss) * float(count) for loss, _, count in losses) / sum(float(count) for _, _, count in losses)

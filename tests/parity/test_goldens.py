@@ -16,6 +16,6 @@ def test_every_case_has_its_numbers():
 def test_a_step_computes_what_it_did(recipe: str, kind: str, tmp_path: Path) -> None:
     expected = json.loads(FILE.read_text())[f"{recipe} {kind}"]
     found = golden(recipe, kind, tmp_path)
-    assert [sorted(step) for step in found] == [sorted(step) for step in expected]
     for number, (step, wanted) in enumerate(zip(found, expected, strict=True)):
-        assert step == pytest.approx(wanted, rel=1e-6), number
+        # What is reported beside it came later.
+        assert {name: step.get(name) for name in wanted} == pytest.approx(wanted, rel=1e-6), number

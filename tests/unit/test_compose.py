@@ -88,11 +88,13 @@ def test_lighthubert_has_the_papers_sizes_and_says_what_is_ours(recipe, share, s
     config = configure("train", words)
     assert config["search_space"]["hidden_size"] == [512, 640, 768]
     assert configure("train", [*words, "search_space=small"])["search_space"]["depth"] == [10, 11, 12]
-    assert config["once_for_all"]["stage_1_share"] == share
+    assert config["phases"]["stage_1"]["share"] == share
+    assert config["phases"]["stage_2"] == {"share": None, "shapes": "subnets", "lr_share": 1.0, "restarts": True}
     assert not config["once_for_all"]["sandwich"]
     assert config["trainer"]["max_steps"] == steps
-    objective = {"tap": "feed_forward", "top_layers": None, "probability": 0.65, "length": 10}
-    assert objective.items() <= config["objective"].items()
+    target = {"map": {"name": "last_to_mean", "top": None}, "tap": "feed_forward", "distance": "l1", "frames": "all"}
+    assert target.items() <= config["objective"]["terms"]["contextual"].items()
+    assert config["objective"]["masking"] == {"probability": 0.65, "length": 10, "even_rows": False}
     assert config["architecture"]["feature_norm"] == "layer"
     assert config["student"]["init_from"] is None
 
@@ -100,7 +102,7 @@ def test_lighthubert_has_the_papers_sizes_and_says_what_is_ours(recipe, share, s
 def test_the_demo_has_a_space_scaled_to_its_teacher():
     for recipe, share in (("lighthubert", 0.1), ("lighthubert_stage_1", 1), ("lighthubert_stage_2", 0)):
         config = configure("train", [f"recipe={recipe}"])
-        assert config["once_for_all"]["stage_1_share"] == share
+        assert config["phases"]["stage_1"]["share"] == share
         assert set(config["search_space"].values()) == {None}  # in proportion to the teacher: see test_scaled_space
         assert config["trainer"]["max_steps"] < 10_000
 
@@ -493,11 +495,6 @@ def test_time_reduction_can_be_switched_off():
 )
 def test_a_chosen_search_space_beats_the_demos(words, width):
     assert configure("train", ["recipe=lighthubert", *words])["search_space"]["hidden_size"] == width
-
-
-def test_the_second_stage_alone_has_one_learning_rate():
-    config = configure("train", ["recipe=lighthubert_stage_2", "data=folder", "data.root=/x", "optim.lr=1e-4"])
-    assert config["optim"]["stage_2_lr"] == config["optim"]["lr"] == 1e-4
 
 
 @pytest.mark.parametrize(

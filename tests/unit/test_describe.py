@@ -36,7 +36,7 @@ def test_lighthubert(capsys: pytest.CaptureFixture[str]) -> None:
     lines = said(["recipe=lighthubert"], capsys)
     assert lines["layer map"] == "student 6 -> mean of teacher 3, 4, 5, 6"
     assert "hidden_size" in lines["subnets"]
-    assert lines["loss"].startswith("all frames, L1 to the mean of the feed-forward outputs")
+    assert lines["loss"] == "1 x contextual (l1 of feed_forward), mean over teacher layers 3-6 and valid frames"
 
 
 def test_a_student_of_uneven_layers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -182,7 +182,7 @@ def test_lighthuberts_run_script_hands_over_both_stages(space: str) -> None:
     assert config["teacher"]["name"] == "facebook/hubert-base-ls960"
     assert config["trainer"]["max_steps"] == 800_000
     assert max(config["search_space"]["hidden_size"]) == {"base": 768, "small": 512}[space]
-    assert config["once_for_all"]["stage_1_share"] == 0.5
+    assert config["phases"]["stage_1"]["share"] == 0.5
 
 
 def test_all_name_the_same_versions_of_python() -> None:

@@ -31,9 +31,9 @@ def test_students_of_hubert_large(recipe, depth, width, intermediate, predicted)
     architecture = config["architecture"]
     assert student_depth(architecture, 24) == depth
     objective = build_objective(config["objective"], depth, 24, architecture["heads"], seed=0)
-    layers = [layer for _, layer in objective.predicted]
-    assert layers == predicted
-    student_config = derive_config(architecture, LARGE, layers, read_layers=[own for own, _ in objective.predicted])
+    heads = objective.head_records(LARGE.hidden_size, architecture["heads"])
+    assert heads["teacher_layers"] == predicted
+    student_config = derive_config(architecture, LARGE, heads=heads)
     assert student_config.hidden_size == width
     assert student_config.layers[0]["intermediate_size"] == intermediate
     assert student_config.norm_placement == "pre"

@@ -59,7 +59,7 @@ def test_distilhubert_of_hubert_base_has_the_papers_parameters():
         student = StudentForDistillation(config)
     assert sum(parameter.numel() for parameter in student.student.parameters()) == 23_491_200
     assert sum(parameter.numel() for parameter in student.parameters()) == 27_034_752
-    assert config.heads == {"kind": "joint", "teacher_layers": [4, 8, 12], "teacher_hidden_size": 768}
+    assert config.heads == {"kind": "joint", "tap": "hidden", "teacher_layers": [4, 8, 12], "teacher_hidden_size": 768}
     assert config.teacher == {"name": "x"}
     assert config.norm_placement == "post"
     assert not config.normalize_waveforms
@@ -164,7 +164,7 @@ def test_own_sizes_beat_the_teachers():
     )
     assert config.hidden_size == 24
     assert config.layers == uniform_layers(2, 3, 8, 40)
-    assert config.heads == {"kind": "joint", "teacher_layers": [4], "teacher_hidden_size": 32}
+    assert config.heads == {"kind": "joint", "tap": "hidden", "teacher_layers": [4], "teacher_hidden_size": 32}
 
 
 @pytest.mark.parametrize(

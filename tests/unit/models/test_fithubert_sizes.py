@@ -77,6 +77,7 @@ def test_the_student_of_hubert_base_is_the_papers():
     assert (config.attention_dropout, config.activation_dropout) == (0.1, 0.1)
     assert config.heads == {
         "kind": "layerwise",
+        "tap": "hidden",
         "student_layers": list(range(1, 13)),
         "teacher_layers": list(range(1, 13)),
         "teacher_hidden_size": 768,

@@ -235,7 +235,7 @@ def test_initial_weights_are_huberts():
 
 @torch.no_grad()
 def test_heads_are_a_joint_map_and_one_map_a_teacher_layer():
-    heads = JointHeads(6, [3, 1], 5, last=2)
+    heads = JointHeads(6, [3, 1], 5, "hidden", last=2)
     for parameter in heads.parameters():
         parameter.normal_()
     hidden = waves(2, 7, 6)

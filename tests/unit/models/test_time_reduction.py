@@ -255,7 +255,7 @@ def test_joint_heads_read_restored_frames():
         ({"heads": {**HEADS, "kind": "other"}}, ["heads.kind is 'other'", "'joint', 'layerwise'"]),
         ({"heads": {**HEADS, "student_layers": [1, 2]}}, ["heads.student_layers is [1, 2]", "each of the teacher's 3"]),
         ({"heads": {**HEADS, "student_layers": [1, 2, 4]}}, ["heads.student_layers", "0 to 3"]),
-        ({"heads": {**HEADS, "kind": "joint"}}, ["heads", "exactly kind, teacher_layers, teacher_hidden_size"]),
+        ({"heads": {**HEADS, "kind": "joint"}}, ["heads", "exactly kind, tap, teacher_layers, teacher_hidden_size"]),
         ({"time_reduction_facter": 2}, ["time_reduction_facter", "time_reduction_factor"]),
     ],
 )

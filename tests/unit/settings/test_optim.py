@@ -21,7 +21,6 @@ def made(**changes) -> TrainingModule:
     ("key", "value"),
     [
         *(("lr", value) for value in (-1, 0, math.nan, math.inf, True, "fast", None)),
-        *(("stage_2_lr", value) for value in (-1, 0, math.nan)),
         *(("betas", value) for value in (0.9, [0.9], [0.9, 1], [-0.1, 0.98], [0.9, math.nan], None)),
         *(("eps", value) for value in (0, -1e-6, math.inf)),
         *(("weight_decay", value) for value in (-1, math.nan)),

@@ -44,7 +44,7 @@ def module_of(kind: str, folder: Path) -> DistillationModule:
     make(kind).save_pretrained(folder)
     teacher = load_teacher(str(folder))
     objective = build_objective(OBJECTIVE, 2, teacher.num_layers)
-    config = derive_config(ARCHITECTURE, teacher.config, [layer for _, layer in objective.predicted])
+    config = derive_config(ARCHITECTURE, teacher.config, heads=objective.head_records(teacher.hidden_size, "joint"))
     student = randomised(StudentForDistillation(config), seed=3)
     return DistillationModule(student.train(), teacher, objective, OPTIM, 10, seed=0)
 

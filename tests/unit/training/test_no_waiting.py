@@ -11,9 +11,8 @@ from speechdistill.batch import WaveBatch
 from speechdistill.frames import num_frames
 from speechdistill.models.attention import RelativeSelfAttention, Shared
 from speechdistill.teachers.load import Teacher, TeacherSource
-from speechdistill.training import contextual
-from speechdistill.training.once_for_all import OnceForAllModule
-from speechdistill.training.taught import TaughtModule
+from speechdistill.training import distillation
+from speechdistill.training.distillation import DistillationModule
 from tests.unit.teachers.tiny_teachers import KINDS, make
 from tests.unit.training import steps
 
@@ -49,21 +48,21 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> FakeTensorMode:
     # No memory is pinned without a GPU, and masks are drawn from values, on the CPU.
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor)
     monkeypatch.setattr(
-        contextual, "span_mask", lambda frames, size, *_: torch.zeros(len(frames), size, dtype=torch.bool)
+        distillation, "span_mask", lambda frames, size, *_: torch.zeros(len(frames), size, dtype=torch.bool)
     )
     return FakeTensorMode()
 
 
-def made(method: str) -> TaughtModule:
+def made(method: str) -> DistillationModule:
     """The training of a method; what it draws on the CPU in a step is drawn here: a fake tensor has no numbers."""
     module = steps.METHODS[method]()
-    if isinstance(module, OnceForAllModule):
+    if module.plan is not None:
         drawn = module.subnets(0)
         vars(module)["subnets"] = lambda step: drawn
     return module
 
 
-def on_gpu(module: TaughtModule) -> None:
+def on_gpu(module: DistillationModule) -> None:
     """Give a training fake weights on a GPU."""
     with_fake_weights(module.model)
     with_fake_weights(module.teacher)

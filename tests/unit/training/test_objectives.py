@@ -14,6 +14,7 @@ from speechdistill.objectives.building import build_objective
 from speechdistill.objectives.objective import in_order
 from speechdistill.teachers.load import Teacher, TeacherSource
 from speechdistill.training.distillation import DistillationModule
+from speechdistill.training.phases import read_phases
 from tests.supernets import SPACES
 from tests.unit.teachers.tiny_teachers import make, randomised, wave_batch
 
@@ -38,16 +39,10 @@ def module(terms: dict[str, Any], kind: str = "hubert", masking: Any = None, **s
     torch.manual_seed(0)
     architecture = {**SIZES, "mask_embedding": bool(masking), **sizes}
     teacher = Teacher(make(kind), TeacherSource("tiny", None, "0"))
-    objective = build_objective({"count_padding": False, "terms": terms}, 3, 4, architecture["heads"])
-    pairs = objective.predicted
-    config = derive_config(
-        architecture,
-        teacher.config,
-        [layer for _, layer in pairs],
-        None,
-        [own for own, _ in pairs],
-        objective.head_records(teacher.hidden_size),
-    )
+    config = {"count_padding": False, "terms": terms, "masking": masking}
+    objective = build_objective(config, 3, 4, architecture["heads"])
+    heads = objective.head_records(teacher.hidden_size, architecture["heads"])
+    config = derive_config(architecture, teacher.config, heads=heads)
     student = randomised(StudentForDistillation(config), seed=3).train()
     return DistillationModule(student, teacher, objective, OPTIM, 10, 0, lambda step: step, masking)
 
@@ -186,13 +181,20 @@ def test_the_closest_layers_are_chosen_in_order_and_are_part_of_the_checkpoint()
     assert in_order(distances) == [1, 2]
     assert in_order(torch.tensor([[1.0, 2.0]])) == [0]
     trained = module(PUBLISHED["CoFi"])
-    batch = wave_batch([6000, 6000])
-    for step in range(2):
-        trained.loss(batch, step, torch.Generator())
+    whole, parts = ([wave_batch([6000, 6000], seed) for seed in seeds] for seeds in ((1, 2), (3, 4)))
+    trained._trainer = SimpleNamespace(accumulate_grad_batches=1, world_size=1)
+    for step, batches in enumerate((whole, parts)):
+        before = trained.objective.closest.get("a")
+        for batch in batches:  # micro-batches: none of them changes what the others choose by
+            trained.loss(batch, step, torch.Generator())
+            assert trained.objective.closest.get("a") is before
+        trained.on_before_optimizer_step(None)
     kept = trained.objective.closest["a"]
+    trained.eval().loss(batch, 2, torch.Generator())
+    trained.on_before_optimizer_step(None)
+    assert trained.objective.closest["a"] is kept
     assert kept.shape == (2, 3)
     assert kept.isfinite().all()
-    trained._trainer = SimpleNamespace(accumulate_grad_batches=1, world_size=1)
     checkpoint: dict[str, Any] = {}
     trained.on_save_checkpoint(checkpoint)
     assert torch.equal(checkpoint["closest"]["a"], kept)
@@ -208,7 +210,7 @@ def test_the_closest_layers_are_chosen_in_order_and_are_part_of_the_checkpoint()
         ({"a": term(map="attend", view="gram_time_intra")}, r"gram_time_intra takes layer by layer"),
         ({"a": term(map="one_to_one", view="gram_time", distance="info_nce")}, r"which gram_time has none of"),
         ({"a": term(map=[[0, 0], [3, 4]], view="gram_time_intra")}, r"gram_time_intra needs hidden/-1 of the student"),
-        ({"a": term(map=[[0, 1]], tap="query")}, r"\[0, 1\].*layers 1 to 3, the teacher 1 to 4"),
+        ({"a": term(map=[[0, 1]], tap="query", head=OWN)}, r"\[0, 1\].*layers 1 to 3, the teacher 1 to 4"),
         ({"a": term(map="one_to_one", head="b")}, r"no term brings the head 'b' along"),
         (
             {"a": term(map="one_to_one", head={"width": 3})},
@@ -227,3 +229,27 @@ def test_the_closest_layers_are_chosen_in_order_and_are_part_of_the_checkpoint()
 def test_a_configuration_that_cannot_be_is_one_message(terms, message):
     with pytest.raises(UserError, match=message):
         build_objective({"count_padding": False, "terms": terms}, 3, 4, "layerwise")
+
+
+def test_terms_of_another_phase_are_neither_computed_nor_reported_but_their_heads_stay_in_the_graph():
+    terms = {"hint": term(map=[[1, 2]], head=OWN), "kd": term(map=[[3, 4]], head=OWN)}
+    trained = module(terms)
+    phases = {"hints": {"share": 0.5, "terms": ["hint"]}, "rest": {"share": None, "terms": ["kd"], "restarts": True}}
+    both = read_phases(phases, 10, list(terms))
+    trained = DistillationModule(trained.model, trained.teacher, trained.objective, OPTIM, 10, 0, phases=both)
+    batch = wave_batch([6000, 6000])
+    for step, counted, other in ((4, "hint", "kd"), (5, "kd", "hint")):
+        trained.zero_grad(set_to_none=True)
+        total, parts, _ = trained.loss(batch, step, torch.Generator())
+        total.backward()
+        assert {name.partition("/")[0] for name in parts} == {counted}
+        torch.testing.assert_close(total.detach(), parts[counted])
+        gradients = {name: p.grad for name, p in trained.model.named_parameters()}
+        assert all(gradient is not None for gradient in gradients.values())
+        assert not gradients[f"heads.{other}.maps.0.weight"].any()
+        assert gradients[f"heads.{counted}.maps.0.weight"].any()
+    trained.eval()
+    for steps, counted in ((5, "hint"), (6, "kd")):
+        trained.validate_as_after(steps)
+        _, parts, _ = trained.loss(batch, steps, torch.Generator())
+        assert {name.partition("/")[0] for name in parts} - {"cosine"} == {counted}

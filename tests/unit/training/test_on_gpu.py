@@ -11,8 +11,8 @@ from speechdistill.audio.datamodule import SpeechData
 from speechdistill.audio.demo import demo_corpus
 from speechdistill.models.folded_norm import convolve_and_normalize, folds
 from speechdistill.training.compiling import compile_layers
+from speechdistill.training.distillation import DistillationModule
 from speechdistill.training.gradient_checkpointing import checkpoint_gradients
-from speechdistill.training.taught import TaughtModule
 from tests.unit.training import steps
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")]
@@ -20,7 +20,7 @@ CUDA = torch.device("cuda")
 NO_DROPOUT = dict.fromkeys(("hidden_dropout", "attention_dropout", "activation_dropout"), 0.0)
 
 
-def on_gpu(module: TaughtModule) -> TaughtModule:
+def on_gpu(module: DistillationModule) -> DistillationModule:
     module.teacher.to(CUDA)
     return module.to(CUDA)
 

@@ -16,16 +16,15 @@ from speechdistill.audio.datamodule import SpeechData
 from speechdistill.audio.stored_targets import frames_of
 from speechdistill.audio.table import Table
 from speechdistill.errors import UserError
-from speechdistill.objectives.contextual import ContextualTarget
-from speechdistill.teachers.load import Teacher, TeacherSource
+from speechdistill.teachers.load import TeacherSource
 from speechdistill.training.cache_filling import CacheFilling
-from speechdistill.training.contextual import ContextualModule
 from speechdistill.training.distillation import DistillationModule
 from speechdistill.training.distributed import Agreement
 from speechdistill.training.masked_units import MaskedUnitsModule
 from speechdistill.training.stopping import StopOnSignal
 from speechdistill.training.teacher_cache import TeacherCache, teacher_cache
-from tests.unit.teachers.tiny_teachers import make, wave_batch
+from tests.unit.teachers.tiny_teachers import wave_batch
+from tests.unit.training import steps
 from tests.unit.training import test_objectives as objectives
 from tests.unit.training.test_distillation import module
 
@@ -218,19 +217,15 @@ def test_a_mixed_batch_gets_stored_targets_in_front_and_live_ones_behind() -> No
 
 
 def test_a_contextual_target_is_stored_ready() -> None:
-    teacher = Teacher(make("hubert"), TeacherSource("tiny", None, "0"))
-    target = ContextualTarget((3, 4), "feed_forward", instance_norm=True)
-    student = module().model
-    masking = {"frames": "all", "probability": 0.0, "length": 10}
-    trained = ContextualModule(student, teacher, target, masking, {}, 10, 0)
-    assert trained.target_names == [target.formula()]
+    trained = steps.lighthubert_stage_1().eval()
+    assert trained.target_names == ["instance_norm(mean(feed_forward 3-4))"]
     batch = wave_batch([4320, 2000])
     (made,) = trained.live_targets(batch)
     ready = made[None].to(torch.bfloat16)
-    prepared, masked, counted = trained.prepared(batch._replace(targets=ready), torch.Generator())
-    assert torch.equal(prepared, ready[0])
-    assert masked is None
-    assert counted.sum(1).tolist() == [13, 6]
+    compared = trained.compared(batch, trained.targets(batch._replace(targets=ready)))
+    (target,) = compared.targets.values()
+    assert torch.equal(target, ready[0])
+    assert compared.valid.sum(1).tolist() == [13, 6]
 
 
 @pytest.mark.parametrize(("tap", "view"), [("conv", "frames"), ("hidden", "attention_map")])

@@ -1,4 +1,4 @@
-"""The two stages: which weights a step trains, towards what, and how fast."""
+"""A phase of the full-size student and one of subnets: which weights a step trains, towards what."""
 
 from types import SimpleNamespace
 
@@ -6,36 +6,56 @@ import pytest
 import torch
 
 from speechdistill.models.search_space import NAMED
-from speechdistill.objectives.contextual import ContextualTarget
 from speechdistill.teachers.load import Teacher, TeacherSource
-from speechdistill.training.once_for_all import OnceForAllModule
-from speechdistill.training.schedules import linear_warmup_and_decay
-from speechdistill.training.subnet_plan import SubnetPlan
+from speechdistill.training.distillation import Compared, DistillationModule
+from speechdistill.training.phases import Phase, Phases
+from speechdistill.training.shapes import SubnetPlan
 from tests.supernets import TINY_SPACE, tiny_supernet
 from tests.unit.teachers.tiny_teachers import make, wave_batch
+from tests.unit.training.steps import contextual
 
 OPTIM = {
     "lr": 1e-3,
-    "stage_2_lr": 5e-4,
     "betas": [0.9, 0.98],
     "eps": 1e-6,
     "weight_decay": 0.01,
     "warmup_share": 0.1,
-    "stage_2_restarts": True,
 }
-MASKING = {"frames": "all", "probability": 0.65, "length": 3}
+MASKING = {"probability": 0.65, "length": 3}
 
 
-def module(masking=MASKING, stage_1_steps: int = 10, kind: str = "hubert", optim=OPTIM, **options) -> OnceForAllModule:
+def module(
+    masking=MASKING,
+    stage_1_steps: int = 10,
+    kind: str = "hubert",
+    frames: str = "all",
+    restarts: bool = True,
+    **options,
+) -> DistillationModule:
     plan = SubnetPlan(TINY_SPACE, 30 - stage_1_steps, **options)
     teacher = Teacher(make(kind), TeacherSource("tiny", None, ""))
     heads = {"kind": "contextual", "teacher_layers": [2, 3, 4], "teacher_hidden_size": 32}
     supernet = tiny_supernet(heads=heads, feature_norm="group" if kind == "hubert" else "layer")
-    target = ContextualTarget((2, 3, 4))
-    return OnceForAllModule(supernet.train(), teacher, target, masking, plan, optim, 30, seed=3)
+    objective = contextual(6, 4, 3, MASKING, frames=frames)
+    phases = [
+        Phase("stage_1", 0, stage_1_steps),
+        Phase("stage_2", stage_1_steps, 30 - stage_1_steps, shapes="subnets", lr_share=0.5, restarts=restarts),
+    ]
+    phases = Phases([phase for phase in phases if phase.steps])
+    masking = masking if masking["probability"] else None
+    given = {"masking": masking, "phases": phases, "plan": plan}
+    return DistillationModule(supernet.train(), teacher, objective, OPTIM, 30, 3, **given)
 
 
-def run(training: OnceForAllModule, step: int, batch=None, seed: int = 0):
+def prepared(training: DistillationModule, batch, seed: int) -> tuple[torch.Tensor, torch.Tensor | None, Compared]:
+    """Target and masks of a batch, and what is compared."""
+    masked = training._mask(batch, torch.Generator().manual_seed(seed))
+    compared = training.compared(batch, training.targets(batch), masked)
+    (target,) = compared.targets.values()
+    return target, masked, compared
+
+
+def run(training: DistillationModule, step: int, batch=None, seed: int = 0):
     batch = wave_batch([6000, 6000]) if batch is None else batch
     training.zero_grad()
     torch.manual_seed(0)
@@ -45,7 +65,7 @@ def run(training: OnceForAllModule, step: int, batch=None, seed: int = 0):
     return loss, parts, frames
 
 
-def gradients(training: OnceForAllModule) -> dict[str, torch.Tensor]:
+def gradients(training: DistillationModule) -> dict[str, torch.Tensor]:
     return {name: parameter.grad for name, parameter in training.model.named_parameters()}
 
 
@@ -78,34 +98,44 @@ def test_layers_that_a_subnet_has_not_get_zeros():
 def test_the_loss_is_the_l1_of_the_masked_subnet():
     training = module()
     batch = wave_batch([6000, 6000])
-    target, masked, counted = training.prepared(batch, torch.Generator().manual_seed(5))
+    target, masked, _ = prepared(training, batch, 5)
     assert 0.2 < masked.float().mean() < 0.8
-    assert counted.all()
     loss, parts, frames = run(training, 12, batch, seed=5)
     torch.manual_seed(0)
     output = training.model(batch.waveforms, subnet=training.subnets(12)["random"], masked=masked)
     (prediction,) = output.predictions.values()
     assert loss.item() == pytest.approx((prediction - target).abs().mean().item(), abs=1e-6)
     assert parts == {}
-    assert frames == counted.numel() == 2 * 18
+    assert frames == 2 * 18
 
 
 def test_masked_frames_alone_can_count():
-    training = module({**MASKING, "frames": "masked"})
+    training = module(frames="masked")
     batch = wave_batch([6000, 6000])
-    _, masked, counted = training.prepared(batch, torch.Generator().manual_seed(5))
-    assert torch.equal(masked, counted)
+    target, masked, compared = prepared(training, batch, 5)
+    (prediction,) = compared.predictions.values()
+    apart = (prediction - target).abs().mean(-1)
+    loss, _, _ = run(training, 9, batch, seed=5)
+    torch.manual_seed(0)
+    _, _, compared = prepared(training, batch, 5)
+    (prediction,) = compared.predictions.values()
+    assert loss.item() == pytest.approx((prediction - target).abs().mean(-1)[masked].mean().item(), abs=1e-6)
     assert not masked.all()
     training.eval()
-    _, masked, counted = training.prepared(batch, torch.Generator().manual_seed(5))
+    with torch.no_grad():
+        loss, _, frames = run(training, 9, batch, seed=5)
+        _, masked, compared = prepared(training, batch, 5)
     assert masked is None
-    assert counted.all()
+    (prediction,) = compared.predictions.values()
+    apart = (prediction - target).abs().mean(-1)
+    assert loss.item() == pytest.approx(apart.mean().item(), abs=1e-6)
+    assert frames == apart.numel()
 
 
 def test_rows_can_be_evened_out():
     for even in (True, False):
         batch = wave_batch([16000] * 6)
-        _, masked, _ = module({**MASKING, "even_rows": even}).prepared(batch, torch.Generator().manual_seed(5))
+        _, masked, _ = prepared(module({**MASKING, "even_rows": even}), batch, 5)
         assert (len(masked.sum(1).unique()) == 1) is even
 
 
@@ -113,8 +143,8 @@ def test_padding_is_neither_masked_nor_counted():
     # With group norm padding would be part of the statistics, in the teacher and in the student.
     training = module({**MASKING, "probability": 1.0}, kind="hubert-large")
     batch = wave_batch([6000, 3000])
-    _, masked, counted = training.prepared(batch, torch.Generator().manual_seed(0))
-    assert counted.sum(1).tolist() == [18, 9]
+    _, masked, compared = prepared(training, batch, 0)
+    assert compared.valid.sum(1).tolist() == [18, 9]
     assert not masked[1, 9:].any()
     first = run(training, 12, batch)[0].item()
     batch.waveforms[1, 3000:] = 0.5
@@ -131,7 +161,7 @@ def test_the_sandwich_is_the_mean_of_three(in_place):
     batch = wave_batch([6000, 6000])
     for layer in training.model.network.student.encoder.layers:
         layer.attention.dropout = 0.0
-    target, masked, _ = training.prepared(batch, torch.Generator())
+    target, masked, _ = prepared(training, batch, 0)
     assert masked is None
     loss, parts, _ = run(training, 12, batch)
     predictions = {}
@@ -156,7 +186,7 @@ def test_the_largest_may_count_more():
     expected = (3 * parts["largest"] + parts["smallest"] + parts["random"]) / 5
     assert loss.item() == pytest.approx(expected.item(), abs=1e-6)
     training.eval()
-    training._validated_stage = 2
+    training.validate_as_after(30)
     loss, parts, _ = run(training, 12)
     assert loss.item() == pytest.approx(sum(part.item() for part in parts.values()) / 3, abs=1e-6)
 
@@ -164,7 +194,7 @@ def test_the_largest_may_count_more():
 @torch.no_grad()
 def test_validation_is_of_fixed_subnets_without_masks():
     training = module().eval()
-    training._validated_stage = 2
+    training.validate_as_after(30)
     batch = wave_batch([6000, 6000])
     first, second = (run(training, 0, batch, seed) for seed in (0, 1))
     assert first[0] == second[0]
@@ -172,38 +202,15 @@ def test_validation_is_of_fixed_subnets_without_masks():
     for name, value in first[1].items():
         student = training.model.extract_with_head(TINY_SPACE.named(name))
         (prediction,) = student(batch.waveforms).predictions.values()
-        target, _, _ = training.prepared(batch, torch.Generator())
+        target, _, _ = prepared(training, batch, 0)
         assert value.item() == pytest.approx((prediction - target).abs().mean().item(), abs=1e-6)
-    training._validated_stage = 1
-    assert run(training, 0, batch)[1] == {}
-
-
-def test_each_stage_has_a_schedule_and_a_rate_of_its_own():
-    # Also in a run that began before there was a choice.
-    training = module(optim={name: value for name, value in OPTIM.items() if name != "stage_2_restarts"})
-    factor = training.learning_rate_factor()
-    first, second = linear_warmup_and_decay(10, 0.1), linear_warmup_and_decay(20, 0.1)
-    assert [factor(step) for step in range(10)] == [first(step) for step in range(10)]
-    assert [factor(step) for step in range(10, 30)] == [0.5 * second(step) for step in range(20)]
-    assert [training.stage(steps) for steps in (0, 1, 10, 11, 30)] == [1, 1, 1, 2, 2]
-    assert training.typical_steps() == pytest.approx({0: 1 / 3, 10: 2 / 3})
-    alone = module(stage_1_steps=0)
-    assert alone.typical_steps() == {0: 1.0}
-    assert [alone.stage(steps) for steps in (0, 1, 30)] == [2, 2, 2]
-    assert alone.learning_rate_factor()(2) == 0.5 * linear_warmup_and_decay(30, 0.1)(2)
-    assert module(stage_1_steps=30).stage(30) == 1
-    assert module(stage_1_steps=30).typical_steps() == {0: 1.0}
-
-
-def test_without_a_restart_both_stages_share_a_schedule():
-    training = module(optim={**OPTIM, "stage_2_restarts": False})
-    factor, both = training.learning_rate_factor(), linear_warmup_and_decay(30, 0.1)
-    assert [factor(step) for step in range(30)] == [(1.0 if step < 10 else 0.5) * both(step) for step in range(30)]
+    training.validate_as_after(1)
+    assert set(run(training, 0, batch)[1]) == {"contextual", "contextual/layers_02-04"}
 
 
 @pytest.mark.parametrize("restarts", [True, False])
 def test_moments_begin_anew_with_stage_2_or_go_on(restarts):
-    training = module(optim={**OPTIM, "stage_2_restarts": restarts})
+    training = module(restarts=restarts)
     optimizer = torch.optim.AdamW(training.parameters())
     run(training, 9)
     optimizer.step()

@@ -5,7 +5,7 @@ import torch
 
 from speechdistill.errors import UserError
 from speechdistill.models.search_space import Subnet
-from speechdistill.training.subnet_plan import SIZES, SubnetPlan
+from speechdistill.training.shapes import SIZES, SubnetPlan
 from tests.supernets import TINY_SPACE
 
 
