@@ -14,6 +14,7 @@ from speechdistill.errors import UserError, did_you_mean
 # Values that replace what a file or a word before them says, where Hydra would merge mappings key by key.
 WHOLE_VALUES = (
     "objective.map",
+    "compression",
     *(f"objective.terms.*.{key}" for key in ("distance", "map", "view", "head", "weight", "opening")),
 )
 # Mappings whose keys are names that the user chooses.

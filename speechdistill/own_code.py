@@ -138,6 +138,12 @@ def own_distances(objective: Any) -> Iterator[OwnTarget]:
             yield found
 
 
+def _names_own_code(config: Mapping[str, Any]) -> bool:
+    compression = config.get("compression")
+    own_compression = compression is not None and own_target("compression", compression) is not None
+    return own_compression or any(own_distances(config["objective"]))
+
+
 def import_folders(config: Mapping[str, Any], own: Sequence[Path]) -> list[str] | None:
     """What `import_from` of a training becomes: absolute folders, where the run names something of the user's.
 
@@ -149,7 +155,7 @@ def import_folders(config: Mapping[str, Any], own: Sequence[Path]) -> list[str] 
         UserError: it is neither a folder nor a list of folders.
     """
     given = config["import_from"]
-    if given is None and config.get("compression") is None and not any(own_distances(config["objective"])):
+    if given is None and not _names_own_code(config):
         return None
     folders = [*own, Path()] if given is None else [given] if isinstance(given, str) else given
     if not isinstance(folders, list) or not all(isinstance(folder, str | Path) for folder in folders):

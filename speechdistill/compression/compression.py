@@ -1,13 +1,12 @@
 """What changes a student while it trains, and becomes a plain student again."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
-from speechdistill.errors import UserError
 from speechdistill.models.student import StudentForDistillation
-from speechdistill.own_code import own_target
 
 
 class Compression(nn.Module):
@@ -38,6 +37,27 @@ class Compression(nn.Module):
         """Scalars for the log, such as sparsity or bits."""
         return {}
 
+    def progress(self, metrics: Mapping[str, float]) -> dict[str, str]:
+        """What of the metrics, by name without "train/", stands in the progress line: {name: text}."""
+        return {}
+
+    def describe(self) -> str:
+        """What it does to the student, in one line."""
+        return type(self).__name__
+
+    def freeze(self, student: StudentForDistillation) -> None:
+        """Decide for good: a phase with `compression: frozen` begins, in which the student alone is trained.
+
+        Called on all ranks between two steps; what it changes is to be in parameters or buffers.
+
+        Args:
+            student: which `attach` changed; may be changed in place.
+        """
+        raise NotImplementedError
+
+    def draw(self, folder: Path) -> None:
+        """Write pictures of its own."""
+
     def resolve(self, student: StudentForDistillation) -> StudentForDistillation:
         """Make a plain student, in evaluation mode, that computes what the changed one does in evaluation.
 
@@ -45,26 +65,3 @@ class Compression(nn.Module):
             student: which `attach` changed; it stays as it is, and trains on.
         """
         raise NotImplementedError
-
-
-def build_compression(config: Any, import_from: Sequence[str] = ()) -> Compression | None:
-    """Make the compression that a configuration names.
-
-    Args:
-        config: {_target_: MODULE.CLASS, ARGUMENT: VALUE}; None = none.
-        import_from: folders with modules of the user's own.
-
-    Raises:
-        UserError: it names something else.
-    """
-    if config is None:
-        return None
-    if (target := own_target("compression", config)) is None:
-        raise UserError(f"compression={config}: give {{_target_: MODULE.CLASS, ARGUMENT: VALUE}}, or null.")
-    made = target.make(import_from)
-    if not isinstance(made, Compression):
-        raise UserError(f"{target.key}={target} is no Compression: derive its class from speechdistill.Compression.")
-    for name in ("attach", "resolve"):
-        if getattr(type(made), name) is getattr(Compression, name):
-            raise UserError(f"{target.key}={target} has no {name}(student), which a Compression must have.")
-    return made

@@ -74,6 +74,7 @@ def derive_config(
     intermediate = _share(teacher_config.intermediate_size, architecture, "intermediate_share")
     layers = _layers(
         architecture,
+        "relative" if teacher_config.model_type == "wavlm" else "full",
         student_depth(architecture, teacher_config.num_hidden_layers),
         num_heads,
         hidden_size // num_heads,
@@ -126,14 +127,15 @@ def student_depth(architecture: Mapping[str, Any], teacher_layers: int) -> int:
 
 
 def _layers(
-    architecture: Mapping[str, Any], depth: int, num_heads: int, head_size: int, intermediate_size: int
+    architecture: Mapping[str, Any], own_kind: str, depth: int, num_heads: int, head_size: int, intermediate_size: int
 ) -> list[dict[str, Any]]:
     """StudentConfig's record of each Transformer layer.
 
     What a record of `layers` leaves out, or all of it without `layers`, is as in every layer; `attention` is one kind,
-    or a list of kinds that is repeated up to the top ([full, reuse]: every second layer reuses, ARMHuBERT).
+    or a list of kinds that is repeated up to the top ([full, reuse]: every second layer reuses, ARMHuBERT), or None for
+    the teacher's own.
     """
-    given, kinds = architecture.get("layers"), architecture.get("attention", "full")
+    given, kinds = architecture.get("layers"), architecture.get("attention", "full") or own_kind
     kinds = [kinds] if isinstance(kinds, str) else kinds
     if not isinstance(kinds, list | tuple) or not kinds:
         raise UserError(f"architecture.attention={kinds}: give one of {', '.join(ATTENTION)}, or a list of them.")

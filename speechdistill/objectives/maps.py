@@ -37,9 +37,20 @@ def one_to_one(student_layers: int, teacher_layers: int) -> list[Layers]:
     return _pairs(_spread(student_layers, count), _spread(teacher_layers, count))
 
 
-def uniform(student_layers: int, teacher_layers: int, with_input: bool = True) -> list[Layers]:
-    """Every student layer j, the input of the first one too, with layer j L_T / L_S (TinyBERT, arXiv:1909.10351)."""
-    own = range(0 if with_input else 1, student_layers + 1)
+def uniform(
+    student_layers: int, teacher_layers: int, with_input: bool = True, count: int | None = None
+) -> list[Layers]:
+    """Every student layer j, the input of the first one too, with layer j L_T / L_S (TinyBERT, arXiv:1909.10351).
+
+    Args:
+        student_layers: of the student.
+        teacher_layers: of the teacher.
+        with_input: whether the input of the first layer is one of them.
+        count: of the layers beside it, spread evenly up to the top; None = all. DPHuBERT (arXiv:2305.17651) takes 3:
+            4, 8 and 12 of twelve.
+    """
+    _check("count", student_layers if count is None else count, 1, student_layers, f"the student has {student_layers}")
+    own = [0] * with_input + _spread(student_layers, count or student_layers)
     return _pairs(own, [round(layer * teacher_layers / student_layers) for layer in own])
 
 

@@ -13,6 +13,8 @@ RULES: Rules = {
     "shapes": one_of("full", "subnets"),
     "lr_share": number("a factor on optim.lr", above=0),
     "restarts": switch(),
+    "warmup_share": optional(share("a share from 0 to 1 of its steps"), " for optim.warmup_share"),
+    "compression": one_of("on", "frozen"),
 }
 
 
@@ -20,7 +22,7 @@ def phases_mistakes(phases: Any) -> dict[str, str]:
     """What is wrong with the phases of a run, {dotted key: message}.
 
     Args:
-        phases: {name: {share, terms, shapes, lr_share, restarts}}, null = no such phase.
+        phases: {name: {share, terms, shapes, lr_share, restarts, warmup_share, compression}}, null = no such phase.
     """
     if not isinstance(phases, Mapping):
         return {"phases": f"phases={shown(phases)}: give names of phases, each with {', '.join(RULES)}."}

@@ -7,6 +7,7 @@ from speechdistill.checks import shown
 from speechdistill.errors import UserError
 from speechdistill.resumable import verb_of
 from speechdistill.settings import optim
+from speechdistill.settings.compression import compression_mistakes
 from speechdistill.settings.data import RULES as DATA
 from speechdistill.settings.data import data_mistakes
 from speechdistill.settings.optim import optim_mistakes
@@ -109,7 +110,7 @@ def config_mistakes(config: Mapping[str, Any]) -> dict[str, str]:
             found |= optim_mistakes(values)
         else:
             found |= mistakes(values, rules, f"{group}." if group else "")
-    return found | phases_mistakes(config.get("phases") or {})
+    return found | compression_mistakes(config.get("compression")) | phases_mistakes(config.get("phases") or {})
 
 
 def is_ruled(verb: str, key: str) -> bool:

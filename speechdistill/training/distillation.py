@@ -118,16 +118,24 @@ class DistillationModule(TrainingModule):
         return [] if self.compression is None else self.compression.parameter_groups()
 
     def on_train_batch_start(self, batch: WaveBatch, batch_idx: int) -> None:
-        """Between phases: leave the student of the one before, and forget its moments if the next restarts."""
+        """Between phases: leave the student of the one before; freeze the compression, forget moments if asked to."""
         step = self.trainer.global_step
         phase = self.phases.training(step)
         if batch_idx % self.trainer.accumulate_grad_batches or not step == phase.begin > 0:
             return
         if self.trainer.is_global_zero:
             self.leave_model()
+        if phase.compression == "frozen" and self.phases.trained(step).compression == "on":
+            assert isinstance(self.compression, Compression)
+            assert isinstance(self.model, StudentForDistillation)
+            self.compression.freeze(self.model)
         if phase.restarts:
             for optimizer in self.trainer.optimizers:
                 optimizer.state.clear()
+
+    def progress(self, metrics: Mapping[str, float]) -> dict[str, str]:
+        """The compression's own."""
+        return {} if self.compression is None else self.compression.progress(metrics)
 
     def on_before_optimizer_step(self, optimizer: Any) -> None:
         """What all ranks have found chooses the "closest" layers of the next step."""

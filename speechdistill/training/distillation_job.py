@@ -6,7 +6,8 @@ from typing import Any
 
 from speechdistill.audio.datamodule import SpeechData
 from speechdistill.checkpoints.student_dir import save_student, save_supernet
-from speechdistill.compression.compression import build_compression
+from speechdistill.compression.building import build_compression
+from speechdistill.compression.compression import Compression
 from speechdistill.errors import UserError
 from speechdistill.evaluation.cost import macs_per_second, num_params
 from speechdistill.models import cost_formula
@@ -68,6 +69,8 @@ def distillation(config: dict[str, Any], data: SpeechData) -> Job:
             objective, _ = objective_and_student({**config, "architecture": shallower}, teacher.config)
         if plan.in_place and any(term.head is None for term in objective.terms):
             raise UserError("once_for_all.in_place=true: every term of the objective has to be predicted by a head.")
+    if frozen := [phase.name for phase in phases.all if phase.compression == "frozen"]:
+        _check_freezes(compression, phases, frozen[0])
     module = DistillationModule(
         model.train(),
         teacher,
@@ -91,6 +94,9 @@ def distillation(config: dict[str, Any], data: SpeechData) -> Job:
         f"{figures['macs_per_second'] / 1e9:.2f} G multiply-adds per second of audio; {started}",
         f"loss     {formula}{_masked_words(module.masking)}",
     ]
+    if compression is not None:
+        about["compression"] = compression.describe()
+        lines.append(f"compress {compression.describe()}")
     if len(phases.all) > 1:
         lines.append("phases   " + ", then ".join(f"{one.name} of {one.steps} steps" for one in phases.all))
 
@@ -107,12 +113,30 @@ def distillation(config: dict[str, Any], data: SpeechData) -> Job:
             save_student(out_dir / phase.name, student, card)
 
     def draw(out_dir: Path) -> None:
+        if compression is not None:
+            compression.draw(out_dir / "plots")
         if data.val_plan is not None:
             student = _final_student(module, module.trainer.global_step).eval().cpu()
             similarity, names = layer_similarity(student, teacher.float().cpu(), data.val_dataloader())
             plot_similarity(similarity, names, out_dir / "plots" / "layer_similarity.png")
 
     return Job(module, about, lines, save, draw, width=student_config.hidden_size)
+
+
+def _check_freezes(compression: Compression | None, phases: Phases, frozen: str) -> None:
+    """A compression to freeze has to be there, to know how, and to have had steps before.
+
+    Raises:
+        UserError: one of them is missing.
+    """
+    key = f"phases.{frozen}.compression=frozen"
+    if compression is None:
+        raise UserError(f"{key}: there is no compression. Give one, or on.")
+    if type(compression).freeze is Compression.freeze:
+        raise UserError(f"{key}: {type(compression).__name__} has no freeze(student), which that needs.")
+    states = [phase.compression for phase in phases.all]
+    if states[0] == "frozen" or "on" in states[states.index("frozen") :]:
+        raise UserError(f"{key}: phases with compression=on come before, one at least, and none after it.")
 
 
 def _supernet(

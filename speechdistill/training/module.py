@@ -143,6 +143,10 @@ class TrainingModule(LightningModule):
         """Steps from whose time that of the run is estimated: {step: part of the run that is like it}."""
         return {0: 1.0}
 
+    def progress(self, metrics: Mapping[str, float]) -> dict[str, str]:
+        """What else stands in the progress line, {name: text}, of the step's metrics by name without "train/"."""
+        return {}
+
     def learning_rate_factor(self) -> Callable[[int], float]:
         """Of (steps done), to a factor on the learning rate of the step that follows."""
         return linear_warmup_and_decay(self.max_steps, self.optim["warmup_share"])

@@ -23,6 +23,8 @@ class Phase:
         lr_share: of optim.lr, its peak learning rate.
         restarts: it begins as a run of its own would, with fresh moments of the optimizer and its own rise and decay of
             the learning rate; else it goes on in those of the phase before.
+        warmup_share: where it restarts, part of its steps in which the learning rate rises; None = optim's.
+        compression: "on", or "frozen": it begins with what the compression has come to, which changes no more.
     """
 
     name: str = ""
@@ -32,6 +34,8 @@ class Phase:
     shapes: str = "full"
     lr_share: float = 1.0
     restarts: bool = False
+    warmup_share: float | None = None
+    compression: str = "on"
 
     @property
     def end(self) -> int:
@@ -64,8 +68,9 @@ class Phases:
         begins = [place for place, phase in enumerate(self.all) if place == 0 or phase.restarts]
         cycle: dict[Phase, tuple[int, Callable[[int], float]]] = {}
         for first, end in zip(begins, [*begins[1:], len(self.all)], strict=True):
-            begin = self.all[first].begin
-            factor = linear_warmup_and_decay(self.all[end - 1].end - begin, warmup_share)
+            begin, own_share = self.all[first].begin, self.all[first].warmup_share
+            share = warmup_share if own_share is None else own_share
+            factor = linear_warmup_and_decay(self.all[end - 1].end - begin, share)
             cycle |= dict.fromkeys(self.all[first:end], (begin, factor))
 
         def of_step(done: int) -> float:
@@ -80,8 +85,8 @@ def read_phases(phases: Mapping[str, Any] | None, max_steps: int, terms: Sequenc
     """Read `phases` of a configuration.
 
     Args:
-        phases: {name: {share, terms, shapes, lr_share, restarts}}; each but the last has a share of the steps; without
-            any, one phase trains the whole objective.
+        phases: {name: {share, terms, shapes, lr_share, restarts, warmup_share, compression}}; each but the last has a
+            share of the steps; without any, one phase trains the whole objective.
         max_steps: of the run.
         terms: names of the objective's.
 

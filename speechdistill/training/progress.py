@@ -151,6 +151,7 @@ class Progress(Callback):
             "audio s/s": f"{speed['audio_seconds_per_second']:.0f}",
             "data wait": f"{100 * speed['data_wait_share']:.0f}%",
         }
+        shown |= module.progress({name.removeprefix("train/"): value for name, value in metrics.items()})
         if trainer.strategy.root_device.type == "cuda":
             shown["GPU"] = f"{torch.cuda.max_memory_allocated() / 2**30:.1f} GiB"
         if self._bar is not None:

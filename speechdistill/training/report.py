@@ -63,6 +63,7 @@ def model_card(summary: Mapping[str, Any], formula: str, config: StudentConfig) 
     revision = f" at revision `{teacher['revision']}`" if teacher["revision"] else ""
     steps = f"{summary['steps']} steps" if "steps" in summary else "a run that is not finished"
     commit = summary.get("git_commit")
+    compression = f"| compression | {summary['compression']} |\n" if "compression" in summary else ""
     return f"""---
 library_name: speechdistill
 pipeline_tag: feature-extraction
@@ -85,7 +86,7 @@ tags: [speech, self-supervised, distillation, {summary["recipe"]}]
 | data | {data["kind"]}, {data["hours"]:.2f} h in {data["files"]} recordings |
 | training | {steps}, seed {summary["seed"]} |
 | objective | {formula} |
-| validation loss | {val.get("loss") if val.get("loss") is not None else "not measured"} |
+{compression}| validation loss | {val.get("loss") if val.get("loss") is not None else "not measured"} |
 | speechdistill | {versions()["speechdistill"]}{f", commit `{commit}`" if commit else ""} |
 {table}
 """
