@@ -18,17 +18,19 @@ class Axis(NamedTuple):
     Attributes:
         opening: of its gates at the start.
         least: units that every tensor keeps.
+        fine: whether one unit is a small part of the student.
     """
 
     opening: float
     least: int = 0
+    fine: bool = False
 
 
 # Openings of the first three as published; a convolution without channels would end the signal.
 AXES = {
-    "conv_channels": Axis(0.99, least=1),
+    "conv_channels": Axis(0.99, least=1, fine=True),
     "heads": Axis(0.99),
-    "units": Axis(0.5),  # of feed-forward networks
+    "units": Axis(0.5, fine=True),  # of feed-forward networks
     "head_dimensions": Axis(0.99, least=1),  # the same in all heads of a layer
     "attention": Axis(0.99),  # all of a layer's
     "feed_forward": Axis(0.99),  # all of a layer's

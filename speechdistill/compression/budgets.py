@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
 
 from speechdistill.compression.axes import Values, least_open, sizes_left, units_of
 from speechdistill.errors import UserError
@@ -13,7 +12,7 @@ from speechdistill.models.cost_formula import num_macs, num_params
 
 # Of a target, how near both of two have to be reached by some choice of sizes.
 _NEAR = 0.01
-_SEARCH_STEPS, _SEARCH_RATE = 400, 0.1
+_SEARCH_STEPS, _SEARCH_RATE = 300, 0.01
 
 
 class Budget(NamedTuple):
@@ -86,27 +85,25 @@ def _check_together(config: StudentConfig, axes: Sequence[str], budgets: Sequenc
     units = units_of(config, axes)
     least = least_open(config, axes)
     # One number for each axis and layer: the ratio of its units that is open.
-    ratios = torch.zeros(len(units), requires_grad=True)
+    ratios = torch.full((len(units),), 0.5, requires_grad=True)
     optimizer = torch.optim.Adam([ratios], lr=_SEARCH_RATE)
     costs: list[float] = []
-    with torch.enable_grad():
-        for _ in range(_SEARCH_STEPS):
+    for _ in range(_SEARCH_STEPS):
+        with torch.enable_grad():
             values = {
                 name: torch.maximum(least[name], ratio.expand(size))
-                for (name, size), ratio in zip(units.items(), ratios.sigmoid().unbind(), strict=True)
+                for (name, size), ratio in zip(units.items(), ratios.unbind(), strict=True)
             }
             found = [budget.cost(values) for budget in budgets]
-            costs = [float(cost) for cost in found]
-            if all(_is_near(cost, budget) for cost, budget in zip(costs, budgets, strict=True)):
-                return
-            off: Tensor = (
-                torch.stack([cost / budget.target - 1 for cost, budget in zip(found, budgets, strict=True)])
-                .square()
-                .sum()
-            )
-            optimizer.zero_grad()
-            off.backward()
-            optimizer.step()
+            off = sum((cost / budget.target - 1).square() for cost, budget in zip(found, budgets, strict=True))
+        costs = [float(cost.detach()) for cost in found]
+        if all(_is_near(cost, budget) for cost, budget in zip(costs, budgets, strict=True)):
+            return
+        optimizer.zero_grad()
+        off.backward()
+        optimizer.step()
+        with torch.no_grad():
+            ratios.clamp_(0, 1)
     given = " and ".join(f"{budget.key}={budget.target:.0f}" for budget in budgets)
     nearest = " with ".join(budget.words(cost) for cost, budget in zip(costs, budgets, strict=True))
     floors = " and ".join(f"{budget.least:.0f} {budget.unit}" for budget in budgets)

@@ -48,18 +48,23 @@ class HardConcrete(nn.Module):
         concrete = ((noise.log() - (-noise).log1p() + self.log_alpha) / _TEMPERATURE).sigmoid()
         return (_LOW + (_HIGH - _LOW) * concrete).clamp(0, 1)
 
-    def probabilities(self) -> Tensor:
-        """Of each gate, that it is not 0, (N,) float32."""
+    def probabilities(self, shift: float = 0.0) -> Tensor:
+        """Of each gate, that it is not 0, (N,) float32, after all have opened by a shift of `log_alpha`."""
         with torch.autocast(self.log_alpha.device.type, enabled=False):
-            return (self.log_alpha - _TEMPERATURE * math.log(-_LOW / _HIGH)).sigmoid()
+            return (self.log_alpha + shift - _TEMPERATURE * math.log(-_LOW / _HIGH)).sigmoid()
 
     @torch.no_grad()
-    def kept(self) -> Tensor:
-        """The gates in evaluation, (N,): 0 for those that are left out, above 0 for the others."""
+    def kept(self, shift: float = 0.0) -> Tensor:
+        """The gates in evaluation, (N,): 0 for those that are left out, above 0 for the others; see `probabilities`."""
         count = self.log_alpha.numel()
-        shut = (count - self.probabilities().sum()).round().clamp(max=count - self.least)
+        shut = (count - self.probabilities(shift).sum()).round().clamp(max=count - self.least)
         rank = self.log_alpha.argsort(stable=True).argsort()
-        return (_EVALUATION_SCALE * self.log_alpha / _TEMPERATURE).sigmoid() * (rank >= shut)
+        return (_EVALUATION_SCALE * (self.log_alpha + shift) / _TEMPERATURE).sigmoid() * (rank >= shut)
+
+    @torch.no_grad()
+    def open_by(self, shift: float) -> None:
+        """Open all gates a little further, or below 0 less far."""
+        self.log_alpha.add_(shift)
 
     @torch.no_grad()
     def set(self, is_open: Tensor) -> None:

@@ -57,7 +57,7 @@ class Gating:
             if number < len(encoder.conv_layers) - 1:
                 continue
             if encoder.channel_scale is None:
-                encoder.channel_scale = nn.Parameter(torch.ones_like(self.gates[name].log_alpha))
+                encoder.channel_scale = nn.Parameter(layer.conv.weight.new_ones(layer.conv.out_channels))
                 student.config.channel_scale = True
             encoder.channel_scale.requires_grad_(False)
             if projection.layer_norm is not None:
@@ -106,8 +106,9 @@ class NormOfOpen(nn.LayerNorm):
     def forward(self, features: Tensor) -> Tensor:
         """Map (..., C) to (..., C), in float32 under autocast, as torch's layer norm."""
         with torch.autocast(features.device.type, enabled=False):
-            is_open = (self._gating.drawn[self._name] > 0).float()
-            features, count = features.float(), is_open.sum().clamp(min=1)
+            features = features.to(torch.promote_types(features.dtype, torch.float32))
+            is_open = (self._gating.drawn[self._name] > 0).to(features.dtype)
+            count = is_open.sum().clamp(min=1)
             centred = (features - (features * is_open).sum(-1, keepdim=True) / count) * is_open
             variance = centred.square().sum(-1, keepdim=True) / count
             return centred * torch.rsqrt(variance + self.eps) * self.weight + self.bias * is_open

@@ -35,7 +35,7 @@ def shrink(student: StudentForDistillation, values: Values) -> StudentForDistill
     for number, layer in enumerate(config["layers"], start=1):
         _cut_attention(state, layer, number, values)
         _cut_feed_forward(state, layer, number, values)
-    plain = StudentForDistillation(StudentConfig.from_dict(config))
+    plain = StudentForDistillation(StudentConfig.from_dict(config)).to(student.dtype)
     plain.load_state_dict(state)
     return plain.eval()
 
