@@ -48,13 +48,14 @@ class Gating:
 
     def _gate_convolutions(self, student: StudentForDistillation) -> None:
         encoder, projection = student.student.feature_encoder, student.student.feature_projection
-        for number, layer in enumerate(encoder.conv_layers):
+        layers: Any = encoder.conv_layers
+        for number, layer in enumerate(layers):
             if (name := key("conv_channels", number)) not in self.gates:
                 continue
             layer.register_forward_hook(lambda _, __, made, name=name: _times(made, self.drawn[name][:, None]))
             if isinstance(layer.layer_norm, nn.LayerNorm):
                 layer.layer_norm = NormOfOpen(layer.layer_norm, self, name)
-            if number < len(encoder.conv_layers) - 1:
+            if number < len(layers) - 1:
                 continue
             if encoder.channel_scale is None:
                 encoder.channel_scale = nn.Parameter(layer.conv.weight.new_ones(layer.conv.out_channels))
