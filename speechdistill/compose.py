@@ -31,7 +31,7 @@ from speechdistill.words import PRECISIONS, SUPERB_GROUPS, prepared
 # Groups whose choice by the caller beats what a size says.
 _SIZED_GROUPS = ("architecture", "objective", "optim", "search_space")
 # Numbers that no schema of settings/ knows, and that may be absent.
-_NULLABLE_KEYS = ("architecture.time_reduction_layer",)
+_NULLABLE_KEYS = ("architecture.time_reduction_layer", "architecture.num_hidden_layers")
 
 
 def configure(name: str, words: Sequence[str]) -> dict[str, Any]:

@@ -76,6 +76,8 @@ class StudentConfig(ConvolutionFields, PretrainedConfig):
             is), "reuse" (by the map of the last layer that has one, ARMHuBERT), "reuse_released" (the same through a
             second softmax, as its released weights were trained) or "none" (with 0 heads). intermediate_size 0 = no
             feed-forward network.
+        layer_grad_scale: whether the gradient that enters layer i of L from above is multiplied by (L + 1 - i) / (L + 2
+            - i), and that of a tap of its output by 1 / (L + 2 - i) besides, as ARMHuBERT's is trained.
         norm_placement: "post" or "pre" (Hugging Face's do_stable_layer_norm).
         positional_convolution: {kernel_size, groups, depth}; depth 1 is HuBERT's, with weight norm, more data2vec's.
         position_bias: {num_buckets, max_distance, num_heads} of WavLM's bias by distance, or None.
@@ -121,6 +123,7 @@ class StudentConfig(ConvolutionFields, PretrainedConfig):
     projection: bool = True
     hidden_size: int = 768
     layers: list[dict[str, Any]] = field(default_factory=uniform_layers)
+    layer_grad_scale: bool = False
     norm_placement: str = "post"
     positional_convolution: dict[str, int] = field(
         default_factory=lambda: {"kernel_size": 128, "groups": 16, "depth": 1}

@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from speechdistill.checks import is_number
 from speechdistill.errors import UserError
-from speechdistill.models.config import StudentConfig, uniform_layers
+from speechdistill.models.config import ATTENTION, LAYER_KEYS, StudentConfig, uniform_layers
 from speechdistill.models.student import StudentModel
 
 # Parts of the teacher that a student can start from -> prefixes of parameter names.
@@ -41,8 +42,10 @@ def derive_config(
         architecture: `num_hidden_layers`, `hidden_size`, `num_attention_heads`, `intermediate_size`,
             `projection_layer_norm`, dropouts, `feature_grad_mult`. It may also have `heads`, `time_reduction_factor`,
             `time_reduction_layer`, `hidden_share` and `intermediate_share` (of the teacher's width, where the
-            student's is open), `conv_layers` ([share of the teacher's channels, kernel, stride]), `feature_norm`
-            (null = the teacher's), `mask_embedding`, `outer_initialization`.
+            student's is open), `conv_layers` ([share of the teacher's channels, kernel, stride], null = as many
+            channels as the student's width), `feature_norm` (null = the teacher's), `attention`, `layers`,
+            `position_bias` (see `_layers`, `_position_bias`), `projection`, `channel_scale`, `layer_grad_scale`,
+            `mask_embedding`, `outer_initialization` (see StudentConfig).
         teacher_config: of a Hugging Face speech encoder.
         predicted_layers: teacher layers that get a head; none = the student has no heads.
         provenance: what the student's config.json says about its teacher.
@@ -68,27 +71,30 @@ def derive_config(
         }
         heads |= {"student_layers": list(read_layers)} if heads["kind"] == "layerwise" else {}
     norm = architecture.get("feature_norm") or feature_norm(teacher_config)
+    intermediate = _share(teacher_config.intermediate_size, architecture, "intermediate_share")
+    layers = _layers(
+        architecture,
+        student_depth(architecture, teacher_config.num_hidden_layers),
+        num_heads,
+        hidden_size // num_heads,
+        _size(architecture, "intermediate_size", intermediate),
+    )
     try:
         return StudentConfig(
-            conv_layers=_conv_layers(architecture, teacher_config),
+            conv_layers=_conv_layers(architecture, teacher_config, hidden_size),
             conv_bias=teacher_config.conv_bias,
             feature_norm=norm,
             feature_grad_mult=architecture["feature_grad_mult"],
             normalize_waveforms=norm == "layer",
+            channel_scale=architecture.get("channel_scale", False),
             projection_layer_norm=architecture["projection_layer_norm"],
+            projection=architecture.get("projection", True),
             hidden_size=hidden_size,
-            layers=uniform_layers(
-                student_depth(architecture, teacher_config.num_hidden_layers),
-                num_heads,
-                hidden_size // num_heads,
-                _size(
-                    architecture,
-                    "intermediate_size",
-                    _share(teacher_config.intermediate_size, architecture, "intermediate_share"),
-                ),
-            ),
+            layers=layers,
+            layer_grad_scale=architecture.get("layer_grad_scale", False),
             norm_placement="pre" if getattr(teacher_config, "do_stable_layer_norm", False) else "post",
             positional_convolution=_positional_convolution(teacher_config, hidden_size),
+            position_bias=_position_bias(architecture, teacher_config, layers, num_heads),
             layer_norm_eps=teacher_config.layer_norm_eps,
             hidden_dropout=architecture["hidden_dropout"],
             attention_dropout=architecture["attention_dropout"],
@@ -106,8 +112,56 @@ def derive_config(
 
 
 def student_depth(architecture: Mapping[str, Any], teacher_layers: int) -> int:
-    """Transformer layers of the student: the architecture's number, or as many as its teacher has (null)."""
-    return _size(architecture, "num_hidden_layers", teacher_layers)
+    """Transformer layers of the student: the architecture's number, or as many as its records or its teacher (null)."""
+    records = architecture.get("layers")
+    if not isinstance(records, list | tuple | None) or records == []:
+        raise UserError(f"architecture.layers={records}: give a list of records, or null for layers that are alike.")
+    depth = _size(architecture, "num_hidden_layers", teacher_layers if records is None else len(records))
+    if records is not None and len(records) != depth:
+        raise UserError(
+            f"architecture.layers has {len(records)} records and architecture.num_hidden_layers={depth}: give as many, "
+            "or architecture.num_hidden_layers=null."
+        )
+    return depth
+
+
+def _layers(
+    architecture: Mapping[str, Any], depth: int, num_heads: int, head_size: int, intermediate_size: int
+) -> list[dict[str, Any]]:
+    """StudentConfig's record of each Transformer layer.
+
+    What a record of `layers` leaves out, or all of it without `layers`, is as in every layer; `attention` is one kind,
+    or a list of kinds that is repeated up to the top ([full, reuse]: every second layer reuses, ARMHuBERT).
+    """
+    given, kinds = architecture.get("layers"), architecture.get("attention", "full")
+    kinds = [kinds] if isinstance(kinds, str) else kinds
+    if not isinstance(kinds, list | tuple) or not kinds:
+        raise UserError(f"architecture.attention={kinds}: give one of {', '.join(ATTENTION)}, or a list of them.")
+    records = uniform_layers(depth, num_heads, head_size, intermediate_size)
+    for index, record in enumerate(records):
+        own = given[index] if given else {}
+        if not isinstance(own, Mapping):
+            raise UserError(f"architecture.layers has {own!r}: give records of {', '.join(LAYER_KEYS)}, none needed.")
+        record |= {"attention": kinds[index % len(kinds)], **own}
+        if record["attention"] == "none" and "num_attention_heads" not in own:
+            record["num_attention_heads"] = 0
+        if record["attention"] == "relative" and type(record["num_attention_heads"]) is int:
+            record.setdefault("position_heads", list(range(record["num_attention_heads"])))
+    return records
+
+
+def _position_bias(
+    architecture: Mapping[str, Any], teacher_config: Any, layers: Sequence[Mapping[str, Any]], num_heads: int
+) -> dict[str, Any] | None:
+    """Of relative attention: the architecture's, else the teacher's own, else WavLM's (arXiv:2110.13900)."""
+    if not any(layer["attention"] == "relative" for layer in layers):
+        return None
+    buckets, distance = (
+        getattr(teacher_config, name, published)
+        for name, published in (("num_buckets", 320), ("max_bucket_distance", 800))
+    )
+    own = {"num_buckets": buckets, "max_distance": distance, "num_heads": num_heads}
+    return own | dict(architecture.get("position_bias") or {})
 
 
 def _size(architecture: Mapping[str, Any], name: str, of_teacher: int) -> int:
@@ -128,20 +182,28 @@ def _share(teacher_size: int, architecture: Mapping[str, Any], name: str, multip
     return max(1, round(share * teacher_size / multiple_of)) * multiple_of
 
 
-def _conv_layers(architecture: Mapping[str, Any], teacher_config: Any) -> list[list[int]]:
+def _conv_layers(architecture: Mapping[str, Any], teacher_config: Any, hidden_size: int) -> list[list[int]]:
     """[channels, kernel, stride] of each convolution, the teacher's own where the architecture has none."""
     table = architecture.get("conv_layers")
     if table is None:
         own = zip(teacher_config.conv_dim, teacher_config.conv_kernel, teacher_config.conv_stride, strict=True)
         return [list(layer) for layer in own]
     if not all(
-        isinstance(layer, list | tuple) and len(layer) == 3 and layer[0] > 0 and {*map(type, layer[1:])} == {int}
+        isinstance(layer, list | tuple)
+        and len(layer) == 3
+        and (layer[0] is None or (is_number(layer[0]) and layer[0] > 0))
+        and {*map(type, layer[1:])} == {int}
         for layer in table
     ):
         raise UserError(
-            f"architecture.conv_layers={table}: give [share of the teacher's channels, kernel, stride] of each."
+            f"architecture.conv_layers={table}: give [share of the teacher's channels, kernel, stride] of each; null "
+            "in place of the share makes as many channels as the student's width."
         )
-    return [[max(1, round(share * teacher_config.conv_dim[-1])), kernel, stride] for share, kernel, stride in table]
+    of_teacher = teacher_config.conv_dim[-1]
+    return [
+        [hidden_size if share is None else max(1, round(share * of_teacher)), kernel, stride]
+        for share, kernel, stride in table
+    ]
 
 
 @torch.no_grad()

@@ -14,6 +14,7 @@ from speechdistill.models.attention import RelativePositionBias, SelfAttention, 
 from speechdistill.models.config import StudentConfig
 from speechdistill.models.convolution import convolve
 from speechdistill.models.dropout import Dropout
+from speechdistill.models.feature_encoder import scale_gradient
 from speechdistill.models.time_reduction import TimeReduction
 
 
@@ -124,6 +125,7 @@ class Encoder(nn.Module):
     def __init__(self, config: StudentConfig) -> None:
         super().__init__()
         self.norm_first = config.norm_placement == "pre"
+        self.grad_scale = config.layer_grad_scale
         position = config.positional_convolution
         sizes = (config.hidden_size, position["kernel_size"], position["groups"])
         one = position["depth"] == 1
@@ -178,8 +180,14 @@ class Encoder(nn.Module):
             if attentions:
                 weights.append(shared.weights)
             kept |= {Tap(kind, index): tap for kind, tap in shared.taps.items()}
+            seen = hidden
+            if self.grad_scale and self.training:
+                part = 1 / (len(self.layers) + 2 - index)
+                hidden = scale_gradient(hidden, 1 - part)
+                seen = scale_gradient(hidden, part)
             if "hidden" in asked:
-                kept[Tap("hidden", index)] = hidden
+                kept[Tap("hidden", index)] = seen
+        hidden = seen
         return (self.layer_norm(hidden) if self.norm_first else hidden), kept, tuple(weights)
 
     def _shared(self, num_frames: Tensor | None, size: int, attentions: bool = False) -> Shared:

@@ -22,7 +22,7 @@ from speechdistill.own_code import own_target
 
 _TERM_KEYS = (
     *("distance", "weight", "map", "tap", "view", "head", "frames", "reading", "instance_norm"),
-    *("reduction", "layer_weights", "opening"),
+    *("reduction", "layer_weights", "opening", "divide_by"),
 )
 
 
@@ -125,6 +125,7 @@ class _Builder:
             head,
             _one_of(f"{key}.reading", config.get("reading") or "clean", ("clean", "masked")),
             bool(config.get("instance_norm")),
+            _one_of(f"{key}.divide_by", config.get("divide_by") or "counted", ("counted", "all")),
         )
 
     def _distance(self, key: str, value: Any, view: View) -> Distance | OwnDistance:

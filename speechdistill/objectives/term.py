@@ -33,6 +33,8 @@ class Term:
         head: whose prediction is compared, "" = the architecture's; None = the student's own tap is.
         reading: how the teacher reads its input: "clean", or "masked" as the student.
         instance_norm: of each of the teacher's taps, see Stream.
+        divide_by: frames that a mean over frames is of: those "counted", or "all", so that a term of masked frames and
+            one of the others make one mean (MaskHuBERT, arXiv:2305.11685).
     """
 
     name: str
@@ -45,6 +47,7 @@ class Term:
     head: str | None = ""
     reading: str = "clean"
     instance_norm: bool = False
+    divide_by: str = "counted"
 
     def weights(self, step: int, epoch: int | None) -> list[float]:
         """Of each match, see Selection."""
@@ -78,19 +81,27 @@ class Term:
         if isinstance(self.distance, OwnDistance):
             (own,), (other,) = student, teacher
             value = self.distance(own, other, frames.num_frames)
-            return _mean_of_frames(value, counted) if value.dim() else value
-        sides = [_silent(part, valid) for part in (*student, *teacher)]
+            value = _mean_of_frames(value, counted) if value.dim() else value
+        else:
+            sides = [_silent(part, valid) for part in (*student, *teacher)]
+            value = self._reduced(self._all_rows(sides, valid, counted), counted)
+        if self.divide_by == "counted" or frames.masked is None:
+            # Where nothing is masked, in validation, terms of masked and of unmasked frames do not count twice.
+            return value * 0 if self.divide_by == "all" and self.frames == "masked" else value
+        return value if counted is None else value * counted.sum() / (counted.numel() if valid is None else valid.sum())
+
+    def _all_rows(self, sides: Sequence[Tensor], valid: Tensor | None, counted: Tensor | None) -> Tensor:
+        """As `_rows`; where frames are compared with each other, of a few recordings at a time, and not kept."""
         if not self.view.over_frames or self.view.rows == "whole":
-            return self._reduced(self._rows(sides, valid, counted), counted)
-        # A recording is compared with itself alone: a few at a time, whose T x T values are not kept.
-        values_of_one = size * size * self.view.arguments.get("heads", 1)
+            return self._rows(sides, valid, counted)
+        values_of_one = sides[0].shape[-2] ** 2 * self.view.arguments.get("heads", 1)
         at_once = max(1, _MAX_VALUES // values_of_one)
         rows = []
         for first in range(0, len(sides[0]), at_once):
             part = slice(first, first + at_once)
             masks = [None if mask is None else mask[part] for mask in (valid, counted)]
             rows.append(_kept_small(self._rows, [side[part] for side in sides], *masks))
-        return self._reduced(torch.cat(rows), counted)
+        return torch.cat(rows)
 
     def _rows(self, sides: Sequence[Tensor], valid: Tensor | None, counted: Tensor | None) -> Tensor:
         """The distance of each row, (B, ..., R), or a scalar."""

@@ -15,7 +15,10 @@ from tests.end_to_end.test_lighthubert import SPACE
 RECIPES = Path(__file__).parents[2] / "recipes"
 PARTS = ("train-clean-100", "train-clean-360", "train-other-500", "dev-clean")
 # What a teacher as small as the tests' needs besides.
-SCRIPTS: dict[str, list[str]] = {"distilhubert": [], "fithubert": [], "lighthubert": SPACE}
+SCRIPTS: dict[str, list[str]] = {
+    **{recipe: [] for recipe in ("distilhubert", "fithubert", "starhubert", "maskhubert", "armhubert")},
+    "lighthubert": SPACE,
+}
 
 
 @pytest.fixture(scope="module")

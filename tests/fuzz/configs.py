@@ -65,7 +65,13 @@ _TOKENS = (
     "!!python/object:os.system",
 )
 _CHOICES = {
-    "train": ["recipe=distilhubert", "recipe=fithubert", "recipe=lighthubert", "recipe=hubert_mini"],
+    "train": [
+        "recipe=distilhubert",
+        "recipe=fithubert",
+        "recipe=lighthubert",
+        "recipe=armhubert",
+        "recipe=hubert_mini",
+    ],
     "finetune": ["task=asr", "task=asr_frozen"],
     "search": ["supernet=nowhere"],
     "superb": ["task=ks", "task=asr", "task=sd"],

@@ -18,7 +18,7 @@ def choices(group: str) -> list[str]:
 
 
 def test_the_groups_hold_as_many_files_as_are_tested():
-    assert len(choices("recipe")) == 7
+    assert len(choices("recipe")) == 10
     assert len(choices("data")) == 7
     assert len(choices("teacher")) == 10
     assert len(choices("task")) == 5
@@ -144,6 +144,55 @@ def test_fithubert_has_the_papers_figures(recipe):
     assert config["architecture"]["heads"] == "layerwise"
 
 
+@pytest.mark.parametrize(
+    ("recipe", "lr", "steps", "batch"),
+    [("starhubert", 1e-3, 1_171_825, 24), ("maskhubert", 5e-4, 390_600, 144), ("armhubert", 5e-3, 390_600, 144)],
+)
+@pytest.mark.parametrize("teacher", ["hubert_base", "wavlm_base_plus"])
+def test_star_mask_and_armhubert_have_the_papers_figures(recipe, lr, steps, batch, teacher):
+    config = configure("train", [f"recipe={recipe}", "data=librispeech", "data.root=/x", f"teacher={teacher}"])
+    assert config["optim"] == {
+        "lr": lr,
+        "betas": [0.9, 0.98],
+        "eps": 1e-6,
+        "weight_decay": 0.01,
+        "warmup_share": 0.05,
+    }
+    assert config["trainer"]["max_steps"] == steps
+    assert config["trainer"]["gradient_clip"] == 0
+    assert config["trainer"]["accumulate"] * config["data"]["max_utterances"] == batch
+    assert config["data"]["batch_seconds"] == config["data"]["max_utterances"] * config["data"]["max_seconds"]
+    assert config["data"]["max_seconds"] > 35
+    assert config["student"]["init_from"] is None
+    architecture = config["architecture"]
+    assert {architecture[f"{part}_dropout"] for part in ("hidden", "attention", "activation")} == {0.1}
+    assert architecture["feat_proj_dropout"] == 0.05
+    assert architecture["layer_grad_scale"] == (recipe == "armhubert")
+    terms, masking = config["objective"]["terms"], config["objective"].get("masking")
+    assert config["objective"]["count_padding"] is False
+    if recipe == "starhubert":
+        assert {name: term["view"] for name, term in terms.items()} == {"gram": "gram_time", "intra": "gram_time_intra"}
+        assert {term["distance"] for term in terms.values()} == {"mse"}
+        assert masking is None
+    else:
+        assert (masking["probability"], masking["length"]) == (0.8, 10)
+        read = {term["frames"]: term["reading"] for term in terms.values()}
+        assert read == {"masked": "clean", "unmasked": "masked"}
+        for term in terms.values():
+            assert (term["distance"], term["weight"], term["reduction"], term["divide_by"]) == ("mse", 1, "sum", "all")
+            assert term["layer_weights"] == {"inner": 0.1, "last": 1.0}
+
+
+@pytest.mark.parametrize("recipe", ["starhubert", "maskhubert", "armhubert"])
+def test_their_demo_has_fithuberts_figures(recipe):
+    demo, thin = configure("train", [f"recipe={recipe}"]), configure("train", ["recipe=fithubert"])
+    assert demo["optim"] == thin["optim"]
+    assert demo["trainer"] == thin["trainer"]
+    assert demo["data"] == thin["data"]
+    given = configure("train", [f"recipe={recipe}", "architecture=maskhubert", "optim.lr=3e-5"])
+    assert (given["architecture"]["intermediate_share"], given["optim"]["lr"]) == (0.208333, 3e-5)
+
+
 def test_the_switches_to_fithuberts_released_behaviour_compose():
     released = ["data.batching=pad", "objective.count_padding=true", "objective.random_per_epoch=11"]
     config = configure("train", ["recipe=fithubert", *released, "optim.weight_decay=1e-6"])
@@ -227,7 +276,7 @@ def test_quoted_paths_lose_their_quotes_and_null_stays_null():
         (["objective.terms.hidden_l3.weight=1"], r"did you mean 'objective\.terms\.hidden_l1\.weight'"),
         (
             ["recipe=nope"],
-            r"recipe=nope does not exist.*recipe is one of distilhubert, fithubert, .*, hubert_mini",
+            r"recipe=nope does not exist.*recipe is one of armhubert, distilhubert, .*, hubert_mini",
         ),
         (["recipe=distilhubrt"], r"did you mean 'distilhubert'"),
         (["teacher=hubert_bass"], r"teacher=hubert_bass does not exist, did you mean 'hubert_base'\?"),

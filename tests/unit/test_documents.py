@@ -147,22 +147,28 @@ def test_the_script_of_recognition_takes_the_figures_of_so_many_hours(
         ("distilhubert", "facebook/hubert-base-ls960", 200_000),
         ("fithubert", "facebook/hubert-base-ls960", 1_171_825),
         ("fitwav2vec2", "facebook/wav2vec2-base", 1_171_825),
+        ("starhubert", "microsoft/wavlm-base", 1_171_825),
+        ("maskhubert", "facebook/hubert-base-ls960", 390_600),
+        ("armhubert", "facebook/hubert-base-ls960", 195_300),
     ],
 )
 def test_run_script_hands_over_the_papers_command(recipe: str, teacher: str, steps: int) -> None:
-    folder = "distilhubert" if recipe == "distilhubert" else "fithubert"
+    folder = "fithubert" if recipe == "fitwav2vec2" else recipe
     script = (ROOT / f"recipes/{folder}/run.sh").read_text()
     script = re.sub(r"`#[^`]*`", "", script)
     shown = script.rpartition("exec python -m speechdistill.train")[2].replace("\\\n", " ")
     values = {"root": "/corpora/LibriSpeech", "out_dir": "/runs/x", "recipe": recipe}
-    values["teacher"] = "wav2vec2_base" if recipe == "fitwav2vec2" else "hubert_base"
+    teachers = {"fitwav2vec2": "wav2vec2_base", "starhubert": "wavlm_base"}
+    values |= {"teacher": teachers.get(recipe, "hubert_base"), "preset": "armhubert_s", "steps": "195300"}
     for name, value in values.items():
         shown = shown.replace(f"${name}", value)
     config = configure("train", shlex.split(shown.replace('"$@"', "")))
     assert config["recipe"] == recipe
     assert config["teacher"]["name"] == teacher
     assert config["trainer"]["max_steps"] == steps
-    assert config["data"]["max_utterances"] == 24
+    utterances = 144 if recipe in ("maskhubert", "armhubert") else 24
+    assert config["data"]["max_utterances"] * config["trainer"]["accumulate"] == utterances
+    assert config["architecture"]["hidden_share" if recipe == "armhubert" else "hidden_size"] in (None, 0.5625)
     assert config["data"]["parts"] == ["train-clean-100", "train-clean-360", "train-other-500", "dev-clean"]
 
 

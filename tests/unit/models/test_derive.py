@@ -23,6 +23,12 @@ ARCHITECTURE = {
     "attention_dropout": 0.1,
     "activation_dropout": 0.1,
     "feat_proj_dropout": 0.0,
+    "attention": "full",
+    "layers": None,
+    "position_bias": None,
+    "projection": True,
+    "channel_scale": False,
+    "layer_grad_scale": False,
 }
 COPIED = ["feature_encoder", "projection", "positional_convolution", "layers"]
 

@@ -5,13 +5,13 @@ import math
 import pytest
 import torch
 
-from speechdistill.batch import Tap
+from speechdistill.batch import Tap, prediction_key
 from speechdistill.errors import UserError
 from speechdistill.objectives.building import build_objective
 from speechdistill.objectives.distances import DISTANCES, Distance, l1
 from speechdistill.objectives.objective import Objective
 from speechdistill.objectives.schedules import Schedule
-from speechdistill.objectives.taps import Match
+from speechdistill.objectives.taps import Frames, Match
 from speechdistill.objectives.term import Term
 from speechdistill.objectives.views import VIEWS
 from tests.unit.objectives.by_layer import compare
@@ -165,3 +165,39 @@ def with_term(**term):
 def test_a_configuration_that_cannot_be_is_one_message(changes, message):
     with pytest.raises(UserError, match=message):
         build_objective({**CONFIG, **changes}, 2, 12)
+
+
+@pytest.mark.parametrize("padded", [False, True])
+def test_crossed_terms_are_maskhuberts_loss(padded):
+    """One sum over masked frames, one over the others, both divided by all frames; nothing counts twice unmasked."""
+    crossed = {"distance": "mse", "weight": 1.0, "divide_by": "all", "reduction": "sum"}
+    crossed["layer_weights"] = {"inner": 0.1, "last": 1.0}
+    terms = {
+        "masked": {**crossed, "frames": "masked", "reading": "clean"},
+        "unmasked": {**crossed, "frames": "unmasked", "reading": "masked"},
+    }
+    config = {"map": {"name": "one_to_one"}, "count_padding": False, "terms": terms}
+    objective = build_objective(config, 2, 2, "layerwise")
+    own, clean, dirty = (tensors((1, 2), seed) for seed in range(3))
+    mask = torch.rand(2, 6, generator=torch.Generator().manual_seed(4)) < 0.5
+    frames = Frames(FRAMES if padded else None, mask)
+    keys = [prediction_key(taps, target, head) for head, taps, target in objective.needs.predictions]
+    heads = {key: own[taps[-1].layer] for key, (_, taps, _) in zip(keys, objective.needs.predictions, strict=True)}
+    assert len(heads) == 2  # the terms share them
+    targets = {f"hidden/{layer}": clean[layer] for layer in (1, 2)}
+    targets |= {f"masked:hidden/{layer}": dirty[layer] for layer in (1, 2)}
+    real = torch.arange(6) < FRAMES[:, None] if padded else torch.ones(2, 6, dtype=torch.bool)
+
+    def by_hand(mask):
+        total = 0.0
+        for layer, weight in ((1, 0.1), (2, 1.0)):
+            target = torch.where(mask[..., None], clean[layer], dirty[layer])
+            total += weight * (own[layer] - target).square().mean(-1)[real].sum() / real.sum()
+        return total
+
+    torch.testing.assert_close(objective({}, heads, targets, frames, 0).total, by_hand(mask))
+    nothing_masked = objective({}, heads, targets, frames._replace(masked=None), 0)
+    torch.testing.assert_close(nothing_masked.total, by_hand(torch.zeros_like(mask)))
+    assert nothing_masked.parts["masked"] == 0
+    with pytest.raises(UserError, match=r"terms\.masked\.divide_by=some: allowed are counted, all"):
+        build_objective({**config, "terms": {"masked": {**terms["masked"], "divide_by": "some"}}}, 2, 2, "layerwise")
