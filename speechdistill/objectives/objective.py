@@ -65,7 +65,8 @@ class Objective:
     @property
     def needs(self) -> Needs:
         """What `__call__` has to be given."""
-        every = [(term, match) for term in self.terms for match in term.matches]
+        counted = [term for term in self.terms if self.counted is None or term.name in self.counted]
+        every = [(term, match) for term in counted for match in term.matches]
         streams = {stream.key: stream for term, match in every for stream in streams_of(term, match)}
         predictions = {
             prediction_key(taps, match.target, term.head): (term.head, taps, match.target)
@@ -185,7 +186,8 @@ class Objective:
                     sides = self._sides(term, place, own, wanted, frames, epoch)
                     values.append(term.compare(match.name, *sides, frames))
                 parts[f"{term.name}/{match.name}"] = values[-1].detach()
-                if not learns and term.weight.highest > 0 and torch.is_grad_enabled():
+                unread = match.combine == "closest" or not learns
+                if unread and term.weight.highest > 0 and torch.is_grad_enabled():
                     total = total + 0.0 * sum(part.flatten()[0] for part in own)
             value = torch.stack([of_match * value for of_match, value in zip(weights, values, strict=True)]).sum()
             parts[term.name] = value.detach()

@@ -124,6 +124,8 @@ TERM: Rules = {
     "opening": optional(Rule(_is_opening, "{stacked: STEPS} or {progressive: STEPS} of a match")),
     "divide_by": optional(one_of("counted", "all")),
 }
+# Names of metrics beside those of terms.
+_TAKEN = ("loss", "cosine", "before", "explained", "explained_by_layer", "grad_norm", "lr")
 TERM_KEYS = ("distance", "weight", "map", "tap", "view", "head", *list(TERM)[2:])
 MASKING: Rules = {
     "probability": share("a share from 0 to 1 of what is masked"),
@@ -153,7 +155,10 @@ def objective_mistakes(objective: Mapping[str, Any]) -> dict[str, str]:
         return found | {"objective.terms": f"objective.terms={shown(terms)}: {words}"}
     terms = {name: term for name, term in terms.items() if term is not None}
     for name, term in terms.items():
-        found |= _term_mistakes(f"objective.terms.{name}", term)
+        key = f"objective.terms.{name}"
+        found |= _term_mistakes(key, term)
+        if name in _TAKEN:
+            found[key] = f"{key}: metrics have that name already. Give the term another one, {name}_loss."
     given = {name: term for name, term in terms.items() if f"objective.terms.{name}" not in found}
     return found | _together(objective.get("map"), masking, given, found)
 
