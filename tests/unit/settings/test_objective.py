@@ -59,6 +59,11 @@ def test_what_the_package_brings_is_right(file) -> None:
         assert objective_mistakes(config) == {}
 
 
+def test_a_map_is_a_name_or_a_record_for_all_terms_as_for_one() -> None:
+    for layer_map in ("last_to_many", {"name": "last_to_many", "count": 2}, [[2, 4], [2, 8]]):
+        assert told(map=layer_map) == of(map=layer_map) == []
+
+
 def test_all_keys_may_be_there_and_may_be_null() -> None:
     assert set(TERM_KEYS) - set(settings.TERM) == {"distance", "map", "view", "head"}
     for name in set(TERM_KEYS) - {"distance", "weight", "map"}:
@@ -147,6 +152,7 @@ def test_shared_heads_and_masked_frames_go_together() -> None:
             "objective.random_per_epoch=-1: give how many of the matches below the last are drawn",
         ),
         ({"map": {"count": 3}}, "objective.map=null: known are last_to_many"),
+        ({"terms": {"lr": TERM}}, "objective.terms.lr: metrics have that name already. Give the term another one, lr_"),
     ],
 )
 def test_a_mistake_beside_the_terms_is_one_message(changes: dict[str, Any], message: str) -> None:
