@@ -130,6 +130,37 @@ class Objective:
             records[name] = {**HEAD_OPTIONS, **options, "predictions": [list(one) for one in made], "size": sizes.pop()}
         return records or None
 
+    def check_widths(self, student: Any, teacher: Any) -> None:
+        """Refuse comparisons that need equal sizes where student and teacher differ.
+
+        Args:
+            student: StudentConfig.
+            teacher: config of a Hugging Face speech encoder.
+
+        Raises:
+            UserError: naming the term.
+        """
+        for term in self.terms:
+            what = "widths" if term.view.taps == "one" else "attention heads"
+            for match in term.matches if term.head is None and term.view.same_width else ():
+                if match.teacher[0].kind == "conv":
+                    own, other = student.conv_layers[-1][0], teacher.conv_dim[-1]
+                elif term.view.taps == "one":
+                    own, other = student.width_of(match.student[0]), teacher.hidden_size
+                else:
+                    own = student.layers[match.student[0].layer - 1]["num_attention_heads"]
+                    other = teacher.num_attention_heads
+                if own != other:
+                    headed = term.view.taps == "one"
+                    todo = (
+                        "give the term a head, head: {init: normal}" if headed else "take relations, which count none"
+                    )
+                    raise UserError(
+                        f"objective.terms.{term.name} compares {match.student[0].key} of the student with "
+                        f"{match.teacher[0].key} of the teacher by {term.view.name}, and their {what} are not the same, "
+                        f"{own} and {other}: {todo}."
+                    )
+
     def stage(self, step: int) -> int:
         """How many turns the weights have taken: losses before and after one do not compare."""
         turns = [at for term in self.terms for at, _ in term.weight.knots[1:]]

@@ -68,6 +68,15 @@ def test_recipes_of_ones_own_are_what_the_documents_say(tmp_path: Path, monkeypa
     assert (mine["optim"]["lr"], mine["optim"]["eps"], mine["architecture"]["heads"]) == (1e-3, 1e-6, "layerwise")
 
 
+def test_code_that_is_no_file_runs() -> None:
+    text = (ROOT / "docs" / "extend.md").read_text()
+    blocks = re.findall(r"\n([^\n]*)\n\n```python\n(.*?)```", text, re.S)
+    alone = [code for before, code in blocks if not re.search(r"In my_configs/\S+:$", before)]
+    assert len(alone) == 1
+    exec(alone[0], found := {})
+    assert found["loss"].total == 10 * found["loss"].parts["similarity"]
+
+
 def test_documents_show_commands() -> None:
     assert {verb for verb, _ in commands()} <= set(VERBS)
     assert len(commands()) >= 8
