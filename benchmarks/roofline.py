@@ -74,11 +74,11 @@ def parts_of(module: DistillationModule, batch: WaveBatch, device: str) -> dict[
     kept: dict[str, Any] = {}
 
     def teacher() -> None:
-        kept["targets"] = dict(zip(module.target_names, module.live_targets(batch), strict=True))
+        kept["targets"] = module.live_targets(batch)
 
     def student() -> None:
         with torch.autocast(device, torch.bfloat16):
-            compared = module.compared(batch, list(kept["targets"].values()))
+            compared = module.compared(batch, kept["targets"])
             kept["loss"] = module.objective(*compared[:4], 0, 0).total
 
     def backward() -> None:

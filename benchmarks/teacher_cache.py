@@ -64,7 +64,7 @@ def main() -> None:
         live, other = (number(of_batch[name, kind] for of_batch in found) for kind in ("live", "stored"))
         print(f"| {name} | {live:.{digits}f} | {other:.{digits}f} | {other / live:.4f} |")
     print("\n| target | mean difference / mean size | cosine |\n| --- | ---: | ---: |")
-    for name in module.target_names:
+    for name in (stream.key for stream in module.streams):
         apart, alike = (mean(of_batch[name, kind] for of_batch in found) for kind in ("apart", "alike"))
         print(f"| {name} | {apart:.4f} | {alike:.5f} |")
 
@@ -72,7 +72,7 @@ def main() -> None:
 def compare(module: DistillationModule, batch: WaveBatch, config: dict[str, Any]) -> dict[tuple[str, str], float]:
     """Loss and time of a batch both ways, and how far its targets are apart."""
     found: dict[tuple[str, str], float] = {}
-    targets: dict[str, list[Tensor]] = {}
+    targets: dict[str, dict[str, Tensor]] = {}
     for kind in ("live", "stored"):
         given = batch if kind == "stored" else batch._replace(targets=None)
         begun = time.perf_counter()
@@ -82,8 +82,9 @@ def compare(module: DistillationModule, batch: WaveBatch, config: dict[str, Any]
         found["seconds of a step without optimizer", kind] = time.perf_counter() - begun
         found["loss", kind] = loss.item()
         module.zero_grad(set_to_none=True)
-        targets[kind] = [target.float() for target in module.targets(given)]
-    for name, live, other in zip(module.target_names, *targets.values(), strict=True):
+        targets[kind] = {key: target.float() for key, target in module.targets(given).items()}
+    for name, live in targets["live"].items():
+        other = targets["stored"][name]
         found[name, "apart"] = float((other - live).abs().mean() / live.abs().mean())
         found[name, "alike"] = float(F.cosine_similarity(other, live, dim=-1).mean())
     return found

@@ -133,7 +133,7 @@ def ours(folder: Path, words: dict[str, int], device: str, at_hand: bool) -> tup
     module, batch = our_module(folder), our_batch(waves(words, device))
     module.to(device), module.teacher.to(device)
     if at_hand:
-        batch = batch._replace(targets=torch.stack(list(module.live_targets(batch))))
+        batch = batch._replace(targets=module.live_targets(batch))
 
     def loss() -> Tensor:
         with torch.autocast(device, torch.bfloat16):

@@ -3,6 +3,7 @@
 `import speechdistill` is enough for `transformers.AutoModel.from_pretrained(STUDENT_FOLDER)` to work.
 """
 
+import importlib
 import os
 import sys
 from pathlib import Path
@@ -48,3 +49,22 @@ if _loads_all():
         "load_supernet",
         "load_teacher",
     ]
+
+
+def __getattr__(name: str) -> object:
+    """Load a name in a command, for the user's own code that the command imports."""
+    modules = {
+        "checkpoints.student_dir": ("load_student", "load_supernet"),
+        "compression.compression": ("Compression",),
+        "errors": ("UserError",),
+        "models.config": ("StudentConfig",),
+        "models.ctc": ("CTCConfig", "StudentForCTC"),
+        "models.search_space": ("SearchSpace", "Subnet"),
+        "models.student": ("StudentModel",),
+        "models.supernet": ("Supernet",),
+        "teachers.load": ("Teacher", "load_teacher"),
+    }
+    for module, names in modules.items():
+        if name in names:
+            return getattr(importlib.import_module(f"{__name__}.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

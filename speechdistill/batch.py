@@ -1,6 +1,6 @@
 """What travels between data, teacher, student and objective."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -26,8 +26,8 @@ class WaveBatch(NamedTuple):
         failed: recordings of the plan that could not be read and are therefore missing here, as (row, reason). Where
             nothing could be read the batch is silence of weight 0, because every rank has to take part in a step.
         weight: of the batch's mean loss in that of the optimizer step, see MicroBatch.
-        targets: (N, B', T, D) bfloat16, what the teacher's cache holds of the first B' <= B rows, N tensors for each
-            frame; None = of no row.
+        targets: what the teacher's cache holds of the first B' <= B rows: (B', T, W) by stream, each in its own dtype;
+            None = of no row.
         lengths: the same as num_samples where the CPU can read them without asking the device; empty = not known.
     """
 
@@ -38,19 +38,18 @@ class WaveBatch(NamedTuple):
     is_padded: bool
     failed: tuple[tuple[int, str], ...] = ()
     weight: float = 1.0
-    targets: Tensor | None = None
+    targets: Mapping[str, Tensor] | None = None
     lengths: tuple[int, ...] = ()
 
     def to(self, device: torch.device | str) -> "WaveBatch":
         """The batch with what is computed on a device; out of pinned memory nobody waits for the copy."""
         device = torch.device(device)
-        waveforms, num_samples, targets = (
-            None if tensor is None else tensor.to(device, non_blocking=device.type == "cuda")
-            for tensor in (self.waveforms, self.num_samples, self.targets)
-        )
-        assert waveforms is not None
-        assert num_samples is not None
-        return self._replace(waveforms=waveforms, num_samples=num_samples, targets=targets)
+
+        def moved(tensor: Tensor) -> Tensor:
+            return tensor.to(device, non_blocking=device.type == "cuda")
+
+        targets = None if self.targets is None else {key: moved(target) for key, target in self.targets.items()}
+        return self._replace(waveforms=moved(self.waveforms), num_samples=moved(self.num_samples), targets=targets)
 
     def part(self, rows: slice) -> "WaveBatch":
         """Some of the recordings, without stored targets."""

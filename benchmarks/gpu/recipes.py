@@ -121,7 +121,7 @@ def noise_batch(utterances: int, seconds: float, device: str) -> WaveBatch:
 
 def with_targets(module: DistillationModule, batch: WaveBatch) -> WaveBatch:
     """The batch as a warm teacher cache hands it out."""
-    return batch._replace(targets=torch.stack(list(module.live_targets(batch))).bfloat16())
+    return batch._replace(targets={key: made.bfloat16() for key, made in module.live_targets(batch).items()})
 
 
 class Step:

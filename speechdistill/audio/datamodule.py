@@ -1,6 +1,6 @@
 """From a Table and a BatchPlan to batches on the device."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,7 +36,7 @@ class MicroBatchDataset(Dataset[WaveBatch]):
     def __getitem__(self, micro_batch: MicroBatch) -> WaveBatch:
         """The waveforms of a micro-batch; what could not be read is left out and reported."""
         good: list[tuple[Segment, np.ndarray]] = []
-        held: dict[Segment, Tensor] = {}
+        held: dict[Segment, dict[str, Tensor]] = {}
         failed: list[tuple[int, str]] = []
         for segment in micro_batch.segments:
             try:
@@ -78,14 +78,15 @@ def _stack(good: Sequence[tuple[Segment, np.ndarray]], failed: Sequence[tuple[in
     )
 
 
-def _stack_targets(targets: Sequence[Tensor], frames: int) -> Tensor | None:
-    """Stack targets (N, T, D) to (N, B', frames, D), with zeros behind the shorter ones."""
+def _stack_targets(targets: Sequence[Mapping[str, Tensor]], frames: int) -> dict[str, Tensor] | None:
+    """Stack targets (T, W) to (B', frames, W) of each stream, with zeros behind the shorter ones."""
     if not targets:
         return None
-    count, _, width = targets[0].shape
-    stacked = torch.zeros(count, len(targets), frames, width, dtype=targets[0].dtype)
-    for row, target in enumerate(targets):
-        stacked[:, row, : target.shape[1]] = target
+    stacked = {}
+    for key, first in targets[0].items():
+        stacked[key] = torch.zeros(len(targets), frames, first.shape[1], dtype=first.dtype)
+        for row, target in enumerate(targets):
+            stacked[key][row, : len(target[key])] = target[key]
     return stacked
 
 
@@ -180,9 +181,8 @@ class SpeechData(LightningDataModule):
             moved = batch.to(device)
         computing = torch.cuda.current_stream(device)
         computing.wait_stream(self._copying)
-        for tensor in (moved.waveforms, moved.num_samples, moved.targets):
-            if tensor is not None:
-                tensor.record_stream(computing)  # its memory belongs to the stream of copies
+        for tensor in (moved.waveforms, moved.num_samples, *(moved.targets or {}).values()):
+            tensor.record_stream(computing)  # its memory belongs to the stream of copies
         return moved
 
     def some_validation(self, seconds: float) -> Iterator[WaveBatch]:

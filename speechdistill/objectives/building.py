@@ -25,6 +25,9 @@ _TERM_KEYS = (
     *("reduction", "layer_weights", "opening", "divide_by"),
 )
 
+# Names of metrics beside those of terms.
+_TAKEN = ("loss", "cosine", "before", "explained", "explained_by_layer", "grad_norm", "lr")
+
 
 def build_objective(
     config: Mapping[str, Any],
@@ -100,6 +103,8 @@ class _Builder:
     def term(self, name: str, config: Any) -> Term:
         """One term of `objective.terms`."""
         key = f"objective.terms.{name}"
+        if name in _TAKEN:
+            raise UserError(f"{key}: metrics have that name already. Give the term another one, {name}_loss.")
         if not isinstance(config, Mapping) or not {"distance", "weight"} <= set(config):
             raise UserError(f"{key}={config}: give {{distance, weight}} and, if wanted, {', '.join(_TERM_KEYS[2:])}.")
         if unknown := sorted(set(config) - set(_TERM_KEYS)):

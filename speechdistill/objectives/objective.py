@@ -65,7 +65,8 @@ class Objective:
     @property
     def needs(self) -> Needs:
         """What `__call__` has to be given."""
-        every = [(term, match) for term in self.terms for match in term.matches]
+        counted = [term for term in self.terms if self.counted is None or term.name in self.counted]
+        every = [(term, match) for term in counted for match in term.matches]
         streams = {stream.key: stream for term, match in every for stream in streams_of(term, match)}
         predictions = {
             prediction_key(taps, match.target, term.head): (term.head, taps, match.target)
@@ -129,6 +130,37 @@ class Objective:
             records[name] = {**HEAD_OPTIONS, **options, "predictions": [list(one) for one in made], "size": sizes.pop()}
         return records or None
 
+    def check_widths(self, student: Any, teacher: Any) -> None:
+        """Refuse comparisons that need equal sizes where student and teacher differ.
+
+        Args:
+            student: StudentConfig.
+            teacher: config of a Hugging Face speech encoder.
+
+        Raises:
+            UserError: naming the term.
+        """
+        for term in self.terms:
+            what = "widths" if term.view.taps == "one" else "attention heads"
+            for match in term.matches if term.head is None and term.view.same_width else ():
+                if match.teacher[0].kind == "conv":
+                    own, other = student.conv_layers[-1][0], teacher.conv_dim[-1]
+                elif term.view.taps == "one":
+                    own, other = student.width_of(match.student[0]), teacher.hidden_size
+                else:
+                    own = student.layers[match.student[0].layer - 1]["num_attention_heads"]
+                    other = teacher.num_attention_heads
+                if own != other:
+                    headed = term.view.taps == "one"
+                    todo = (
+                        "give the term a head, head: {init: normal}" if headed else "take relations, which count none"
+                    )
+                    raise UserError(
+                        f"objective.terms.{term.name} compares {match.student[0].key} of the student with "
+                        f"{match.teacher[0].key} of the teacher by {term.view.name}, and their {what} are not the same, "
+                        f"{own} and {other}: {todo}."
+                    )
+
     def stage(self, step: int) -> int:
         """How many turns the weights have taken: losses before and after one do not compare."""
         turns = [at for term in self.terms for at, _ in term.weight.knots[1:]]
@@ -185,7 +217,8 @@ class Objective:
                     sides = self._sides(term, place, own, wanted, frames, epoch)
                     values.append(term.compare(match.name, *sides, frames))
                 parts[f"{term.name}/{match.name}"] = values[-1].detach()
-                if not learns and term.weight.highest > 0 and torch.is_grad_enabled():
+                unread = match.combine == "closest" or not learns
+                if unread and term.weight.highest > 0 and torch.is_grad_enabled():
                     total = total + 0.0 * sum(part.flatten()[0] for part in own)
             value = torch.stack([of_match * value for of_match, value in zip(weights, values, strict=True)]).sum()
             parts[term.name] = value.detach()

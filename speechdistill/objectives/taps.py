@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from speechdistill.batch import Tap, group_key
+from speechdistill.batch import STREAMS, Tap, group_key
 from speechdistill.frames import padding_mask
 
 # Of a match with several teacher taps, how they become one target, see Match.
@@ -32,6 +32,11 @@ class Stream(NamedTuple):
         name = group_key(self.taps, "mean")
         name = f"instance_norm({name})" if self.instance_norm else name
         return name if self.reading == "clean" else f"{self.reading}:{name}"
+
+    @property
+    def can_be_stored(self) -> bool:
+        """Whether frames stand for themselves, whatever else is in the batch and whatever a step masks."""
+        return self.reading == "clean" and all(tap.kind in STREAMS for tap in self.taps)
 
     @torch.no_grad()
     def of(self, taps: Mapping[str, Mapping[int, Tensor]], num_frames: Tensor | None) -> Tensor:

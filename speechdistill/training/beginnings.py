@@ -64,7 +64,9 @@ def objective_and_student(
     # Several devices wait for a gradient of every weight, so there is no mask embedding that is never read.
     shape = {**architecture, "mask_embedding": masking_of(config["objective"]) is not None}
     heads = objective.head_records(teacher_config.hidden_size, kind)
-    return objective, derive_config(shape, teacher_config, provenance=provenance, heads=heads)
+    student = derive_config(shape, teacher_config, provenance=provenance, heads=heads)
+    objective.check_widths(student, teacher_config)
+    return objective, student
 
 
 def initialise(student: StudentForDistillation, teacher: Teacher, config: Mapping[str, Any]) -> str:

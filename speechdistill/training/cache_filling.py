@@ -34,7 +34,7 @@ class FillingStoppedError(Exception):
     def __init__(self, signal: Signals, cache: TeacherCache) -> None:
         super().__init__(
             f"stopped by {signal_name(signal)} while teacher.cache={cache.folder} was being filled, "
-            f"{100 * (1 - cache.missing_bytes() / cache.targets.num_bytes):.0f} % is there and stays"
+            f"{100 * (1 - cache.targets.missing_bytes() / cache.targets.num_bytes):.0f} % is there and stays"
         )
         self.signal = signal
 
@@ -117,8 +117,8 @@ class CacheFilling(Callback):
         module: DistillationModule,
         device: torch.device,
         count: Callable[[float], object],
-    ) -> Iterator[Tensor | None]:
-        """The targets (N, T, D) of each recording alone, as the teacher makes them; None of what cannot be read."""
+    ) -> Iterator[dict[str, Tensor] | None]:
+        """What the teacher makes of each recording alone, (T, W) by stream; None of what cannot be read."""
         failed: dict[int, str] = {}
         for batch in batches:
             if self.stop.received:
@@ -135,13 +135,13 @@ class CacheFilling(Callback):
             if batch.failed:
                 yield None
             else:
-                target = torch.stack([target[0] for target in module.targets(move_data_to_device(batch, device))])
-                if not bool(target.isfinite().all()):
+                made = module.live_targets(move_data_to_device(batch, device), self.cache.streams)
+                if wrong := [key for key, target in made.items() if not bool(target.isfinite().all())]:
                     raise UserError(
-                        f"the teacher's targets of {self.cache.recordings.path(int(batch.rows))} are not finite: set "
+                        f"the teacher's {wrong[0]} of {self.cache.recordings.path(int(batch.rows))} is not finite: set "
                         "teacher.dtype=float32."
                     )
-                yield target
+                yield {key: target[0] for key, target in made.items()}
 
 
 class _BrokenOffError(Exception):

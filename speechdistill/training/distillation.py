@@ -89,11 +89,8 @@ class DistillationModule(TrainingModule):
         self._needs = objective.needs
         self._predicted = objective.predicted
         self._objectives = {phase: objective.only(phase.terms) for phase in self.phases.all}
-        self._clean, self._masked = (
-            [stream for stream in self._needs.streams if (stream.reading == "clean") is clean]
-            for clean in (True, False)
-        )
-        teacher.cut(max(tap.layer for stream in self._needs.streams for tap in stream.taps))
+        self._needs_of = {phase: part.needs for phase, part in self._objectives.items()}
+        teacher.cut(max(tap.layer for stream in self.streams for tap in stream.taps))
         if self._config.feature_grad_mult == 0:
             for name, parameter in model.named_parameters():
                 if "feature_encoder." in name:
@@ -158,49 +155,67 @@ class DistillationModule(TrainingModule):
         self.objective.closest.update(checkpoint.get("closest", {}))
 
     @property
-    def target_names(self) -> list[str]:
-        """The streams of clean input that the objective compares, what a cache may hold."""
-        return [stream.key.replace("/", " ") for stream in self._clean]
+    def streams(self) -> tuple[Stream, ...]:
+        """Of the teacher, what the objective compares; the same stream of the same teacher is the same target."""
+        return self._needs.streams
 
-    def live_targets(self, batch: WaveBatch) -> list[Tensor]:
-        """The teacher's streams of clean input, each (B, T, W)."""
-        return list(self._made(batch, self._clean, None))
-
-    def targets(self, batch: WaveBatch) -> Sequence[Tensor]:
-        """What the cache holds of a batch; the rest comes from the teacher, which a full cache never asks.
+    def live_targets(
+        self, batch: WaveBatch, streams: Sequence[Stream] | None = None, masked: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """What the teacher makes of a batch, in one pass for each reading.
 
         Args:
             batch: on the device that computes.
+            streams: which; None = all of `streams`.
+            masked: (B, T) bool, frames that the teacher does not get to see where it reads masked input.
 
         Returns:
-            (B, T, W) for each of the `target_names`, without gradient.
+            (B, T, W) by `Stream.key`, without gradient.
         """
-        if batch.targets is None:
-            return self.live_targets(batch) if self._clean else []
-        held = batch.targets.shape[1]
-        if held == len(batch.waveforms):
-            return list(batch.targets)
-        rest = self.live_targets(batch.part(slice(held, None)))
-        return [torch.cat(both) for both in zip(batch.targets, rest, strict=True)]
-
-    def _made(self, batch: WaveBatch, streams: Sequence[Stream], masked: Tensor | None) -> list[Tensor]:
         # Only now does the teacher take room on the device.
         if next(self.teacher.parameters()).device != batch.waveforms.device:
             self.teacher.to(batch.waveforms.device)
-        taps = self.teacher(batch, (), {tap for stream in streams for tap in stream.taps}, masked)
-        frames = taps.num_frames if batch.is_padded else None
-        return [stream.of(taps.tensors, frames) for stream in streams]
+        made: dict[str, Tensor] = {}
+        for reading, mask in (("clean", None), ("masked", masked)):
+            wanted = [s for s in (self.streams if streams is None else streams) if s.reading == reading]
+            if wanted:
+                taps = self.teacher(batch, (), {tap for stream in wanted for tap in stream.taps}, mask)
+                frames = taps.num_frames if batch.is_padded else None
+                made |= {stream.key: stream.of(taps.tensors, frames) for stream in wanted}
+        return made
+
+    def targets(self, batch: WaveBatch, masked: Tensor | None = None, phase: Phase | None = None) -> dict[str, Tensor]:
+        """What the cache holds of a batch; the rest comes from the teacher, which is asked for nothing else.
+
+        Args:
+            batch: on the device that computes.
+            masked: see `live_targets`.
+            phase: whose terms count; None = all.
+
+        Returns:
+            (B, T, W) of each stream by its key, without gradient.
+        """
+        streams = self.streams if phase is None else self._needs_of[phase].streams
+        held = {key: target for key, target in (batch.targets or {}).items() if key in {s.key for s in streams}}
+        live = [stream for stream in streams if stream.key not in held]
+        made = self.live_targets(batch, live, masked) if live else {}
+        rows = len(next(iter(held.values()), ()))
+        if held and rows < len(batch.waveforms):
+            stored = [stream for stream in streams if stream.key in held]
+            rest = self.live_targets(batch.part(slice(rows, None)), stored)
+            held = {key: torch.cat([target, rest[key]]) for key, target in held.items()}
+        return held | made
 
     def loss(self, batch: WaveBatch, step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor], Tensor]:
         """Objective of a batch, of several subnets the mean; in validation also the cosine of each predicted layer."""
         phase = self.phases.training(step) if self.training else self._validated
         objective = self._objectives[phase]
         masked = self._mask(batch, generator)
-        made = self.targets(batch)
+        made = self.targets(batch, masked, phase)
         # In validation every layer counts, so that its numbers compare.
         epoch = self.epoch_of(step) if self.training else None
         if phase.shapes == "full":
-            compared = self.compared(batch, made, masked)
+            compared = self.compared(batch, made, masked, phase=phase)
             value = objective(*compared[:4], step, epoch)
             total, parts = value.total, {**value.parts, **self._cosines(compared)}
             if self.compression is not None:
@@ -212,7 +227,7 @@ class DistillationModule(TrainingModule):
         losses: dict[str, Tensor] = {}
         learned: dict[str, Tensor] = {}
         for name, subnet in self.subnets(step).items():
-            compared = self.compared(batch, made, masked, subnet, features)
+            compared = self.compared(batch, made, masked, subnet, features, phase)
             compared.targets.update(learned)
             losses[name] = objective(*compared[:4], step, epoch).total
             if name == "largest" and self._plan.in_place and self.training:
@@ -284,12 +299,13 @@ class DistillationModule(TrainingModule):
     def compared(
         self,
         batch: WaveBatch,
-        made: Sequence[Tensor],
+        made: Mapping[str, Tensor],
         masked: Tensor | None = None,
         subnet: Subnet | None = None,
         features: Tensor | None = None,
+        phase: Phase | None = None,
     ) -> Compared:
-        """What the student makes of a batch, beside the streams of clean input that the teacher has `made` of it.
+        """What the student makes of a batch, beside what the teacher has `made` of it.
 
         Args:
             batch: what the plan gave.
@@ -297,20 +313,18 @@ class DistillationModule(TrainingModule):
             masked: (B, T) bool, frames that the student does not get to see.
             subnet: of a supernet; None = the full-size student.
             features: (B, T, C) what a supernet's front end makes of the batch.
+            phase: whose terms count; None = all.
         """
-        targets = dict(zip((stream.key for stream in self._clean), made, strict=True))
-        if self._masked:
-            keys = [stream.key for stream in self._masked]
-            targets |= dict(zip(keys, self._made(batch, self._masked, masked), strict=True))
         lengths = batch.num_samples if batch.is_padded else None
         of_subnet = {} if subnet is None else {"subnet": subnet, "features": features}
-        output: Distilled = self.model(batch.waveforms, lengths, masked=masked, taps=self._needs.student, **of_subnet)
-        targets = self._as_long(targets, output, batch.waveforms.shape[1])
+        asked = (self._needs if phase is None else self._needs_of[phase]).student
+        output: Distilled = self.model(batch.waveforms, lengths, masked=masked, taps=asked, **of_subnet)
+        targets = self._as_long(made, output, batch.waveforms.shape[1])
         size = next(iter(targets.values())).shape[-2]
         real = output.num_frames.to(batch.waveforms.device)
         # Where nothing is padded every frame counts, and no mask is made.
         frames = Frames(real if batch.is_padded else None, masked, self._config.time_reduction_factor)
-        student = {tap: output.taps[tap] for tap in self._needs.student if tap in output.taps}
+        student = {tap: output.taps[tap] for tap in asked if tap in output.taps}
         return Compared(student, output.by_key, targets, frames, ~padding_mask(real, size))
 
     def _as_long(self, targets: Mapping[str, Tensor], output: Distilled, num_samples: int) -> dict[str, Tensor]:

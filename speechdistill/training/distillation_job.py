@@ -45,12 +45,7 @@ def distillation(config: dict[str, Any], data: SpeechData) -> Job:
     network = StudentForDistillation(student_config)
     started = initialise(network, teacher, config)
     about: dict[str, Any] = {"teacher": provenance}
-    lines = [
-        f"teacher  {described}",
-        f"student  {student_config.num_hidden_layers} layers of {student_config.hidden_size}, "
-        f"{num_params(network.student) / 1e6:.2f} M parameters ({num_params(network) / 1e6:.2f} M with heads); "
-        f"{started}",
-    ]
+    lines = [f"teacher  {described}"]
     model: StudentForDistillation | Supernet = network
     plan = None
     compression = build_compression(config.get("compression"), config.get("import_from") or ())
@@ -63,9 +58,12 @@ def distillation(config: dict[str, Any], data: SpeechData) -> Job:
             "subnets": plan.space.count(),
             "search_space": plan.space.to_dict(),
         }
-        lines.append(f"supernet {plan.space.count():,} subnets")
-        if model is not network and not isinstance(model, Supernet):
-            lines.append(f"         one subnet alone, as it starts in the supernet: {_describe(model.config)}")
+        lines.append(
+            f"supernet {student_config.num_hidden_layers} layers of {student_config.hidden_size}, "
+            f"{num_params(network.student) / 1e6:.2f} M parameters, {plan.space.count():,} subnets; {started}"
+        )
+        if not isinstance(model, Supernet):
+            started = f"one subnet alone, as it starts in the supernet, {_describe(model.config)}"
             shallower = {**config["architecture"], "num_hidden_layers": model.config.num_hidden_layers}
             objective, _ = objective_and_student({**config, "architecture": shallower}, teacher.config)
         if plan.in_place and any(term.head is None for term in objective.terms):
@@ -83,10 +81,14 @@ def distillation(config: dict[str, Any], data: SpeechData) -> Job:
         plan=plan,
         compression=compression,
     )
-    about["student"] = _figures(_final_student(module, max_steps))
+    final = _final_student(module, max_steps)
+    figures = about["student"] = _figures(final)
+    if isinstance(model, Supernet):
+        started = "the published subnet" if phases.all[-1].shapes == "subnets" else "the full-size one"
     lines += [
-        f"         {about['student']['params'] / 1e6:.2f} M parameters are left in student/, "
-        f"{about['student']['macs_per_second'] / 1e9:.2f} G multiply-adds per second of audio",
+        f"student  {final.config.num_hidden_layers} layers of {final.config.hidden_size}, "
+        f"{figures['params'] / 1e6:.2f} M parameters ({figures['params_with_heads'] / 1e6:.2f} M with heads), "
+        f"{figures['macs_per_second'] / 1e9:.2f} G multiply-adds per second of audio; {started}",
         f"loss     {formula}{_masked_words(module.masking)}",
     ]
     if len(phases.all) > 1:
@@ -151,7 +153,7 @@ def _figures(student: StudentForDistillation) -> dict[str, int]:
 def _describe(config: StudentConfig) -> str:
     heads = ", ".join(str(layer["num_attention_heads"]) for layer in config.layers)
     units = ", ".join(str(layer["intermediate_size"]) for layer in config.layers)
-    return f"width {config.hidden_size}, heads {heads}, feed-forward widths {units}"
+    return f"heads {heads}, feed-forward widths {units}"
 
 
 def _masked_words(masking: Mapping[str, Any]) -> str:

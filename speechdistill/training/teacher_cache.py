@@ -1,9 +1,8 @@
 """A teacher's targets of a corpus on disk: what they are, whether they fit, and what a run says of them."""
 
-import json
 import math
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -14,16 +13,16 @@ import numpy as np
 from speechdistill.audio.batch_plan import MicroBatch, Segment
 from speechdistill.audio.datamodule import MicroBatchDataset, SpeechData
 from speechdistill.audio.pieces import Located, all_pieces
-from speechdistill.audio.stored_targets import StoredTargets, bytes_of, frames_of, pieces_within
+from speechdistill.audio.stored_streams import StoredStream, frame_bytes, readable, streams_of_format_1, write_about
+from speechdistill.audio.stored_targets import StoredTargets, frames_of, pieces_within
 from speechdistill.audio.table import Table
 from speechdistill.audio.table_file import fingerprint
 from speechdistill.errors import UserError
 from speechdistill.frames import FRAME_RATE_HZ, HUBERT_CONV_STACK, SAMPLE_RATE_HZ
 from speechdistill.training.distillation import DistillationModule
 from speechdistill.training.module import TrainingModule
-from speechdistill.whole_file import whole_file
 
-SHARD_BYTES = 128 * 2**20
+SHARD_FRAMES = 30_000  # ten minutes
 # Of the free disk, when nobody says how much may be used.
 _USABLE_SHARE = 0.9
 _GB = 1e9
@@ -33,7 +32,11 @@ _COMPARED_RECORDINGS = 8
 
 
 class TeacherCache:
-    """The targets of a run's training recordings, stored once.
+    """What a teacher makes of a run's training recordings, stored once.
+
+    Each stream has files of its own, so that a run with another objective takes what is there and adds what is not.
+    What is compared beyond frames (products of all pairs of them) is computed after the cache; attention maps and
+    readings of masked input are made live.
 
     Targets are of whole recordings (of the equal parts of those longer than a minute), made one recording at a time,
     so that they depend on nothing else. A crop gets the frames that it covers: so unlike a live target its own has
@@ -46,13 +49,19 @@ class TeacherCache:
         max_seconds: longest piece of a recording (data.max_seconds).
 
     Raises:
-        UserError: a teacher whose frames are not HuBERT's.
+        UserError: a teacher whose frames are not HuBERT's, or nothing that can be stored.
     """
 
     def __init__(self, folder: Path, module: DistillationModule, data: SpeechData, max_seconds: float) -> None:
         teacher = module.teacher
         if tuple(teacher.conv_stack) != HUBERT_CONV_STACK:
             raise UserError(f"teacher.cache={folder} is for teachers with HuBERT's frames; leave teacher.cache out.")
+        self.streams = [stream for stream in module.streams if stream.can_be_stored]
+        self._live = [stream.key for stream in module.streams if not stream.can_be_stored]
+        if not self.streams:
+            raise UserError(f"teacher.cache={folder}: {self._live[0]} can only be made live; leave teacher.cache out.")
+        width_of = teacher.model.config.width_of
+        self._streams = [StoredStream(stream.key, width_of(stream.taps[0])) for stream in self.streams]
         self.folder = folder
         self.recordings, self._recording_of_row = _each_once(data.table.select("train"))
         self._pieces: Located = all_pieces(self.recordings.num_samples, round(max_seconds * SAMPLE_RATE_HZ))
@@ -60,16 +69,13 @@ class TeacherCache:
         is_cut = len(self._frames) > len(self.recordings)
         loudness, self._unread = _loudness(self.recordings)
         self.about: dict[str, Any] = {
-            "format": 1,
+            "format": 2,
             "teacher.name": teacher.source.name,
             "teacher.sha256": teacher.source.sha256,
             "teacher.config": teacher.config_sha256,
             "teacher.dtype": str(next(teacher.parameters()).dtype).removeprefix("torch."),
             "normalised waveforms": teacher.normalizes_waveforms,
-            "targets": module.target_names,
-            "width": teacher.hidden_size,
             "frames per second": FRAME_RATE_HZ,
-            "stored as": "bfloat16",
             "recordings": fingerprint(self.recordings),
             "data.max_seconds": max_seconds if is_cut else None,
             "loudness": loudness,
@@ -80,7 +86,7 @@ class TeacherCache:
     @property
     def needed_bytes(self) -> int:
         """Bytes of the targets of all recordings."""
-        return bytes_of(int(self._frames.sum()), *self._shape)
+        return int(self._frames.sum()) * frame_bytes(self._streams)
 
     def plan(self, budget_gb: float | None) -> float:
         """Find out how much of the corpus is stored; nothing is written.
@@ -94,9 +100,11 @@ class TeacherCache:
         Raises:
             UserError: the folder holds other targets, or the disk has no room.
         """
-        chosen = None if budget_gb is None else pieces_within(self._pieces, *self._shape, round(budget_gb * _GB))
-        if (self.folder / _HEADER).is_file():
+        if is_begun := (self.folder / _HEADER).is_file():
             self.open()
+        size = frame_bytes(self._streams)
+        chosen = None if budget_gb is None else pieces_within(self._pieces, size, round(budget_gb * _GB))
+        if is_begun:
             if chosen not in (None, self.targets.num_stored):
                 raise UserError(
                     f"teacher.cache_gb={budget_gb:g}: {self.folder} holds {_gb(self.targets.num_bytes)}, of "
@@ -104,7 +112,7 @@ class TeacherCache:
                     "in a new run, leave teacher.cache_gb out."
                 )
         else:
-            if any(self.folder.glob("targets_*.bin")):
+            if any(self.folder.glob("*.bin")):
                 raise UserError(f"teacher.cache={self.folder} holds targets without {_HEADER}: delete the folder.")
             if 2 * self._unread > len(self.about["loudness"]):
                 raise UserError(
@@ -112,15 +120,15 @@ class TeacherCache:
                     "recordings that were tried cannot be read. Is the folder data.root still there, and whole?"
                 )
             if chosen is None:
-                chosen = pieces_within(self._pieces, *self._shape, _USABLE_SHARE * self.free_bytes)
+                chosen = pieces_within(self._pieces, size, _USABLE_SHARE * self.free_bytes)
             if not chosen:
                 raise UserError(
                     f"teacher.cache={self.folder} with {_gb(self.free_bytes)} free and teacher.cache_gb="
                     f"{'null' if budget_gb is None else budget_gb} has no room for one recording; all of them take "
                     f"{_gb(self.needed_bytes)}."
                 )
-            self._use({"shard bytes": SHARD_BYTES, "stored pieces": chosen})
-        missing = self.missing_bytes()
+            self._use(chosen, SHARD_FRAMES)
+        missing = self.targets.missing_bytes()
         if missing > self.free_bytes:
             raise UserError(
                 f"teacher.cache={self.folder}: {_gb(missing)} have still to be written, and {_gb(self.free_bytes)} are "
@@ -129,7 +137,7 @@ class TeacherCache:
         return self.targets.num_bytes / _GB
 
     def write_header(self) -> None:
-        """Begin the cache as it was planned; for the leader.
+        """Begin the cache, or the streams that it lacks, as it was planned; for the leader.
 
         Raises:
             UserError: another run has begun it since, with other targets or another part of the corpus.
@@ -137,9 +145,10 @@ class TeacherCache:
         self.folder.mkdir(parents=True, exist_ok=True)
         planned = self.targets.num_stored
         if not (self.folder / _HEADER).is_file():
-            with whole_file(self.folder / _HEADER, first_wins=True) as file:
-                extent = {"shard bytes": SHARD_BYTES, "stored pieces": planned}
-                file.write(json.dumps({**self.about, **extent}, indent=2, ensure_ascii=False) + "\n")
+            about = {**self.about, "shard frames": SHARD_FRAMES, "stored pieces": planned}
+            write_about(self.folder / _HEADER, about)
+        for stream in self._streams:
+            stream.begin(self.folder)
         self.open()
         if self.targets.num_stored != planned:
             raise UserError(
@@ -153,16 +162,11 @@ class TeacherCache:
         Raises:
             UserError: it cannot be read, or holds other targets.
         """
-        path = self.folder / _HEADER
-        try:
-            header = json.loads(path.read_text(encoding="utf-8"))
+        with readable(self.folder / _HEADER) as header:
             different = [name for name, value in self.about.items() if not _same(name, value, header[name])]
-            extent = {name: int(header[name]) for name in ("shard bytes", "stored pieces")}
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(
-                f"{path} cannot be read ({type(error).__name__}: {error}). If several machines train together, they "
-                "must all see this folder; else delete it."
-            ) from error
+            first = streams_of_format_1(header) if header["format"] == 1 else {}
+            shard_frames = header["shard bytes"] // frame_bytes(first.values()) if first else header["shard frames"]
+            num_stored = int(header["stored pieces"])
         if different:
             apart = "; ".join(
                 f"{name} is {_shown(header[name])} there and {_shown(self.about[name])} here" for name in different
@@ -170,7 +174,13 @@ class TeacherCache:
             raise UserError(
                 f"teacher.cache={self.folder} holds other targets: {apart}. Give another folder, or delete this one."
             )
-        self._use(extent)
+        self._streams = [first.get(stream.key) or stream.found_in(self.folder) for stream in self._streams]
+        self._use(num_stored, max(1, shard_frames))
+        if damaged := [n for n, streams in self.targets.missing().items() if any(stream.of for stream in streams)]:
+            raise UserError(
+                f"teacher.cache={self.folder} is of an earlier version, which this one only reads, and {len(damaged)} "
+                f"of its {self.targets.num_shards} files are not whole. Give another folder, or delete this one."
+            )
 
     @property
     def free_bytes(self) -> int:
@@ -180,15 +190,21 @@ class TeacherCache:
 
     def line(self) -> str:
         """What there is and what is needed, for people."""
-        count, width = self._shape
-        whole = (
-            f"cache    {_gb(self.needed_bytes)} for {self.recordings.hours:.2f} h ({count} x {width} numbers of 2 "
-            f"bytes at {FRAME_RATE_HZ:g} frames/s), {_gb(self.free_bytes)} free in {self.folder}"
+        frames = int(self._frames.sum())
+        alike: dict[tuple[int, int], list[str]] = {}
+        for stream in self._streams:
+            alike.setdefault((stream.width, stream.dtype.itemsize), []).append(stream.key)
+        streams = ", ".join(
+            f"{', '.join(keys)} ({_gb(frames * width * size)} each: {width} numbers of {size} bytes at "
+            f"{FRAME_RATE_HZ:g} frames/s)"
+            for (width, size), keys in alike.items()
         )
-        part = ""
+        live = f"; {', '.join(self._live)}: live in each step" if self._live else ""
+        whole = f"cache    {_gb(self.needed_bytes)} for {self.recordings.hours:.2f} h: {streams}{live}"
+        part = f"; {_gb(self.free_bytes)} free in {self.folder}"
         if self.targets.num_stored < len(self._frames):
-            part = f"; {_gb(self.targets.num_bytes)} = {100 * self.targets.share:.1f} % are stored, the rest is live"
-        missing = self.missing_bytes()
+            part += f"; {_gb(self.targets.num_bytes)} = {100 * self.targets.share:.1f} % are stored, the rest is live"
+        missing = self.targets.missing_bytes()
         made = f"{_gb(missing)} have to be made before the first step" if missing else "all of it is there"
         return f"{whole}{part}; {made}"
 
@@ -196,18 +212,9 @@ class TeacherCache:
         """What summary.json says."""
         return {"path": str(self.folder), "bytes": self.targets.num_bytes, "hours_share": round(self.targets.share, 4)}
 
-    @property
-    def _shape(self) -> tuple[int, int]:
-        return len(self.about["targets"]), int(self.about["width"])
-
-    def _use(self, extent: Mapping[str, int]) -> None:
-        stored, shard = extent["stored pieces"], extent["shard bytes"]
-        self.targets = StoredTargets(self.folder, self._pieces, *self._shape, stored, shard, self._recording_of_row)
-
-    def missing_bytes(self) -> int:
-        """Bytes that have still to be made."""
-        missing = self.targets.missing() if self.folder.is_dir() else range(self.targets.num_shards)
-        return sum(self.targets.bytes_of_shard(shard) for shard in missing)
+    def _use(self, num_stored: int, shard_frames: int) -> None:
+        rows = self._recording_of_row
+        self.targets = StoredTargets(self.folder, self._pieces, self._streams, num_stored, shard_frames, rows)
 
 
 def teacher_cache(
@@ -229,10 +236,6 @@ def teacher_cache(
         return None
     if not isinstance(module, DistillationModule):
         raise UserError(f"teacher.cache={folder}: recipe={config['recipe']} has no teacher; leave teacher.cache out.")
-    if other := [name for name in module.target_names if name.startswith(("conv ", "attention "))]:
-        raise UserError(
-            f"teacher.cache={folder} holds frames of the teacher's width, which {other[0]!r} has not: leave it out."
-        )
     counts_padding = (config.get("objective") or {}).get("count_padding")
     if counts_padding and config["data"]["batching"] == "pad":
         raise UserError(
@@ -283,6 +286,8 @@ def _loudness(recordings: Table) -> tuple[list[float], int]:
 def _same(name: str, here: Any, there: Any) -> bool:
     if name == "teacher.name":
         return True  # a folder may move; the weights are compared
+    if name == "format":
+        return there in (1, here)
     if name == "loudness":  # decoders differ in the last bits; 0 is a recording that cannot be read just now
         close = (a * b == 0 or math.isclose(a, b, rel_tol=0.01) for a, b in zip(here, there, strict=True))
         return len(here) == len(there) and all(close)

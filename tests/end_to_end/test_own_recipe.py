@@ -70,6 +70,13 @@ def test_a_recipe_with_a_distance_of_ones_own_is_trained_and_resumed(own: Path, 
     assert train.main([f"resume={own / 'run'}", f"import_from={own.parent / 'moved'}"]) == 0
 
 
+def test_a_compression_of_ones_own_is_resolved(own: Path, small_run: list[str]) -> None:
+    words = [*small_run, "trainer.max_steps=2", "trainer.validate_every_steps=2", "out_dir=run"]
+    done = run(own, *words, "compression=my_compression:NoisyFeedForward", "import_from=my_configs")
+    assert done.returncode == 0, done.stderr
+    assert (own / "run" / "student" / "config.json").is_file()
+
+
 def test_a_target_that_is_not_there_or_breaks_ends_in_one_message(
     own: Path, small_run: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,13 +18,13 @@ from speechdistill.training import teacher_cache
 from tests.end_to_end.conftest import SMALL_RUN
 from tests.end_to_end.runs import fill, losses, start
 
-SMALL_SHARD_BYTES = 50_000
+SMALL_SHARD_FRAMES = 260
 MATHEMATICS = ["trainer.max_steps=6", "trainer.validate_every_steps=4", "trainer.checkpoint_every_steps=2"]
 
 
 @pytest.fixture
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(teacher_cache, "SHARD_BYTES", SMALL_SHARD_BYTES)
+    monkeypatch.setattr(teacher_cache, "SHARD_FRAMES", SMALL_SHARD_FRAMES)
 
 
 # Passes over the validation split that tell what the student was before its training and is after it, two each.
@@ -49,6 +49,10 @@ def numbers(folder: Path, name: str = "train/loss") -> list[float]:
     return [float(value) for value in losses(folder)[name] if value]
 
 
+def of_each_stream(*endings: str) -> list[str]:
+    return [f"hidden_{layer}{ending}" for layer in (2, 4, 6) for ending in endings]
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
@@ -60,9 +64,9 @@ def first_run(tmp_path_factory: pytest.TempPathFactory, teacher_folder: Path) ->
     words = [*SMALL_RUN, f"teacher.name={teacher_folder}", *MATHEMATICS, f"teacher.cache={folder / 'cache'}"]
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("SPEECHDISTILL_OUT_DIR", raising=False)
-        patch.setattr(teacher_cache, "SHARD_BYTES", SMALL_SHARD_BYTES)
+        patch.setattr(teacher_cache, "SHARD_FRAMES", SMALL_SHARD_FRAMES)
         assert train.main([*words, f"out_dir={folder / 'first'}"]) == 0
-    assert len(list((folder / "cache").glob("targets_*.bin"))) > 3
+    assert len(list((folder / "cache").glob("hidden_4_*.bin"))) > 3
     return folder
 
 
@@ -216,8 +220,8 @@ def test_a_signal_while_filling_keeps_whole_shards_and_the_same_command_goes_on(
     assert f"while teacher.cache={tmp_path / 'cache'} was being filled" in output.out
     assert "start again with the same command" in output.out
     assert "Traceback" not in output.err
-    files = ["header.json", "targets_000000.bin", "targets_000001.bin"]
-    assert sorted(contents(tmp_path / "cache")) == files
+    files = ["header.json", *of_each_stream(".json", "_000000.bin", "_000001.bin")]
+    assert sorted(contents(tmp_path / "cache")) == sorted(files)
     times = {name: (tmp_path / "cache" / name).stat().st_mtime_ns for name in files}
     assert command(*words) == 0
     assert times == {name: (tmp_path / "cache" / name).stat().st_mtime_ns for name in files}
@@ -235,13 +239,13 @@ def test_shards_that_another_run_makes_meanwhile_stay_as_they_are(
     words, first = cached
     cache, made = tmp_path / "cache", first.parent / "cache"
     before = contents(made)
-    for path in cache.glob("targets_*.bin"):
+    for path in cache.glob("*.bin"):
         path.unlink()
     times: dict[str, int] = {}
 
     def other_run() -> None:  # has all but the first one ready
-        for path in made.glob("targets_*.bin"):
-            if path.name > "targets_000000.bin":
+        for path in made.glob("*.bin"):
+            if not path.name.endswith("_000000.bin"):
                 shutil.copy(path, cache)
                 times[path.name] = (cache / path.name).stat().st_ino
 
@@ -251,7 +255,7 @@ def test_shards_that_another_run_makes_meanwhile_stay_as_they_are(
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     made_here = sum(asked) - (3 + MEASURED) * summary["data"]["val_files"]
     assert 0 < made_here < summary["data"]["train_files"] / 2
-    assert len(times) > 2
+    assert len(times) > 6
     assert times == {name: (cache / name).stat().st_ino for name in times}
     assert contents(cache) == before
     assert losses(tmp_path / "run") == losses(first)
@@ -275,7 +279,7 @@ def test_a_full_disk_while_filling_is_one_message(
     assert f"teacher.cache={cache} cannot be written: No space left on device" in errors
     assert "Traceback" not in errors
     (small_disk / "filler").unlink()
-    assert sorted(contents(cache)) == ["header.json", "targets_000000.bin"]
+    assert sorted(contents(cache)) == sorted(["header.json", *of_each_stream(".json", "_000000.bin")])
     assert command(*words) == 0
 
 
@@ -285,10 +289,11 @@ def test_what_a_kill_left_is_filled_by_two_processes(
     words, _ = cached
     cache = tmp_path / "cache"
     before = contents(cache)
-    for path in cache.glob("targets_*.bin"):
-        if path.name > "targets_000000.bin":
+    for path in cache.glob("*.bin"):
+        if not path.name.endswith("_000000.bin"):
             path.unlink()
-    (cache / "targets_000001.bin").write_bytes(before["targets_000001.bin"][:-2])
+    (cache / "hidden_4_000001.bin").write_bytes(before["hidden_4_000001.bin"][:-2])
+    (cache / "hidden_6_000000.bin").unlink()  # between the renaming of one stream's file and the next one's
     pair = start(*words, f"out_dir={tmp_path / 'pair'}", "trainer.devices=2", "trainer.stop_after_steps=1")
     output, errors = pair.communicate(timeout=300)
     assert pair.returncode == 0, errors
@@ -333,8 +338,40 @@ def test_other_targets_are_refused(
     tmp_path: Path, cached: tuple[list[str], Path], command: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     words, _ = cached
-    assert command(*words, f"out_dir={tmp_path / 'second'}", "objective.map={name:last_to_many,count:2}") == 2
-    assert "holds other targets: targets is ['hidden 2', 'hidden 4', 'hidden 6'] there" in capsys.readouterr().err
+    words = [word for word in words if not word.startswith("data.hours")]
+    assert command(*words, "data.hours=0.03", f"out_dir={tmp_path / 'second'}") == 2
+    assert "holds other targets: recordings is " in capsys.readouterr().err
+
+
+def test_another_objective_adds_its_streams_and_resumes_exactly(
+    tmp_path: Path,
+    cached: tuple[list[str], Path],
+    command: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words, _ = cached
+    before = contents(tmp_path / "cache")
+    # Queries, keys and values of the last layer beside the convolutions' features, which are narrower.
+    words += ["objective=minilm", *(f"objective.terms.{name}.view.heads=4" for name in ("query", "key", "value"))]
+    words += ["+objective.terms.front={map:[[0,0]],tap:conv,head:false,distance:mse,weight:0.1}"]
+    words += ["+objective.terms.again={map:[[2,4]],head:{hidden_size:null},distance:l1,weight:1.0}"]
+    assert command(*words, "dry_run=true") == 0
+    said = capsys.readouterr().out
+    assert "conv/0 (" in said
+    assert "hidden/4, key/6, query/6, value/6 (" in said
+    assert contents(tmp_path / "cache") == before
+    assert command(*words, f"out_dir={tmp_path / 'whole'}") == 0
+    after = contents(tmp_path / "cache")
+    assert before == {name: after[name] for name in before}
+    added = {name.rpartition("_")[0] for name in after.keys() - before.keys() if name.endswith(".bin")}
+    assert added == {"conv_0", "query_6", "key_6", "value_6"}
+    assert len(after["conv_0_000001.bin"]) * 2 == len(after["query_6_000001.bin"])
+    (tmp_path / "cache" / "key_6_000001.bin").unlink()
+    parts = tmp_path / "parts"
+    assert command(*words, f"out_dir={parts}", "trainer.stop_after_steps=3", "data.num_workers=2") == 0
+    assert contents(tmp_path / "cache") == after
+    assert command(f"resume={parts}", "trainer.stop_after_steps=null") == 0
+    assert losses(parts) == losses(tmp_path / "whole")
 
 
 def test_a_dry_run_says_what_it_takes_and_writes_nothing(
@@ -350,11 +387,11 @@ def test_a_dry_run_says_what_it_takes_and_writes_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("recipe", ["fithubert", "lighthubert"])
+@pytest.mark.parametrize("recipe", ["fithubert", "lighthubert", "distilhubert objective=starhubert"])
 def test_other_recipes_read_their_targets_too(
     tmp_path: Path, small_run: list[str], command: Callable[..., int], asked: list[int], recipe: str
 ) -> None:
-    words = [f"recipe={recipe}", *small_run[1:], "data.max_utterances=4", "trainer.max_steps=4"]
+    words = [*f"recipe={recipe}".split(), *small_run[1:], "data.max_utterances=4", "trainer.max_steps=4"]
     if recipe == "lighthubert":
         words += [
             "search_space.hidden_size=[16,32]",

@@ -14,6 +14,7 @@ from speechdistill.audio.corpora import folder_corpus
 from speechdistill.audio.datamodule import MicroBatchDataset, SpeechData
 from speechdistill.audio.pieces import all_pieces
 from speechdistill.audio.reading import read_waveform
+from speechdistill.audio.stored_streams import StoredStream
 from speechdistill.audio.stored_targets import StoredTargets
 from speechdistill.errors import UserError
 from speechdistill.frames import num_frames
@@ -164,10 +165,14 @@ def test_stored_targets_travel_with_their_rows_which_stand_in_front(table):
     cut = all_pieces(train.num_samples, 32_000)
     folder = table.root / "cache"
     folder.mkdir()
-    targets = StoredTargets(folder, cut, 2, 3, num_stored=len(train) // 2, shard_bytes=10_000)
+    streams = [StoredStream("hidden/4", 3), StoredStream("units/km", 1, torch.int16)]
+    targets = StoredTargets(folder, cut, streams, num_stored=len(train) // 2, shard_frames=800)
     for shard in range(targets.num_shards):
         made = [
-            torch.full((2, num_frames(segment.num_samples), 3), float(segment.row))
+            {
+                stream.key: torch.full((num_frames(segment.num_samples), stream.width), float(segment.row))
+                for stream in streams
+            }
             for segment in targets.segments(shard)
         ]
         targets.write(shard, made)
@@ -190,13 +195,17 @@ def test_stored_targets_travel_with_their_rows_which_stand_in_front(table):
             assert batch.targets is None
             continue
         mixed += len(held) < len(batch.rows)
-        assert batch.targets.shape == (2, len(held), num_frames(batch.waveforms.shape[1]), 3)
-        for place, row in enumerate(held):
-            frames = num_frames(int(batch.num_samples[place]))
-            assert (batch.targets[:, place, :frames] == row).all()
-            assert not batch.targets[:, place, frames:].any()
+        for stream in streams:
+            stored = batch.targets[stream.key]
+            assert stored.shape == (len(held), num_frames(batch.waveforms.shape[1]), stream.width)
+            assert stored.dtype == stream.dtype
+            for place, row in enumerate(held):
+                frames = num_frames(int(batch.num_samples[place]))
+                assert (stored[place, :frames] == row).all()
+                assert not stored[place, frames:].any()
     assert mixed
     for one, other in zip(batches(0), batches(2), strict=True):
         assert_same([one], [other])
-        assert (one.targets is None and other.targets is None) or torch.equal(one.targets, other.targets)
+        assert (one.targets or {}).keys() == (other.targets or {}).keys()
+        assert all(torch.equal(target, other.targets[key]) for key, target in (one.targets or {}).items())
     assert all(batch.targets is None for batch in speech_data(table).val_dataloader())

@@ -50,7 +50,7 @@ class Batches:
     def __getitem__(self, number: int) -> WaveBatch:
         self.happens()
         count = torch.full((2,), number)
-        targets = torch.full((1, 2, 3, 4), float(number), dtype=torch.bfloat16)
+        targets = {"hidden/4": torch.full((2, 3, 4), float(number), dtype=torch.bfloat16)}
         return WaveBatch(torch.full((2, 1000), float(number)), count, count, count, False, ((7, "why"),), 0.5, targets)
 
 
@@ -86,8 +86,8 @@ def test_every_batch_arrives_whatever_is_short(tmp_path, monkeypatch, capfd, sho
         assert isinstance(batch, WaveBatch)
         assert batch.waveforms.dtype == torch.float32
         assert bool((batch.waveforms == number).all())
-        assert batch.targets.dtype == torch.bfloat16
-        assert bool((batch.targets == number).all())
+        assert batch.targets["hidden/4"].dtype == torch.bfloat16
+        assert bool((batch.targets["hidden/4"] == number).all())
         assert (batch.failed, batch.weight) == (((7, "why"),), 0.5)
     assert "Traceback" not in capfd.readouterr().err
 

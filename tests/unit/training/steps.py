@@ -27,7 +27,7 @@ OPTIM = {
 MASKING = {"probability": 0.65, "length": 10}
 TERMS = {
     "hidden_l1": {"distance": "l1", "weight": 1.0},
-    "cosine": {"distance": "log_sigmoid_cosine", "weight": 1.0},
+    "cos": {"distance": "log_sigmoid_cosine", "weight": 1.0},
 }
 
 

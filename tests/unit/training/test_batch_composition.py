@@ -34,7 +34,7 @@ OBJECTIVE = {
     "terms": {
         # Not L1: where prediction and target agree to the last digits, rounding turns the sign of its gradient over.
         "mse": {"distance": "mse", "weight": 1.0},
-        "cosine": {"distance": "log_sigmoid_cosine", "weight": 1.0},
+        "cos": {"distance": "log_sigmoid_cosine", "weight": 1.0},
     },
 }
 OPTIM = {"lr": 1e-3, "betas": (0.9, 0.98), "eps": 1e-6, "weight_decay": 0.0, "warmup_share": 0.1}

@@ -79,7 +79,7 @@ def with_fake_weights(model: torch.nn.Module) -> None:
                 owner._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype, device=CUDA)
 
 
-def fake_batch(lengths: list[int], targets: torch.Tensor | None = None) -> WaveBatch:
+def fake_batch(lengths: list[int], targets: dict[str, torch.Tensor] | None = None) -> WaveBatch:
     """What `WaveBatch.to` makes of a batch."""
     given = steps.batch(lengths)
     return given._replace(
@@ -114,7 +114,8 @@ def test_a_padded_step_with_stored_targets(method: str, gpu: FakeTensorMode) -> 
     lengths = [8000, 5000]
     with gpu:
         on_gpu(module)
-        targets = torch.empty(len(module.target_names), 2, num_frames(8000), 32, dtype=torch.bfloat16, device=CUDA)
+        frames = torch.empty(2, num_frames(8000), 32, dtype=torch.bfloat16, device=CUDA)
+        targets = {stream.key: frames for stream in module.streams}
         with NoWaiting():
             module.loss(fake_batch(lengths, targets), 0, torch.Generator().manual_seed(0))
 

@@ -153,7 +153,10 @@ def test_masked_and_unmasked_frames_learn_from_different_readings():
         for layer in (1, 3, 4):
             difference = output.predictions[layer] - states[layer]
             torch.testing.assert_close(parts[f"{name}/layer_{layer:02d}"], difference[chosen].square().mean().detach())
-    assert trained.target_names == ["hidden 1", "hidden 3", "hidden 4"]  # what a cache may hold
+    assert [stream.key for stream in trained.streams if stream.can_be_stored] == ["hidden/1", "hidden/3", "hidden/4"]
+    assert [stream.key for stream in trained.streams if not stream.can_be_stored] == [
+        "masked:hidden/1", "masked:hidden/3", "masked:hidden/4"
+    ]  # fmt: skip
     total.backward()
     assert trained.model.student.masked_spec_embed.grad.abs().sum() > 0
     trained.eval()
@@ -248,8 +251,28 @@ def test_terms_of_another_phase_are_neither_computed_nor_reported_but_their_head
         assert all(gradient is not None for gradient in gradients.values())
         assert not gradients[f"heads.{other}.maps.0.weight"].any()
         assert gradients[f"heads.{counted}.maps.0.weight"].any()
+    assert [set(trained.targets(batch, phase=phase)) for phase in both.all] == [{"hidden/2"}, {"hidden/4"}]
     trained.eval()
     for steps, counted in ((5, "hint"), (6, "kd")):
         trained.validate_as_after(steps)
         _, parts, _ = trained.loss(batch, steps, torch.Generator())
         assert {name.partition("/")[0] for name in parts} - {"cosine"} == {counted}
+
+
+def test_a_phase_computes_no_taps_of_others():
+    terms = {
+        "maps": term(map=[[3, 4]], view="attention_map", distance="kl"),
+        "kd": term(map=[[3, 4]], view={"name": "relations", "heads": 4}, tap="value", distance="kl"),
+    }
+    trained = module(terms)
+    phases = {"a": {"share": 0.5, "terms": ["maps"]}, "b": {"share": None, "terms": ["kd"]}}
+    both = read_phases(phases, 10, list(terms))
+    trained = DistillationModule(trained.model, trained.teacher, trained.objective, OPTIM, 10, 0, phases=both)
+    batch = wave_batch([6000, 6000])
+    for phase, kinds in zip(both.all, ({"attention"}, {"value"}), strict=True):
+        compared = trained.compared(batch, trained.targets(batch, phase=phase), phase=phase)
+        assert {tap.kind for tap in compared.student} == kinds
+        assert {key.partition("/")[0] for key in compared.targets} == kinds
+        trained.zero_grad(set_to_none=True)
+        trained.loss(batch, phase.begin, torch.Generator())[0].backward()
+        assert all(parameter.grad is not None for parameter in trained.model.parameters())

@@ -28,6 +28,8 @@ from tests.unit.training import steps
 from tests.unit.training import test_objectives as objectives
 from tests.unit.training.test_distillation import module
 
+KEYS = ("hidden/1", "hidden/2", "hidden/4")
+
 
 def write_corpus(folder: Path, seed: int = 0, gain: float = 0.3) -> Path:
     folder.mkdir()
@@ -72,15 +74,16 @@ def test_the_same_run_finds_its_cache_also_when_folders_have_moved(tmp_path: Pat
     again.plan(None)
     assert again.targets.num_stored == first.targets.num_stored == len(table.select("train"))
     header = json.loads((tmp_path / "moved" / "header.json").read_text())
-    assert header["targets"] == ["hidden 1", "hidden 2", "hidden 4"]
-    assert (header["width"], header["frames per second"], header["stored as"]) == (32, 50, "bfloat16")
+    assert (header["format"], header["frames per second"]) == (2, 50)
+    for layer in (1, 2, 4):
+        stream = json.loads((tmp_path / "moved" / f"hidden_{layer}.json").read_text())
+        assert stream == {"stream": f"hidden/{layer}", "width": 32, "dtype": "bfloat16"}
 
 
 @pytest.mark.parametrize(
     ("trained", "difference"),
     [
         (lambda: with_teacher(sha256="1"), "teacher.sha256 is 0 there and 1 here"),
-        (lambda: module(map=[[1, 1], [2, 2], [3, 3]]), r"targets is .*'hidden 4'\] there and .*'hidden 3'\] here"),
         (lambda: in_bfloat16(module()), "teacher.dtype is float32 there and bfloat16 here"),
         (lambda: normalising(module()), "normalised waveforms is False there and True here"),
     ],
@@ -142,17 +145,20 @@ def test_other_parts_of_long_recordings_are_noticed(tmp_path: Path) -> None:
     cache_of(tmp_path / "short", whole, max_seconds=1.9).plan(None)  # crops are cut from the same targets
 
 
-@pytest.mark.parametrize("header", ["{", "[]", "{}", '{"format": 1}'])
-def test_a_damaged_header_is_one_message(tmp_path: Path, table: Table, header: str) -> None:
+@pytest.mark.parametrize("name", ["header", "hidden_4"])
+@pytest.mark.parametrize(
+    "content", ["{", "[]", "{}", '{"format": 1}', '{"stream": "hidden/4", "width": 32, "dtype": 0}']
+)
+def test_a_damaged_header_is_one_message(tmp_path: Path, table: Table, name: str, content: str) -> None:
     begun(tmp_path / "cache", table)
-    (tmp_path / "cache" / "header.json").write_text(header)
-    with pytest.raises(UserError, match=r"header\.json cannot be read"):
+    (tmp_path / "cache" / f"{name}.json").write_text(content)
+    with pytest.raises(UserError, match=rf"{name}\.json cannot be read"):
         cache_of(tmp_path / "cache", table).plan(None)
 
 
 def test_targets_without_a_header_are_not_taken_over(tmp_path: Path, table: Table) -> None:
     begun(tmp_path / "cache", table)
-    (tmp_path / "cache" / "targets_000000.bin").write_bytes(b"")
+    (tmp_path / "cache" / "hidden_4_000000.bin").write_bytes(b"")
     (tmp_path / "cache" / "header.json").unlink()
     with pytest.raises(UserError, match=r"holds targets without header\.json"):
         cache_of(tmp_path / "cache", table).plan(None)
@@ -173,7 +179,8 @@ def test_a_budget_takes_the_first_recordings_that_fit(tmp_path: Path, table: Tab
     assert cache.summary()["bytes"] == ends[9]
     assert cache.summary()["hours_share"] == pytest.approx(ends[9] / ends[-1], abs=1e-4)
     said = (
-        rf"^cache    {ends[-1] / 1e9:.3g} GB for .* h \(3 x 32 numbers of 2 bytes at 50 frames/s\), [\d.]+ GB free in "
+        rf"^cache    {ends[-1] / 1e9:.3g} GB for .* h: hidden/1, hidden/2, hidden/4 \({ends[-1] / 3e9:.3g} GB each: "
+        r"32 numbers of 2 bytes at 50 frames/s\); [\d.]+ GB free in "
     )
     said += rf".*; {ends[9] / 1e9:.3g} GB = [\d.]+ % are stored, the rest is live; .* to be made before the first step$"
     assert re.search(said, cache.line())
@@ -205,38 +212,33 @@ def test_a_mixed_batch_gets_stored_targets_in_front_and_live_ones_behind() -> No
     trained = module()
     batch = wave_batch([4320, 4320, 2000])
     live = trained.targets(batch)
-    assert [target.shape for target in live] == [(3, 13, 32)] * 3
-    stored = torch.stack([torch.full((1, 13, 32), float(number)) for number in range(3)]).to(torch.bfloat16)
+    assert {key: target.shape for key, target in live.items()} == dict.fromkeys(KEYS, (3, 13, 32))
+    stored = {f"hidden/{layer}": torch.full((1, 13, 32), float(layer), dtype=torch.bfloat16) for layer in (1, 2, 4)}
     mixed = trained.targets(batch._replace(targets=stored))
-    for number, (target, alive) in enumerate(zip(mixed, live, strict=True)):
-        assert (target[0] == number).all()
-        torch.testing.assert_close(target[1:, :6], alive[1:, :6], atol=0.2, rtol=0)  # a group norm sees its batch
-    full = torch.zeros(3, 3, 13, 32, dtype=torch.bfloat16)
+    assert mixed.keys() == live.keys()
+    for key, target in mixed.items():
+        assert (target[0] == float(key[-1])).all()
+        torch.testing.assert_close(target[1:, :6], live[key][1:, :6], atol=0.2, rtol=0)  # a group norm sees its batch
+    full = dict.fromkeys(KEYS, torch.zeros(3, 13, 32, dtype=torch.bfloat16))
     trained._frozen = []  # whoever asked the teacher now would fail
-    assert all(not target.any() for target in trained.targets(batch._replace(targets=full)))
+    assert all(not target.any() for target in trained.targets(batch._replace(targets=full)).values())
 
 
 def test_a_contextual_target_is_stored_ready() -> None:
     trained = steps.lighthubert_stage_1().eval()
-    assert trained.target_names == ["instance_norm(mean(feed_forward 3-4))"]
     batch = wave_batch([4320, 2000])
-    (made,) = trained.live_targets(batch)
-    ready = made[None].to(torch.bfloat16)
+    ready = {key: made.to(torch.bfloat16) for key, made in trained.live_targets(batch).items()}
     compared = trained.compared(batch, trained.targets(batch._replace(targets=ready)))
-    (target,) = compared.targets.values()
-    assert torch.equal(target, ready[0])
+    assert torch.equal(compared.targets["instance_norm(mean(feed_forward/3-4))"], *ready.values())
     assert compared.valid.sum(1).tolist() == [13, 6]
 
 
-@pytest.mark.parametrize(("tap", "view"), [("conv", "frames"), ("hidden", "attention_map")])
-def test_streams_of_another_shape_are_not_stored(table: Table, tap: str, view: str) -> None:
-    layers = [[0, 0]] if tap == "conv" else [[3, 4]]
-    terms = {"a": {"map": layers, "tap": tap, "view": view, "distance": "mse", "weight": 1.0, "head": False}}
-    terms |= {"b": {"map": [[3, 4]], "distance": "mse", "weight": 1.0}}
-    trained = objectives.module(terms)
-    config = {"teacher": {"cache": "/x"}, "recipe": "mine"}
-    with pytest.raises(UserError, match=r"holds frames of the teacher's width, which '(conv 0|attention 4)' has not"):
-        teacher_cache(config, data_of(table), trained, is_leader=True)
+def test_what_is_no_stream_is_not_stored(tmp_path: Path, table: Table) -> None:
+    trained = objectives.module({"a": {"map": [[3, 4]], "view": "attention_map", "distance": "mse", "weight": 1.0}})
+    with pytest.raises(
+        UserError, match=r"teacher\.cache=\S+: attention/4 can only be made live; leave teacher\.cache out"
+    ):
+        cache_of(tmp_path, table, trained)
 
 
 class Untaught(MaskedUnitsModule):
