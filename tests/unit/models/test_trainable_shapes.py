@@ -7,10 +7,10 @@ import transformers
 from speechdistill.compose import configure
 from speechdistill.errors import UserError
 from speechdistill.models.config import StudentConfig
-from speechdistill.models.derive import copy_from_teacher, derive_config, student_depth
+from speechdistill.models.derive import copy_from_teacher, derive_config
 from speechdistill.models.student import StudentForDistillation, StudentModel
-from speechdistill.objectives.building import build_objective
 from speechdistill.teachers.load import Teacher, TeacherSource
+from speechdistill.training.beginnings import objective_and_student
 from tests.published import Pruned, drawn
 from tests.unit.exporters.tiny import tiny_student
 from tests.unit.teachers.tiny_teachers import KINDS, make, wave_batch
@@ -20,14 +20,7 @@ DISTILHUBERT = configure("train", ["size=paper"])["architecture"]
 
 def derived(teacher_config, *words: str) -> StudentConfig:
     """What a command makes of a teacher, its heads included."""
-    config = configure("train", ["size=paper", *words])
-    architecture, depth = config["architecture"], teacher_config.num_hidden_layers
-    objective = build_objective(
-        config["objective"], student_depth(architecture, depth), depth, architecture["heads"], config["seed"]
-    )
-    layers, read = [other for _, other in objective.predicted], [own for own, _ in objective.predicted]
-    architecture["mask_embedding"] = bool(config["objective"].get("masking"))
-    return derive_config(architecture, teacher_config, layers, None, read)
+    return objective_and_student(configure("train", ["size=paper", *words]), teacher_config)[1]
 
 
 def sizes(config: StudentConfig) -> tuple[int, int]:

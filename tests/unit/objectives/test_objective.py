@@ -175,7 +175,8 @@ def test_crossed_terms_are_maskhuberts_loss(padded):
         "masked": {**crossed, "frames": "masked", "reading": "clean"},
         "unmasked": {**crossed, "frames": "unmasked", "reading": "masked"},
     }
-    config = {"map": {"name": "one_to_one"}, "count_padding": False, "masking": {"probability": 0.8}, "terms": terms}
+    config = {"map": {"name": "one_to_one"}, "count_padding": False, "terms": terms, "masking": {"probability": 0.5}}
+    config["masking"]["length"] = 2
     objective = build_objective(config, 2, 2, "layerwise")
     own, clean, dirty = (tensors((1, 2), seed) for seed in range(3))
     mask = torch.rand(2, 6, generator=torch.Generator().manual_seed(4)) < 0.5
