@@ -83,7 +83,9 @@ def _with_superb_group(word: str) -> str:
 def _verbatim(word: str) -> str:
     """Quote a path, unless it is quoted already or means "none"; a precision gets its one spelling."""
     key, _, value = word.partition("=")
-    if key in FREE_NAMES or key.rpartition(".")[0] in FREE_NAMES:
+    group = key.rpartition(".")[0]
+    of_term = group.rpartition(".")[0] == "objective.terms"  # its keys are checked with its values
+    if key in FREE_NAMES or group in FREE_NAMES or of_term:
         return f"++{word}"  # there need be none of that name yet
     if key in PRECISIONS:
         value = value.strip(_QUOTES)

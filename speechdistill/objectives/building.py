@@ -52,9 +52,17 @@ def build_objective(
     own = {tap.layer for term in terms if term.weight.highest for match in term.matches for tap in match.student}
     wrong = []
     if builder.heads and by_architecture:
-        wrong.append("objective.terms: some take the architecture's heads, some have named ones: name them all.")
+        names = " and ".join(term.name for term in by_architecture)
+        wrong.append(
+            f"objective.terms: {names} takes the architecture's heads, as a term of frames without the word head does, "
+            "and others have named ones. Give all of them heads of their own, head: {init: normal}, or none."
+        )
     if len(taps) > 1:
-        wrong.append(f"objective.terms: the architecture's heads predict one tap, not {' and '.join(sorted(taps))}.")
+        names = " and ".join(f"{term.name} {term.matches[0].teacher[0].kind}" for term in by_architecture)
+        wrong.append(
+            f"objective.terms: the architecture's heads, which a term of frames without the word head takes, predict "
+            f"one tap, and here {names}. Give one of the terms a head of its own, head: {{init: normal}}."
+        )
     if heads == "contextual" and len(means) > 1:
         wrong.append("objective.terms: architecture.heads=contextual is one head, and predicts one mean.")
     if student_layers not in own:

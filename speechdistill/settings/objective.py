@@ -156,7 +156,7 @@ def objective_mistakes(objective: Mapping[str, Any]) -> dict[str, str]:
     terms = {name: term for name, term in terms.items() if term is not None}
     for name, term in terms.items():
         key = f"objective.terms.{name}"
-        found |= _term_mistakes(key, term)
+        found |= _term_mistakes(key, term, [other for other in terms if other != name])
         if name in _TAKEN:
             found[key] = f"{key}: metrics have that name already. Give the term another one, {name}_loss."
     given = {name: term for name, term in terms.items() if f"objective.terms.{name}" not in found}
@@ -189,11 +189,12 @@ def _together(
     return {key: message for key, message in found.items() if key not in known}
 
 
-def _term_mistakes(key: str, term: Any) -> dict[str, str]:
+def _term_mistakes(key: str, term: Any, others: list[str]) -> dict[str, str]:
     if not isinstance(term, Mapping) or not {"distance", "weight"} <= set(term):
         wanted = f"give {{distance, weight}} and, if wanted, {', '.join(TERM_KEYS[2:])}."
         unknown = unknown_keys(term, TERM_KEYS, key) if isinstance(term, Mapping) else {}
-        return {key: f"{key}={shown(term)}: {wanted}"} | unknown
+        near = did_you_mean(key.rpartition(".")[2], others).removeprefix(", ")
+        return {key: f"{key}={shown(term)}: {wanted}{f' Or {near}' if near else ''}"} | unknown
     found = unknown_keys(term, TERM_KEYS, key) | mistakes(term, TERM, f"{key}.")
     found |= _distance_mistakes(term["distance"], f"{key}.distance")
     if term.get("view") is not None:

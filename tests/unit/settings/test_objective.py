@@ -173,7 +173,7 @@ def test_mistakes_of_all_groups_are_told_together_before_anything_is_read() -> N
         )
     keys = [line.split("=")[0].split(",")[0].strip() for line in str(refused.value).splitlines()]
     assert keys == [
-        *("7 mistakes:", "no key 'objective.terms.contextual.wieght'", "optim.lr", "teacher.dtype"),
+        *("7 mistakes:", "optim.lr", "teacher.dtype", "objective.terms.contextual has no key 'wieght'"),
         *("objective.terms.contextual.distance", "once_for_all.random", "architecture.num_hidden_layers"),
         "phases.stage_2.shapes",
     ]
