@@ -83,8 +83,6 @@ def bucket(student_layers: int, teacher_layers: int, combine: str = "mean", coun
         combine: "mean", or "concat" as in the paper.
         count: buckets; None = one for each student layer.
     """
-    if combine not in ("mean", "concat"):
-        raise UserError(f"combine={combine}: allowed are mean, concat.")
     most = min(student_layers, teacher_layers)
     count = most if count is None else count
     _check("count", count, 1, most, f"the shallower model has {most} layers")
