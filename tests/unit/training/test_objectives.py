@@ -222,7 +222,10 @@ def test_the_closest_layers_are_chosen_in_order_and_are_part_of_the_checkpoint()
             {"a": term(map="one_to_one", head={"width": 3})},
             r"a\.head=.*a record of name, share, hidden_size, init",
         ),
-        ({"a": term(map="one_to_one", head=OWN), "b": term(map="last")}, r"b takes the architecture.s heads.*Give all of them heads"),
+        (
+            {"a": term(map="one_to_one", head=OWN), "b": term(map="last")},
+            r"b takes the architecture.s heads.*Give all of them heads",
+        ),
         ({"a": term(map="one_to_one", view="attention_map", head=True)}, r"attention_map has no head"),
         ({"a": term(map="one_to_one", frames="some")}, r"terms\.a\.frames=some: allowed are all, masked, unmasked"),
         ({"a": term(map="one_to_one", reading="loud")}, r"terms\.a\.reading=loud: allowed are clean, masked"),
