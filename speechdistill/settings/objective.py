@@ -33,7 +33,8 @@ _TOP = number(above=0)._replace(allowed="how many layers, or a share of all belo
 _CLUSTERS = list_of(list_of(whole(0), ""), "lists of layers, like [[1,2],[3,4]]")
 MAPS: Mapping[str, Rules] = {
     "last_to_many": _COUNT,
-    "one_to_one": {},
+    "one_to_one": {"count": optional(whole(1))},
+    "middle": {},
     "uniform": {"with_input": switch()},
     "skip": {"with_last": switch()},
     "last": _COUNT,
@@ -41,7 +42,7 @@ MAPS: Mapping[str, Rules] = {
     "bucket": {"combine": one_of("mean", "concat"), "count": optional(whole(1))},
     "random_per_epoch": {"count": optional(whole(1))},
     "attend": {},
-    "argmin": _COUNT,
+    "argmin": {"count": optional(whole(1))},
     "clusters": {"layers": _CLUSTERS},
 }
 VIEWS: Mapping[str, Rules] = {

@@ -16,6 +16,13 @@ RULES: Rules = {
 }
 
 
+def phases_of(config: Mapping[str, Any]) -> Any:
+    """The phases of a run: its own, or those that its objective brings along."""
+    objective = config.get("objective")
+    brought = objective.get("phases") if isinstance(objective, Mapping) else None
+    return config.get("phases") or brought or {}
+
+
 def phases_mistakes(phases: Any, terms: Sequence[str]) -> dict[str, str]:
     """What is wrong with the phases of a run, {dotted key: message}.
 

@@ -12,7 +12,7 @@ from speechdistill.settings import architecture, masked_units, objective, optim
 from speechdistill.settings.data import RULES as DATA
 from speechdistill.settings.data import data_mistakes
 from speechdistill.settings.optim import optim_mistakes
-from speechdistill.settings.phases import phases_mistakes
+from speechdistill.settings.phases import phases_mistakes, phases_of
 from speechdistill.settings.rules import (
     Rule,
     Rules,
@@ -164,7 +164,7 @@ def _phases_mistakes(config: Mapping[str, Any]) -> dict[str, str]:
     terms = config.get("objective") or {}
     terms = terms.get("terms") if isinstance(terms, Mapping) else None
     names = [name for name, term in terms.items() if term is not None] if isinstance(terms, Mapping) else []
-    return phases_mistakes(config.get("phases") or {}, names)
+    return phases_mistakes(phases_of(config), names)
 
 
 def is_ruled(verb: str, key: str) -> bool:
