@@ -247,7 +247,7 @@ def test_the_closest_layers_are_chosen_in_order_and_are_part_of_the_checkpoint()
         ({"a": term(map="one_to_one", reading="loud")}, r"terms\.a\.reading=loud: allowed are clean, masked"),
         ({"a": term(map="one_to_one", opening={"slow": 1})}, r"terms\.a\.opening=.*give \{stacked: STEPS\}"),
         ({"a": term(map={"name": "last", "count": 9})}, r"terms\.a\.map\.count=9: the shallower model has 3 layers"),
-        ({"a": term(map={"name": "one_to_one", "count": 9})}, r"terms\.a\.map has no key 'count'\. It takes name\."),
+        ({"a": term(map={"name": "attend", "count": 9})}, r"terms\.a\.map has no key 'count'\. It takes name\."),
         (
             {"a": term(map="one_to_one", distance={"name": "kl", "tau": 2})},
             r"terms\.a\.distance has no key 'tau'\. It takes name, temperature\.",
