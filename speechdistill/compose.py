@@ -24,14 +24,12 @@ from speechdistill.home import home_in_values
 from speechdistill.own_code import import_folders
 from speechdistill.own_folder import OwnFolder, opened, whole_reason
 from speechdistill.resumable import has_value, resumable_keys, says_the_same, value_of, verb_of
-from speechdistill.settings.schema import config_mistakes, is_ruled, refuse
+from speechdistill.settings.schema import PRECISIONS, config_mistakes, is_ruled, refuse
 from speechdistill.sizes import ADAPTED, AUTO, PAPER, SMALL, Sizes, changes, is_small_corpus
-from speechdistill.words import PRECISIONS, SUPERB_GROUPS, prepared
+from speechdistill.words import SUPERB_GROUPS, prepared
 
 # Groups whose choice by the caller beats what a size says.
 _SIZED_GROUPS = ("architecture", "objective", "optim", "search_space")
-# Numbers that no schema of settings/ knows, and that may be absent.
-_NULLABLE_KEYS = ("architecture.time_reduction_layer", "architecture.num_hidden_layers")
 
 
 def configure(name: str, words: Sequence[str]) -> dict[str, Any]:
@@ -184,7 +182,7 @@ def _wrong_values(config: Any, defaults: Any, words: Sequence[str]) -> dict[str,
         kind = (
             "true or false" if isinstance(default, bool) else "a number" if isinstance(default, int | float) else None
         )
-        if kind is None or key in found or is_ruled(verb_of(config), key) or (value is None and key in _NULLABLE_KEYS):
+        if kind is None or key in found or is_ruled(verb_of(config), key):
             continue
         if type(value) not in ((bool,) if isinstance(default, bool) else (int, float)):
             found[key] = f"{key}={shown(value)}: give {kind}."
@@ -197,12 +195,13 @@ def _there(config: Any) -> dict[str, Any]:
     for key in config:
         try:
             value = None if OmegaConf.is_missing(config, key) else config[key]
+            value = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_list(value) else value
         except OmegaConfBaseException:
             continue
         if OmegaConf.is_dict(value):
             found[key] = _there(value)
         elif not OmegaConf.is_missing(config, key):
-            found[key] = OmegaConf.to_container(value) if OmegaConf.is_list(value) else value
+            found[key] = value
     return found
 
 

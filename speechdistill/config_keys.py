@@ -18,7 +18,7 @@ WHOLE_VALUES = (
     *(f"objective.terms.*.{key}" for key in ("distance", "map", "view", "head", "weight", "opening")),
 )
 # Mappings whose keys are names that the user chooses.
-FREE_NAMES = ("objective.terms", "phases")
+FREE_NAMES = ("objective.terms", "objective.phases", "phases")
 
 
 class _Key(NamedTuple):

@@ -83,8 +83,9 @@ class OwnTarget:
             UserError: see `make`; or it cannot be called so.
         """
         found: Callable[..., Any] = self.make(folders)
+        function, arguments = (found.func, found.keywords) if isinstance(found, partial) else (found, {})
         try:
-            inspect.signature(found).bind(*parameters)
+            inspect.signature(function).bind(*parameters, **arguments)
         except TypeError as error:
             raise UserError(
                 f"{self.key}={self} cannot be called with ({', '.join(parameters)}): {reason(error)}."

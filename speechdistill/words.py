@@ -1,15 +1,16 @@
 """The words of a command as Hydra reads them."""
 
 import re
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
-from speechdistill import cli, precision
+from speechdistill import cli
 from speechdistill.choices import CONFIGS, refuse_unknown_choices
 from speechdistill.config_keys import FREE_NAMES
 from speechdistill.errors import UserError
 from speechdistill.resumable import PATH_KEYS
+from speechdistill.settings.schema import PRECISIONS
 
 # SUPERB's tasks and data are other than fine-tuning's, and have their own groups behind the same words.
 SUPERB_GROUPS = {"task": "superb_task", "data": "superb_data"}
@@ -17,11 +18,6 @@ SUPERB_GROUPS = {"task": "superb_task", "data": "superb_data"}
 _ALIASES = {
     "finetune": dict.fromkeys(cli.STUDENT_ALIASES, "student"),
     "superb": {alias: "upstream" for alias in ("student", *cli.STUDENT_ALIASES) if alias != "upstream"},
-}
-# Each of their values has one spelling in a configuration.
-PRECISIONS: dict[str, Callable[[str, object], str]] = {
-    "trainer.precision": precision.training_precision,
-    "teacher.dtype": partial(precision.dtype, allowed=("auto", "float32", "bfloat16", "float16")),
 }
 _QUOTES = "'\""
 
@@ -87,10 +83,15 @@ def _with_superb_group(word: str) -> str:
 def _verbatim(word: str) -> str:
     """Quote a path, unless it is quoted already or means "none"; a precision gets its one spelling."""
     key, _, value = word.partition("=")
-    if key in FREE_NAMES or key.rpartition(".")[0] in FREE_NAMES:
+    group = key.rpartition(".")[0]
+    of_term = group.rpartition(".")[0] == "objective.terms"  # its keys are checked with its values
+    if key in FREE_NAMES or group in FREE_NAMES or of_term:
         return f"++{word}"  # there need be none of that name yet
     if key in PRECISIONS:
-        return f"{key}={PRECISIONS[key](key, value.strip(_QUOTES))}"
+        value = value.strip(_QUOTES)
+        with suppress(UserError):  # which is told with all others
+            value = PRECISIONS[key](key, value)
+        return f"{key}={quoted(value)}"
     if key not in PATH_KEYS or value in ("", "null") or (value[0] in "'\"" and value[0] == value[-1]):
         return word
     return f"{key}={quoted(value)}"

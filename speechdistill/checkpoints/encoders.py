@@ -9,8 +9,8 @@ from speechdistill.checkpoints.student_dir import is_supernet, load_student
 from speechdistill.errors import UserError
 from speechdistill.models.config import StudentConfig
 from speechdistill.models.ctc import CTCConfig
-from speechdistill.models.search_space import NAMED
 from speechdistill.models.student import StudentForDistillation, StudentModel
+from speechdistill.settings.supernet import NAMED
 from speechdistill.teachers.legacy import is_legacy
 from speechdistill.teachers.load import MINI, Teacher, load_teacher
 

@@ -11,9 +11,8 @@ from transformers import PretrainedConfig
 from speechdistill.batch import STREAMS, TAPS, Tap
 from speechdistill.frames import HUBERT_CONV_STACK
 from speechdistill.models.hubert_interface import ConvolutionFields
+from speechdistill.settings.architecture import ATTENTION, LAYER_KEYS
 
-LAYER_KEYS = ("num_attention_heads", "head_size", "intermediate_size", "attention")
-ATTENTION = ("full", "relative", "reuse", "reuse_released", "none")
 POSITION_BIAS_KEYS = ("num_buckets", "max_distance", "num_heads")
 # Fields that HubertConfig has as well, and that follow from others here.
 _DERIVED = {

@@ -7,10 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from speechdistill.checks import is_number
 from speechdistill.errors import UserError
-from speechdistill.models.config import ATTENTION, LAYER_KEYS, StudentConfig, uniform_layers
+from speechdistill.models.config import StudentConfig, uniform_layers
 from speechdistill.models.student import StudentModel
+from speechdistill.settings.architecture import architecture_mistakes
+from speechdistill.settings.schema import refuse
 
 # Parts of the teacher that a student can start from -> prefixes of parameter names.
 COPYABLE_PARTS = {
@@ -55,6 +56,7 @@ def derive_config(
     Raises:
         UserError: sizes that cannot be built.
     """
+    refuse(architecture_mistakes(architecture))
     num_heads = _size(architecture, "num_attention_heads", teacher_config.num_attention_heads)
     hidden_size = _size(
         architecture, "hidden_size", _share(teacher_config.hidden_size, architecture, "hidden_share", num_heads)
@@ -115,15 +117,7 @@ def derive_config(
 def student_depth(architecture: Mapping[str, Any], teacher_layers: int) -> int:
     """Transformer layers of the student: the architecture's number, or as many as its records or its teacher (null)."""
     records = architecture.get("layers")
-    if not isinstance(records, list | tuple | None) or records == []:
-        raise UserError(f"architecture.layers={records}: give a list of records, or null for layers that are alike.")
-    depth = _size(architecture, "num_hidden_layers", teacher_layers if records is None else len(records))
-    if records is not None and len(records) != depth:
-        raise UserError(
-            f"architecture.layers has {len(records)} records and architecture.num_hidden_layers={depth}: give as many, "
-            "or architecture.num_hidden_layers=null."
-        )
-    return depth
+    return _size(architecture, "num_hidden_layers", teacher_layers if records is None else len(records))
 
 
 def _layers(
@@ -137,17 +131,13 @@ def _layers(
     """
     given, kinds = architecture.get("layers"), architecture.get("attention", "full") or own_kind
     kinds = [kinds] if isinstance(kinds, str) else kinds
-    if not isinstance(kinds, list | tuple) or not kinds:
-        raise UserError(f"architecture.attention={kinds}: give one of {', '.join(ATTENTION)}, or a list of them.")
     records = uniform_layers(depth, num_heads, head_size, intermediate_size)
     for index, record in enumerate(records):
         own = given[index] if given else {}
-        if not isinstance(own, Mapping):
-            raise UserError(f"architecture.layers has {own!r}: give records of {', '.join(LAYER_KEYS)}, none needed.")
         record |= {"attention": kinds[index % len(kinds)], **own}
         if record["attention"] == "none" and "num_attention_heads" not in own:
             record["num_attention_heads"] = 0
-        if record["attention"] == "relative" and type(record["num_attention_heads"]) is int:
+        if record["attention"] == "relative":
             record.setdefault("position_heads", list(range(record["num_attention_heads"])))
     return records
 
@@ -168,19 +158,13 @@ def _position_bias(
 
 def _size(architecture: Mapping[str, Any], name: str, of_teacher: int) -> int:
     """The architecture's own number, or what the teacher makes of it (null)."""
-    size = architecture[name]
-    if size is None:
-        return of_teacher
-    if type(size) is not int or size < 1:
-        raise UserError(f"architecture.{name}={size}: give a whole number from 1 up, or null to derive it.")
-    return size
+    size: int | None = architecture[name]
+    return of_teacher if size is None else size
 
 
 def _share(teacher_size: int, architecture: Mapping[str, Any], name: str, multiple_of: int = 1) -> int:
     """A size as a share of the teacher's, rounded to the nearest multiple that is not 0."""
-    share = architecture.get(name, 1)
-    if not isinstance(share, int | float) or share <= 0:
-        raise UserError(f"architecture.{name}={share}: give the share of the teacher's size, a number above 0.")
+    share: float = architecture.get(name, 1)
     return max(1, round(share * teacher_size / multiple_of)) * multiple_of
 
 
@@ -190,17 +174,6 @@ def _conv_layers(architecture: Mapping[str, Any], teacher_config: Any, hidden_si
     if table is None:
         own = zip(teacher_config.conv_dim, teacher_config.conv_kernel, teacher_config.conv_stride, strict=True)
         return [list(layer) for layer in own]
-    if not all(
-        isinstance(layer, list | tuple)
-        and len(layer) == 3
-        and (layer[0] is None or (is_number(layer[0]) and layer[0] > 0))
-        and {*map(type, layer[1:])} == {int}
-        for layer in table
-    ):
-        raise UserError(
-            f"architecture.conv_layers={table}: give [share of the teacher's channels, kernel, stride] of each; null "
-            "in place of the share makes as many channels as the student's width."
-        )
     of_teacher = teacher_config.conv_dim[-1]
     return [
         [hidden_size if share is None else max(1, round(share * of_teacher)), kernel, stride]

@@ -1,14 +1,14 @@
 """What can be chosen in a supernet: subnets, and the space that they come from."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, cast
 
 import torch
 
 from speechdistill.errors import UserError
-
-NAMED = ("smallest", "published", "largest")
+from speechdistill.settings.schema import refuse
+from speechdistill.settings.supernet import NAMED, space_mistakes, subnet_mistakes
 
 
 @dataclass(frozen=True)
@@ -56,23 +56,11 @@ class Subnet:
         Raises:
             UserError: other keys, or lists whose length is not the depth.
         """
-        names = ("hidden_size", "num_attention_heads", "ffn_ratio", "depth")
-        if set(sizes) != set(names):
-            raise UserError(f"subnet={dict(sizes)}: give exactly {', '.join(names)}.")
-        depth = sizes["depth"]
-        for name in names:
-            _check_numbers(f"subnet.{name}", sizes[name], whole=name != "ffn_ratio")
-        if not isinstance(depth, int):
-            raise UserError(f"subnet.depth={depth}: give one number.")
+        refuse(subnet_mistakes(sizes))
         heads, ratios = (
-            tuple(value) if isinstance(value, list | tuple) else (value,) * depth
+            tuple(value) if isinstance(value, list | tuple) else (value,) * sizes["depth"]
             for value in (sizes["num_attention_heads"], sizes["ffn_ratio"])
         )
-        if not len(heads) == len(ratios) == depth:
-            raise UserError(
-                f"subnet={dict(sizes)}: {len(heads)} num_attention_heads and {len(ratios)} values of ffn_ratio for a "
-                f"depth of {depth}. Give one number, or one for each layer."
-            )
         return cls(sizes["hidden_size"], heads, tuple(float(ratio) for ratio in ratios))
 
     def to_dict(self) -> dict[str, Any]:
@@ -83,13 +71,6 @@ class Subnet:
             "ffn_ratio": list(self.ffn_ratios),
             "depth": self.depth,
         }
-
-
-def _check_numbers(name: str, value: Any, whole: bool) -> None:
-    """Refuse what is no number above 0, or no whole one."""
-    for number in value if isinstance(value, list | tuple) else [value]:
-        if type(number) not in ((int,) if whole else (int, float)) or number <= 0:
-            raise UserError(f"{name}={value}: give {'whole ' if whole else ''}numbers above 0.")
 
 
 @dataclass(frozen=True)
@@ -104,9 +85,6 @@ class SearchSpace:
         ffn_ratio: widths of a layer's feed-forward network, as multiples of the width.
         depth: numbers of layers.
         published: the subnet that stands for the space: the authors' choice, or a middle one.
-
-    Raises:
-        UserError: a size without a choice, or `published` is not in the space.
     """
 
     hidden_size: tuple[int, ...]
@@ -114,12 +92,6 @@ class SearchSpace:
     ffn_ratio: tuple[float, ...]
     depth: tuple[int, ...]
     published: Subnet
-
-    def __post_init__(self) -> None:
-        for name, choices in self._choices().items():
-            if not choices or min(choices) <= 0 or len(set(choices)) < len(choices):
-                raise UserError(f"search_space.{name}={list(choices)}: give different numbers above 0, one or more.")
-        self.check(self.published)
 
     @classmethod
     def from_dict(cls, space: Mapping[str, Any]) -> "SearchSpace":
@@ -131,12 +103,7 @@ class SearchSpace:
         names = [field.name for field in fields(cls)]
         if set(space) != set(names):
             raise UserError(f"search_space={dict(space)}: give exactly {', '.join(names)}.")
-        for name in names[:-1]:
-            if not isinstance(space[name], Sequence) or isinstance(space[name], str):
-                raise UserError(f"search_space.{name}={space[name]}: give a list, [{space[name]}].")
-            _check_numbers(f"search_space.{name}", space[name], whole=name != "ffn_ratio")
-        if not isinstance(space["published"], Mapping):
-            raise UserError(f"search_space.published={space['published']}: give the sizes of a subnet by name.")
+        refuse(space_mistakes(space))
         choices = {name: tuple(space[name]) for name in names if name != "published"}
         choices["ffn_ratio"] = tuple(float(ratio) for ratio in choices["ffn_ratio"])
         return cls(**choices, published=Subnet.from_dict(space["published"]))

@@ -27,13 +27,14 @@ def last_to_many(student_layers: int, teacher_layers: int, count: int = 3) -> li
     return _pairs([student_layers] * count, _spread(teacher_layers, count))
 
 
-def one_to_one(student_layers: int, teacher_layers: int) -> list[Layers]:
-    """Each student layer with the teacher's layer at the same ratio of the depth.
+def one_to_one(student_layers: int, teacher_layers: int, count: int | None = None) -> list[Layers]:
+    """Each student layer, or `count` of them, with the teacher's layer at the same ratio of the depth.
 
     FitHuBERT (Lee et al., Interspeech 2022, arXiv:2207.00555) matches 12 with 12, layer by layer. Where one of the two
     has fewer layers, all of its layers are matched with as many of the other's, spread evenly up to the top.
     """
-    count = min(student_layers, teacher_layers)
+    most = min(student_layers, teacher_layers)
+    count = most if count is None else min(count, most)
     return _pairs(_spread(student_layers, count), _spread(teacher_layers, count))
 
 
@@ -52,6 +53,11 @@ def uniform(
     _check("count", student_layers if count is None else count, 1, student_layers, f"the student has {student_layers}")
     own = [0] * with_input + _spread(student_layers, count or student_layers)
     return _pairs(own, [round(layer * teacher_layers / student_layers) for layer in own])
+
+
+def middle(student_layers: int, teacher_layers: int) -> list[Layers]:
+    """The layers in the middle of both: the hint of FitNets (Romero et al., ICLR 2015, arXiv:1412.6550)."""
+    return [Layers(((student_layers + 1) // 2,), ((teacher_layers + 1) // 2,))]
 
 
 def skip(student_layers: int, teacher_layers: int, with_last: bool = False) -> list[Layers]:
@@ -94,8 +100,6 @@ def bucket(student_layers: int, teacher_layers: int, combine: str = "mean", coun
         combine: "mean", or "concat" as in the paper.
         count: buckets; None = one for each student layer.
     """
-    if combine not in ("mean", "concat"):
-        raise UserError(f"combine={combine}: allowed are mean, concat.")
     most = min(student_layers, teacher_layers)
     count = most if count is None else count
     _check("count", count, 1, most, f"the shallower model has {most} layers")
@@ -123,9 +127,10 @@ def attend(student_layers: int, teacher_layers: int) -> list[Layers]:
     return [Layers((own,), every, "attend") for own in range(1, student_layers + 1)]
 
 
-def argmin(student_layers: int, teacher_layers: int, count: int = 4) -> list[Layers]:
-    """`count` teacher layers, each with the student layer that is closest just then (CoFi, arXiv:2204.00408)."""
+def argmin(student_layers: int, teacher_layers: int, count: int | None = None) -> list[Layers]:
+    """`count` teacher layers (None = 4 or all), each with the closest of the student's (CoFi, arXiv:2204.00408)."""
     most = min(student_layers, teacher_layers)
+    count = min(4, most) if count is None else count
     _check("count", count, 1, most, f"the shallower model has {most} layers")
     own = tuple(range(1, student_layers + 1))
     return [Layers(own, (layer,), "closest") for layer in _spread(teacher_layers, count)]
@@ -151,6 +156,7 @@ MAPS: dict[str, Callable[..., list[Layers]]] = {
     "last_to_many": last_to_many,
     "one_to_one": one_to_one,
     "uniform": uniform,
+    "middle": middle,
     "skip": skip,
     "last": last,
     "last_to_mean": last_to_mean,

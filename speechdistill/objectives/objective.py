@@ -157,8 +157,8 @@ class Objective:
                     )
                     raise UserError(
                         f"objective.terms.{term.name} compares {match.student[0].key} of the student with "
-                        f"{match.teacher[0].key} of the teacher by {term.view.name}, and their {what} are not the same, "
-                        f"{own} and {other}: {todo}."
+                        f"{match.teacher[0].key} of the teacher by {term.view.name}, and their {what} are not the "
+                        f"same, {own} and {other}: {todo}."
                     )
 
     def stage(self, step: int) -> int:

@@ -6,9 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from speechdistill.checks import is_number, is_whole
-from speechdistill.errors import UserError
-
 
 @dataclass(frozen=True)
 class Schedule:
@@ -39,25 +36,9 @@ class Schedule:
         return "(" + ", ".join(f"{weight:g} at {step}" for step, weight in self.knots) + ")"
 
 
-def schedule(key: str, value: Any) -> Schedule:
-    """Read a weight: a number from 0 up, or knots [[step, weight], ...].
-
-    Raises:
-        UserError: neither of them.
-    """
-    if is_number(value, 0):
-        return Schedule(((0, float(value)),))
-    knots = value if isinstance(value, list | tuple) else []
-    if not knots or not all(
-        isinstance(knot, list | tuple) and len(knot) == 2 and is_whole(knot[0], 0) and is_number(knot[1], 0)
-        for knot in knots
-    ):
-        raise UserError(
-            f"{key}={value}: give a number from 0 up; 0 only reports the term. Or knots [[step, weight], ...] with "
-            "straight lines between them."
-        )
-    if [step for step, _ in knots] != sorted(step for step, _ in knots):
-        raise UserError(f"{key}={value}: the steps of the knots have to ascend.")
+def schedule(value: Any) -> Schedule:
+    """Of a number, or of knots [[step, weight], ...]."""
+    knots = value if isinstance(value, list | tuple) else [(0, value)]
     return Schedule(tuple((int(step), float(weight)) for step, weight in knots))
 
 

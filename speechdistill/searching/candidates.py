@@ -7,8 +7,9 @@ from typing import Any
 import torch
 
 from speechdistill.errors import UserError
-from speechdistill.models.search_space import NAMED, SearchSpace, Subnet
+from speechdistill.models.search_space import SearchSpace, Subnet
 from speechdistill.searching.history import Trial
+from speechdistill.settings.supernet import NAMED
 from speechdistill.training.module import numbered_generator
 
 METHODS = ("evolution", "random")

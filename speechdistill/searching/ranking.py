@@ -9,12 +9,12 @@ from speechdistill.checkpoints.student_dir import load_student, load_supernet
 from speechdistill.errors import UserError
 from speechdistill.evaluation.cost import macs_per_second, num_params
 from speechdistill.frames import SAMPLE_RATE_HZ
-from speechdistill.models.search_space import NAMED
 from speechdistill.models.student import StudentModel
 from speechdistill.searching.budget import Budget, Stopwatch
 from speechdistill.searching.linear_fit import LinearFit
 from speechdistill.searching.pareto import Point, plot_pareto
 from speechdistill.searching.sources import teacher_of, validation_batches
+from speechdistill.settings.supernet import NAMED
 from speechdistill.whole_file import whole_file
 
 

@@ -9,13 +9,13 @@ from speechdistill.checkpoints import card
 from speechdistill.checkpoints.student_dir import save_student
 from speechdistill.errors import UserError
 from speechdistill.models.config import StudentConfig
-from speechdistill.models.search_space import NAMED
 from speechdistill.models.supernet import Supernet
 from speechdistill.provenance import git_commit, hardware, versions, write_json
 from speechdistill.searching.budget import Budget, Stopwatch, describe
 from speechdistill.searching.folder import TRIED
 from speechdistill.searching.history import Trial
 from speechdistill.searching.pareto import Point, plot_pareto
+from speechdistill.settings.supernet import NAMED
 
 
 def best(trials: Sequence[Trial]) -> list[Trial]:

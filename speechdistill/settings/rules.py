@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from speechdistill.checks import is_number, is_whole, shown
+from speechdistill.errors import did_you_mean
 
 
 class Rule(NamedTuple):
@@ -40,6 +41,39 @@ def mistakes(values: Mapping[str, Any], rules: Rules, where: str) -> dict[str, s
     }
 
 
+def unknown_keys(values: Mapping[str, Any], known: Sequence[str], where: str) -> dict[str, str]:
+    """What is wrong with the keys of a group: a message for each that is not known, with the nearest that is.
+
+    Args:
+        values: by key.
+        known: all keys.
+        where: the group.
+    """
+    it_takes = f"It takes {', '.join(known)}."
+    return {
+        f"{where}.{key}": f"{where} has no key {key!r}{did_you_mean(str(key), known) or '.'} {it_takes}"
+        for key in values
+        if key not in known
+    }
+
+
+def choice_mistakes(value: Any, known: Mapping[str, Rules], where: str) -> dict[str, str]:
+    """What is wrong with a choice: a name, or {name: NAME, ARGUMENT: VALUE}.
+
+    Args:
+        value: of the key.
+        known: the rules of each name's arguments.
+        where: the key.
+    """
+    arguments = dict(value) if isinstance(value, Mapping) else {"name": value}
+    name = arguments.pop("name", None)
+    if not isinstance(name, str) or name not in known:
+        near = did_you_mean(name, tuple(known)) if isinstance(name, str) else ""
+        return {where: f"{where}={shown(name)}: known are {', '.join(known)}{near or '.'}"}
+    found = unknown_keys(arguments, ("name", *known[name]), where)
+    return found | mistakes(arguments, known[name], f"{where}.")
+
+
 def number(what: str = "a number", least: float = -math.inf, above: float = -math.inf) -> Rule:
     """A finite number, from `least` up or above `above`."""
     words = what + (f" from {least:g} up" if least > -math.inf else f" above {above:g}" if above > -math.inf else "")
@@ -63,7 +97,7 @@ def switch() -> Rule:
 
 def one_of(*names: str) -> Rule:
     """A word of several."""
-    return Rule(lambda value: value in names, ", ".join(names), "allowed are")
+    return Rule(lambda value: isinstance(value, str) and value in names, ", ".join(names), "allowed are")
 
 
 def path(what: str) -> Rule:
@@ -81,12 +115,15 @@ def words(what: str) -> Rule:
     return Rule(fits, what)
 
 
+def list_of(rule: Rule, what: str) -> Rule:
+    """A list of such values, one at least."""
+    return Rule(lambda value: isinstance(value, list | tuple) and bool(value) and all(map(rule.fits, value)), what)
+
+
 def or_list(rule: Rule) -> Rule:
     """One value, or a list of such values."""
-    return Rule(
-        lambda value: all(map(rule.fits, value)) and len(value) > 0 if isinstance(value, list) else rule.fits(value),
-        f"{rule.allowed}, or a list of them",
-    )
+    many = list_of(rule, f"{rule.allowed}, or a list of them")
+    return rule._replace(fits=lambda value: rule.fits(value) or many.fits(value), allowed=many.allowed)
 
 
 def optional(rule: Rule, meaning: str = "") -> Rule:

@@ -1,18 +1,33 @@
 """The rules of a whole configuration, by the verb that it is for."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
+from speechdistill import precision
 from speechdistill.checks import shown
 from speechdistill.errors import UserError
 from speechdistill.resumable import verb_of
-from speechdistill.settings import optim
+from speechdistill.settings import architecture, masked_units, objective, optim
 from speechdistill.settings.compression import compression_mistakes
 from speechdistill.settings.data import RULES as DATA
 from speechdistill.settings.data import data_mistakes
 from speechdistill.settings.optim import optim_mistakes
-from speechdistill.settings.phases import phases_mistakes
-from speechdistill.settings.rules import Rules, mistakes, number, one_of, optional, or_list, share, switch, whole
+from speechdistill.settings.phases import phases_mistakes, phases_of
+from speechdistill.settings.rules import (
+    Rule,
+    Rules,
+    mistakes,
+    number,
+    one_of,
+    optional,
+    or_list,
+    path,
+    share,
+    switch,
+    whole,
+)
+from speechdistill.settings.supernet import once_for_all_mistakes, space_mistakes
 
 _ON_OR_OFF = one_of("auto", "on", "off")
 TRAINER = {
@@ -32,7 +47,17 @@ TRAINER = {
     "tensorboard": switch(),
     "wandb": switch(),
 }
-TEACHER = {"cache_gb": optional(number(least=0))}
+# Each of their values has one spelling in a configuration.
+PRECISIONS: dict[str, Callable[[str, object], str]] = {
+    "trainer.precision": precision.training_precision,
+    "teacher.dtype": partial(precision.dtype, allowed=("auto", "float32", "bfloat16", "float16")),
+}
+TEACHER = {
+    "name": path("a hub id, ID@REVISION, a folder, FILE.pt, torchaudio:NAME or mini"),
+    "revision": optional(Rule(lambda value: isinstance(value, str | int), "a branch, tag or commit")),
+    "cache": optional(path("a folder"), " for none"),
+    "cache_gb": optional(number(least=0)),
+}
 SMALL_BELOW = {"parameters": number(least=0), "hours": number(least=0)}
 RUN = {"seed": whole(0), "dry_run": switch()}
 # configs/task: speech recognition.
@@ -86,6 +111,16 @@ GROUPS: dict[str, dict[str, Rules]] = {
     "search": {"": SEARCH, "data": DATA},
     "superb": {"": SUPERB, "data": {"num_workers": whole(0)}},
 }
+# Of a training, the groups whose keys a recipe's `method` decides; they may be missing, or null.
+METHODS: dict[str, dict[str, Callable[[Mapping[str, Any]], dict[str, str]]]] = {
+    "distillation": {
+        "objective": objective.objective_mistakes,
+        "search_space": lambda space: space_mistakes({key: size for key, size in space.items() if size is not None}),
+        "once_for_all": once_for_all_mistakes,
+        "architecture": architecture.architecture_mistakes,
+    },
+    "masked_units": {"objective": masked_units.units_mistakes, "architecture": masked_units.encoder_mistakes},
+}
 
 
 def config_mistakes(config: Mapping[str, Any]) -> dict[str, str]:
@@ -110,13 +145,34 @@ def config_mistakes(config: Mapping[str, Any]) -> dict[str, str]:
             found |= optim_mistakes(values)
         else:
             found |= mistakes(values, rules, f"{group}." if group else "")
-    return found | compression_mistakes(config.get("compression")) | phases_mistakes(config.get("phases") or {})
+    for key, spelled in PRECISIONS.items():
+        group, _, name = key.partition(".")
+        if isinstance(values := config.get(group), Mapping) and name in values:
+            try:
+                spelled(key, values[name])
+            except UserError as error:
+                found[key] = str(error)
+    for group, of_group in METHODS.get(str(config.get("method")), {}).items():
+        values = config.get(group)
+        if isinstance(values, Mapping):
+            found |= of_group(values)
+        elif values is not None:
+            found[group] = f"{group}={shown(values)}: it holds keys; set one of them."
+    return found | compression_mistakes(config.get("compression")) | _phases_mistakes(config)
+
+
+def _phases_mistakes(config: Mapping[str, Any]) -> dict[str, str]:
+    terms = config.get("objective") or {}
+    terms = terms.get("terms") if isinstance(terms, Mapping) else None
+    names = [name for name, term in terms.items() if term is not None] if isinstance(terms, Mapping) else []
+    return phases_mistakes(phases_of(config), names)
 
 
 def is_ruled(verb: str, key: str) -> bool:
     """Whether a dotted key has a rule."""
     group, _, name = key.rpartition(".")
-    return name in GROUPS[verb].get(group, {})
+    by_method = verb == "train" and key.partition(".")[0] in ("phases", "compression", *METHODS["distillation"])
+    return by_method or name in GROUPS[verb].get(group, {})
 
 
 def refuse(messages: Mapping[str, str] | list[str]) -> None:

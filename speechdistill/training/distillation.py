@@ -10,13 +10,14 @@ from speechdistill.batch import Tap, WaveBatch, send
 from speechdistill.compression.compression import Compression
 from speechdistill.errors import UserError
 from speechdistill.frames import num_frames, padding_mask
-from speechdistill.models.search_space import NAMED, Subnet
+from speechdistill.models.search_space import Subnet
 from speechdistill.models.student import Distilled, StudentForDistillation
 from speechdistill.models.supernet import Supernet
 from speechdistill.objectives.distances import cosine
 from speechdistill.objectives.inputs import even_span_mask, span_mask
 from speechdistill.objectives.objective import Objective
 from speechdistill.objectives.taps import Frames, Stream, as_float, pooled_frames
+from speechdistill.settings.supernet import NAMED
 from speechdistill.teachers.load import Teacher
 from speechdistill.training.module import TrainingModule
 from speechdistill.training.phases import Phase, Phases

@@ -17,6 +17,7 @@ from speechdistill.models.search_space import SearchSpace, Subnet
 from speechdistill.models.student import StudentForDistillation
 from speechdistill.models.supernet import Supernet
 from speechdistill.objectives.inputs import masking_of
+from speechdistill.settings.phases import phases_of
 from speechdistill.training.beginnings import initialise, objective_and_student, prepare_teacher
 from speechdistill.training.distillation import DistillationModule
 from speechdistill.training.job import Job
@@ -37,7 +38,7 @@ def distillation(config: dict[str, Any], data: SpeechData) -> Job:
     max_steps = config["trainer"]["max_steps"]
     objective, student_config = objective_and_student(config, teacher.config, provenance)
     formula = objective.formula()
-    phases = read_phases(config.get("phases"), max_steps, [term.name for term in objective.terms])
+    phases = read_phases(phases_of(config), max_steps, [term.name for term in objective.terms])
     if phases.all[0].shapes == "subnets" and config["student"]["init_from"] is None:
         raise UserError(
             "subnets alone start from a trained full-size student: give student.init_from=DIR, the folder of its run, "

@@ -11,7 +11,6 @@ from speechdistill.checkpoints.pretrained import save_pretrained
 from speechdistill.errors import UserError
 from speechdistill.evaluation.cost import macs_per_second, num_params
 from speechdistill.frames import num_frames
-from speechdistill.objectives.inputs import check_spans
 from speechdistill.training.job import Job
 from speechdistill.training.masked_units import MaskedUnitsModule
 
@@ -22,7 +21,6 @@ def masked_units(config: dict[str, Any], data: SpeechData) -> Job:
 
     if any(phones is None for phones in data.table.labels.get("phones", [None])):
         raise UserError(f"recipe={config['recipe']} needs frame-aligned phones, which only data=demo has.")
-    check_spans("objective.", config["objective"]["probability"], config["objective"]["length"])
     encoder_config = HubertConfig(
         **config["architecture"],
         layerdrop=0.0,

@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from speechdistill.errors import UserError, did_you_mean
 from speechdistill.settings.phases import phases_mistakes
 from speechdistill.settings.schema import refuse
 from speechdistill.training.schedules import linear_warmup_and_decay
@@ -94,18 +93,13 @@ def read_phases(phases: Mapping[str, Any] | None, max_steps: int, terms: Sequenc
         UserError: with all mistakes.
     """
     phases = phases or {}
-    refuse(phases_mistakes(phases))
+    refuse(phases_mistakes(phases, terms))
     given = {name: dict(phase) for name, phase in phases.items() if phase is not None}
     found, begin = [], 0
     for name, phase in given.items():
         share, chosen = phase.pop("share", None), phase.pop("terms", None)
-        if unknown := [term for term in chosen or () if term not in terms]:
-            raise UserError(f"phases.{name}.terms has {unknown[0]!r}{did_you_mean(unknown[0], terms)}")
         steps = max_steps - begin if share is None else min(round(share * max_steps), max_steps - begin)
         if steps:
             found.append(Phase(name, begin, steps, chosen and tuple(chosen), **phase))
         begin += steps
-    used = {term for phase in phases.values() if phase for term in phase.get("terms") or terms}
-    if idle := [term for term in terms if given and term not in used]:
-        raise UserError(f"phases: the term {idle[0]!r} of the objective is in none of them. Name it in one.")
     return Phases(found or [Phase(steps=max_steps)])

@@ -42,7 +42,7 @@ def summarize(
         "data": described,
         "steps": outcome.steps,
         "train": outcome.speed,
-        "val": {"loss": val.pop("loss", None), **val, "cosine": cosines},  # a term may be called cosine, too
+        "val": {"loss": val.pop("loss", None), "cosine": cosines, **val},
         "hardware": hardware(),
         "versions": {"python": platform.python_version(), **versions()},
     }

@@ -1,15 +1,11 @@
 """Which subnets a step of once-for-all training takes: a pure function of the seed and the step."""
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
-from speechdistill.errors import UserError
 from speechdistill.models.search_space import SearchSpace, Subnet
 from speechdistill.training.module import numbered_generator
-
-SIZES = ("depth", "ffn_ratio", "num_attention_heads", "hidden_size")
 
 
 @dataclass(frozen=True)
@@ -30,9 +26,6 @@ class SubnetPlan:
         in_place: with the sandwich rule, the others learn from the largest's prediction, in place of the teacher's.
         shrink: sizes that open one after another, others stay at their largest; empty = all are open from the start.
         shrink_share: part of the steps after which all are open.
-
-    Raises:
-        UserError: options that do not go together.
     """
 
     space: SearchSpace
@@ -45,36 +38,11 @@ class SubnetPlan:
     shrink: tuple[str, ...] = ()
     shrink_share: float = 0.5
 
-    def __post_init__(self) -> None:
-        if self.in_place and not self.sandwich:
-            raise UserError(
-                "once_for_all.in_place=true needs the largest subnet in each step: add once_for_all.sandwich=true."
-            )
-        if type(self.random) is not int or self.random < 1:
-            raise UserError(f"once_for_all.random={self.random}: give how many subnets a step draws, 1 or more.")
-        if not 0 < self.largest_weight < math.inf:
-            raise UserError(
-                f"once_for_all.largest_weight={self.largest_weight}: give a number above 0; 1 = as the others."
-            )
-        if self.shrink and sorted(self.shrink) != sorted(SIZES):
-            raise UserError(
-                f"once_for_all.shrink={list(self.shrink)}: give all of {', '.join(SIZES)}, in the order in which they "
-                "open, or [] for no shrinking."
-            )
-        if not 0 <= self.shrink_share <= 1:
-            raise UserError(f"once_for_all.shrink_share={self.shrink_share}: give a share of 0 to 1.")
-
     @classmethod
     def from_config(cls, space: SearchSpace, steps: int, config: Mapping[str, Any]) -> "SubnetPlan":
         """Read the keys of `once_for_all`."""
-        if not isinstance(config["shrink"], list | tuple):
-            raise UserError(f"once_for_all.shrink={config['shrink']}: give a list of sizes, or [] for no shrinking.")
-        plain = {
-            name: config[name]
-            for name in ("sandwich", "published", "random", "largest_weight", "in_place", "shrink_share")
-            if name in config  # runs of earlier versions lack some
-        }
-        return cls(space, steps, shrink=tuple(config["shrink"]), **plain)
+        names = [field.name for field in fields(cls) if field.name in config]  # runs of earlier versions lack some
+        return cls(space, steps, **{name: config[name] for name in names} | {"shrink": tuple(config["shrink"])})
 
     def open_space(self, step: int) -> SearchSpace:
         """What can be drawn at a step of once-for-all training."""

@@ -57,8 +57,8 @@ def only_text(tmp_path: Path) -> Path:
         (["objective.map.count=7"], ["objective.map.count=7", "6 layers"]),
         (["objective.terms.hidden_l1.distance=l3"], ["l3", "log_sigmoid_cosine"]),
         (
-            ["recipe=fithubert", "objective.terms.a={map: last, distance: l1, weight: 1, head: false}"],
-            ["objective.terms.a compares hidden/6", "not the same, 120 and 192", "head: {init: normal}"],
+            ["recipe=fithubert", "objective.terms.a={{map: last, distance: l1, weight: 1, head: false}}"],
+            ["objective.terms.a compares hidden/6", "not the same, 20 and 32", "head: {{init: normal}}"],
         ),
         (["architecture.hidden_size=33"], ["architecture.hidden_size=33", "num_attention_heads"]),
         (["architecture.hidden_size=64"], ["cannot start from its teacher", "student.init_from=null"]),

@@ -207,7 +207,7 @@ def test_two_ranks_train_the_same_subnets_as_one(
         (["search_space.published.depth=3"], "the subnet has depth 3"),
         (["phases.stage_1.share=2"], "phases.stage_1.share=2: give a share"),
         (["once_for_all.in_place=true"], "add once_for_all.sandwich=true"),
-        (["once_for_all.subnet=tiny"], "subnet=tiny: names are"),
+        (["once_for_all.subnet=tiny"], "once_for_all.subnet=tiny: allowed are smallest, published, largest"),
         (["student.init_from=null", "phases.stage_1.share=0"], "subnets alone start from a trained full-size"),
         (["architecture.feature_norm=layer"], "its convolutions have layer norm, the teacher's group norm"),
         (["objective.terms.contextual.map.top=7"], "contextual.map.top=7: the teacher has 6 layers"),

@@ -273,7 +273,8 @@ def test_quoted_paths_lose_their_quotes_and_null_stays_null():
         (["data=folder", "data.rot=/x"], r"no key 'data\.rot', did you mean 'data\.root'\?"),
         (["optm=distilhubert"], r"no key 'optm', did you mean 'optim'\?"),
         (["sed=1"], r"no key 'sed', did you mean 'seed'\?"),
-        (["objective.terms.hidden_l3.weight=1"], r"did you mean 'objective\.terms\.hidden_l1\.weight'"),
+        (["objective.terms.hidden_l3.weight=1"], r"did you mean 'hidden_l1'"),
+        (["objective.terms.hidden_l1.veiw=frames"], r"hidden_l1 has no key 'veiw', did you mean 'view'"),
         (
             ["recipe=nope"],
             r"recipe=nope does not exist.*recipe is one of armhubert, distilhubert, .*, hubert_mini",
@@ -489,7 +490,7 @@ def test_time_reduction_can_be_switched_off():
     [
         ([], None),
         (["search_space=small"], [256, 384, 512]),
-        (["search_space=small", "search_space.hidden_size=[128,256]"], [128, 256]),
+        (["search_space=small", "search_space.hidden_size=[128,384]"], [128, 384]),
         (["search_space.hidden_size=[96]"], [96]),
     ],
 )

@@ -177,7 +177,7 @@ def test_own_sizes_beat_the_teachers():
         ({"intermediate_size": 0}, r"architecture\.intermediate_size=0: give"),
         ({"num_attention_heads": 2.5}, r"architecture\.num_attention_heads=2\.5: give"),
         ({"conv_layers": [[1, 10.5, 5]]}, r"architecture\.conv_layers="),
-        ({"hidden_dropout": 1.5}, r"architecture: .*hidden_dropout is 1\.5"),
+        ({"hidden_dropout": 1.5}, r"architecture\.hidden_dropout=1\.5: give a probability"),
         ({"hidden_size": 20, "num_attention_heads": 2}, None),
     ],
 )

@@ -116,7 +116,9 @@ def test_a_space_that_cannot_be_is_one_message(changes, message):
 def test_names_and_lists_that_do_not_fit_are_refused():
     with pytest.raises(UserError, match="subnet=middle: names are smallest, published, largest"):
         TINY_SPACE.named("middle")
-    with pytest.raises(UserError, match="3 num_attention_heads and 4 values of ffn_ratio for a depth of 4"):
+    with pytest.raises(
+        UserError, match=r"num_attention_heads=\[2, 2, 3\]: 3 values for a depth of 4\. Give one number, or one"
+    ):
         Subnet.from_dict({"hidden_size": 16, "num_attention_heads": [2, 2, 3], "ffn_ratio": 1.0, "depth": 4})
     with pytest.raises(ValueError, match="one of each for each layer"):
         Subnet(16, (2, 2), (1.0,))
@@ -127,8 +129,8 @@ def test_names_and_lists_that_do_not_fit_are_refused():
     [
         ({"hidden_size": 256}, r"search_space\.hidden_size=256: give a list"),
         ({"published": "smallest"}, r"search_space\.published=smallest: give the sizes"),
-        ({"ffn_ratio": ["a"]}, r"search_space\.ffn_ratio=\['a'\]: give numbers above 0"),
-        ({"depth": [10.5, 12]}, r"search_space\.depth=\[10\.5, 12\]: give whole numbers"),
+        ({"ffn_ratio": ["a"]}, r"search_space\.ffn_ratio=\['a'\]: give a list of different numbers above 0"),
+        ({"depth": [10.5, 12]}, r"search_space\.depth=\[10\.5, 12\]: give a list of different whole numbers"),
     ],
 )
 def test_what_is_no_choice_of_numbers_is_refused_by_name(changes, message):
@@ -147,10 +149,10 @@ def test_what_is_no_choice_of_numbers_is_refused_by_name(changes, message):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"depth": 12.0}, r"subnet\.depth=12\.0: give whole numbers"),
+        ({"depth": 12.0}, r"subnet\.depth=12\.0: give a whole number"),
         ({"depth": 0}, r"subnet\.depth=0"),
-        ({"depth": [12]}, r"subnet\.depth=\[12\]: give one number"),
-        ({"hidden_size": "384"}, r"subnet\.hidden_size=384: give whole numbers"),
+        ({"depth": [12]}, r"subnet\.depth=\[12\]: give a whole number"),
+        ({"hidden_size": "384"}, r"subnet\.hidden_size=384: give a whole number"),
     ],
 )
 def test_a_subnet_of_no_numbers_is_refused_by_name(changes, message):

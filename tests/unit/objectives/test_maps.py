@@ -97,7 +97,6 @@ def test_groups_of_layers(name, arguments, depths, expected):
     [
         ("last_to_mean", {"top": 7}, "top=7: the teacher has 6 layers, so 1 to 6"),
         ("last", {"count": 4}, "count=4: the shallower model has 3 layers"),
-        ("bucket", {"combine": "sum"}, "combine=sum: allowed are mean, concat"),
         ("random_per_epoch", {"count": 3}, "count=3: 2 layers lie below the last"),
         ("argmin", {"count": 0}, "count=0"),
         ("clusters", {"layers": [[1], [1, 2]]}, "different layers that both models have, 0 to 3"),

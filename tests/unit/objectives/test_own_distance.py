@@ -162,7 +162,7 @@ TARGET = rf"{KEY}\._target_"
         ("M:whole", r"gave torch\.int64 instead of a tensor"),
         ("M:wide", r"gave a tensor of shape \(2, 3, 4\) instead of a scalar or one value for each frame, \(2, 3\)"),
         ("M:detached", r"without a gradient"),
-        ("l3", r"known are l1, mse, .*; one of your own is MODULE:NAME"),
+        ("l3", r"known are l1, mse, .* One of your own is MODULE:NAME"),
         ({"name": "l3"}, r"known are l1"),
         (3, r"known are l1"),
         ("M:", r"give MODULE:NAME"),

@@ -1,11 +1,10 @@
 """Which subnets a step trains: seeded by the step, and the options."""
 
-import pytest
 import torch
 
-from speechdistill.errors import UserError
 from speechdistill.models.search_space import Subnet
-from speechdistill.training.shapes import SIZES, SubnetPlan
+from speechdistill.settings.supernet import SIZES
+from speechdistill.training.shapes import SubnetPlan
 from tests.supernets import TINY_SPACE
 
 
@@ -58,18 +57,3 @@ def test_shrinking_opens_one_size_after_another():
     smallest = SubnetPlan(TINY_SPACE, 80, sandwich=True, shrink=SIZES).subnets(0, 0)["smallest"]
     assert smallest == Subnet.uniform(32, 4, 2.0, 4)
     assert SubnetPlan(TINY_SPACE, 80, shrink=SIZES, shrink_share=0.0).open_space(4).count() == TINY_SPACE.count()
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"random": 0}, r"once_for_all\.random=0: give how many"),
-        ({"largest_weight": 0.0}, r"once_for_all\.largest_weight=0\.0: give a number above 0"),
-        ({"in_place": True}, r"once_for_all\.in_place=true needs .*once_for_all\.sandwich=true"),
-        ({"shrink": ("depth", "width")}, r"once_for_all\.shrink=\['depth', 'width'\]: give all of"),
-        ({"shrink_share": 2}, r"once_for_all\.shrink_share=2: give a share"),
-    ],
-)
-def test_options_that_do_not_go_together_are_one_message(options, message):
-    with pytest.raises(UserError, match=message):
-        SubnetPlan(TINY_SPACE, 10, **options)

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from speechdistill.models.search_space import NAMED
+from speechdistill.settings.supernet import NAMED
 from speechdistill.teachers.load import Teacher, TeacherSource
 from speechdistill.training.distillation import Compared, DistillationModule
 from speechdistill.training.phases import Phase, Phases
