@@ -50,7 +50,13 @@ def uniform(
         count: of the layers beside it, spread evenly up to the top; None = all. DPHuBERT (arXiv:2305.17651) takes 3:
             4, 8 and 12 of twelve.
     """
-    _check("count", student_layers if count is None else count, 1, student_layers, f"the student has {student_layers}")
+    _check(
+        "count",
+        student_layers if count is None else count,
+        1,
+        student_layers,
+        f"the student has {student_layers} layers",
+    )
     own = [0] * with_input + _spread(student_layers, count or student_layers)
     return _pairs(own, [round(layer * teacher_layers / student_layers) for layer in own])
 

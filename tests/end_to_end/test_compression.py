@@ -86,7 +86,9 @@ def test_the_resolved_student_computes_what_the_gated_one_does() -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ("compression=pruned", "compression=pruned: give {_target_: MODULE.CLASS"),
+        ("compression=pruned", "compression=pruned: give {name: NAME, ...} (pruning), {_target_: MODULE.CLASS"),
+        ("compression={name: prunning}", "compression.name=prunning: known are pruning."),
+        ("compression={name: pruning, target: 3}", "compression has no key 'target'"),
         ("compression={_target_: tests.head_gates.Gates}", "no such name in"),
         ("compression={_target_: tests.head_gates.not_a_compression}", "is no Compression: derive its class"),
         ("compression={_target_: tests.head_gates.HeadGates, wait: 1}", "unexpected keyword argument 'wait'"),

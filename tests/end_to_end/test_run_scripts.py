@@ -16,7 +16,7 @@ RECIPES = Path(__file__).parents[2] / "recipes"
 PARTS = ("train-clean-100", "train-clean-360", "train-other-500", "dev-clean")
 # What a teacher as small as the tests' needs besides.
 SCRIPTS: dict[str, list[str]] = {
-    **{recipe: [] for recipe in ("distilhubert", "fithubert", "starhubert", "maskhubert", "armhubert")},
+    **{recipe: [] for recipe in ("distilhubert", "fithubert", "starhubert", "maskhubert", "armhubert", "dphubert")},
     "lighthubert": SPACE,
 }
 

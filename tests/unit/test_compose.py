@@ -9,6 +9,7 @@ from speechdistill.audio.corpora import KINDS
 from speechdistill.compose import configure
 from speechdistill.errors import UserError
 from speechdistill.resumable import RESUMABLE_KEYS
+from speechdistill.training.phases import Phases, read_phases
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
@@ -18,7 +19,7 @@ def choices(group: str) -> list[str]:
 
 
 def test_the_groups_hold_as_many_files_as_are_tested():
-    assert len(choices("recipe")) == 10
+    assert len(choices("recipe")) == 12
     assert len(choices("data")) == 7
     assert len(choices("teacher")) == 10
     assert len(choices("task")) == 5
@@ -142,6 +143,44 @@ def test_fithubert_has_the_papers_figures(recipe):
     }
     assert config["student"]["init_from"] is None
     assert config["architecture"]["heads"] == "layerwise"
+
+
+@pytest.mark.parametrize(("recipe", "teacher"), [("dphubert", "hubert_base"), ("dpwavlm", "wavlm_base_plus")])
+def test_dphubert_has_the_papers_figures(recipe, teacher):
+    config = configure("train", [f"recipe={recipe}", "data=librispeech", "data.root=/x", f"teacher={teacher}"])
+    assert config["optim"] == {
+        "lr": 2e-4,
+        "betas": [0.9, 0.999],
+        "eps": 1e-8,
+        "weight_decay": 0,
+        "warmup_share": 0.3,
+    }
+    compression = config["compression"]
+    assert compression["name"] == "pruning"
+    assert (compression["target_params"], compression["target_macs"], compression["ramp_steps"]) == (0.25, None, 5000)
+    assert (compression["lr"], compression["multiplier_lr"]) == (2e-2, 2e-2)
+    assert compression["axes"] == ["conv_channels", "heads", "units"]
+    terms = list(config["objective"]["terms"])
+    joint, final = read_phases(config["phases"], config["trainer"]["max_steps"], terms).all
+    assert (joint.steps, final.steps) == (50_000, 25_000)
+    assert (joint.compression, final.compression, final.restarts) == ("on", "frozen", True)
+    factor = Phases([joint, final]).learning_rate_factor(config["optim"]["warmup_share"])
+    peaks = [2e-4 * factor(step) for step in (14_999, 54_999)]  # warm-ups of 15,000 and 5,000 steps
+    assert peaks == pytest.approx([2e-4, 1e-4])
+    assert max(2e-4 * factor(step) for step in range(50_000, 75_000, 7)) <= 1e-4
+    assert config["trainer"]["gradient_clip"] == 10
+    assert config["data"]["batch_seconds"] * config["trainer"]["accumulate"] == 640  # 160 s on each of four
+    assert (config["data"]["min_seconds"], config["data"]["max_seconds"]) == (32_000 / 16_000, 250_000 / 16_000)
+    assert config["student"]["init_from"] == "teacher"
+    architecture = config["architecture"]
+    assert [architecture[f"{part}_dropout"] for part in ("hidden", "attention", "activation", "feat_proj")] == [
+        0.1, 0.1, 0.0, 0.1
+    ]  # fmt: skip
+    assert config["objective"]["terms"]["l1"]["head"]["init"] == "identity"
+    assert [config["objective"]["terms"][name]["weight"] for name in terms] == [1, 1]
+    small = configure("train", [f"recipe={recipe}"])
+    assert small["trainer"]["max_steps"] < 5000
+    assert small["compression"] == {**compression, "ramp_steps": 200, "lr": 0.1, "multiplier_lr": 0.1}
 
 
 @pytest.mark.parametrize(

@@ -159,15 +159,17 @@ def test_the_script_of_recognition_takes_the_figures_of_so_many_hours(
         ("starhubert", "microsoft/wavlm-base", 1_171_825),
         ("maskhubert", "facebook/hubert-base-ls960", 390_600),
         ("armhubert", "facebook/hubert-base-ls960", 195_300),
+        ("dphubert", "facebook/hubert-base-ls960", 75_000),
+        ("dpwavlm", "microsoft/wavlm-base-plus", 75_000),
     ],
 )
 def test_run_script_hands_over_the_papers_command(recipe: str, teacher: str, steps: int) -> None:
-    folder = "fithubert" if recipe == "fitwav2vec2" else recipe
+    folder = {"fitwav2vec2": "fithubert", "dpwavlm": "dphubert"}.get(recipe, recipe)
     script = (ROOT / f"recipes/{folder}/run.sh").read_text()
     script = re.sub(r"`#[^`]*`", "", script)
     shown = script.rpartition("exec python -m speechdistill.train")[2].replace("\\\n", " ")
     values = {"root": "/corpora/LibriSpeech", "out_dir": "/runs/x", "recipe": recipe}
-    teachers = {"fitwav2vec2": "wav2vec2_base", "starhubert": "wavlm_base"}
+    teachers = {"fitwav2vec2": "wav2vec2_base", "starhubert": "wavlm_base", "dpwavlm": "wavlm_base_plus"}
     values |= {"teacher": teachers.get(recipe, "hubert_base"), "preset": "armhubert_s", "steps": "195300"}
     for name, value in values.items():
         shown = shown.replace(f"${name}", value)
@@ -175,7 +177,7 @@ def test_run_script_hands_over_the_papers_command(recipe: str, teacher: str, ste
     assert config["recipe"] == recipe
     assert config["teacher"]["name"] == teacher
     assert config["trainer"]["max_steps"] == steps
-    utterances = 144 if recipe in ("maskhubert", "armhubert") else 24
+    utterances = {"maskhubert": 144, "armhubert": 144, "dphubert": 320, "dpwavlm": 320}.get(recipe, 24)
     assert config["data"]["max_utterances"] * config["trainer"]["accumulate"] == utterances
     assert config["architecture"]["hidden_share" if recipe == "armhubert" else "hidden_size"] in (None, 0.5625)
     assert config["data"]["parts"] == ["train-clean-100", "train-clean-360", "train-other-500", "dev-clean"]

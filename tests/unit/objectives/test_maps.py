@@ -47,6 +47,14 @@ def test_one_to_one_matches_equal_depths(student_layers, teacher_layers, expecte
     assert one_to_one(student_layers, teacher_layers) == [Layers((own,), (other,)) for own, other in expected]
 
 
+@pytest.mark.parametrize(("layers", "expected"), [(12, [0, 4, 8, 12]), (6, [0, 2, 4, 6]), (24, [0, 8, 16, 24])])
+def test_uniform_of_some_layers_is_dphuberts(layers, expected):
+    assert MAPS["uniform"](layers, layers, count=3) == [Layers((layer,), (layer,)) for layer in expected]
+    assert len(MAPS["uniform"](layers, layers)) == layers + 1
+    with pytest.raises(UserError, match=rf"count={layers + 1}: the student has {layers} layers"):
+        MAPS["uniform"](layers, layers, count=layers + 1)
+
+
 def test_one_to_one_uses_every_layer_of_the_shallower_once_and_ends_at_both_tops():
     for student_layers in range(1, 26):
         for teacher_layers in range(1, 26):
