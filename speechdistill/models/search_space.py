@@ -8,7 +8,7 @@ import torch
 
 from speechdistill.errors import UserError
 from speechdistill.settings.schema import refuse
-from speechdistill.settings.supernet import NAMED, space_mistakes, subnet_mistakes
+from speechdistill.settings.supernet import NAMED, published_mistakes, space_mistakes, subnet_mistakes
 
 
 @dataclass(frozen=True)
@@ -104,6 +104,7 @@ class SearchSpace:
         if set(space) != set(names):
             raise UserError(f"search_space={dict(space)}: give exactly {', '.join(names)}.")
         refuse(space_mistakes(space))
+        refuse(published_mistakes(space))
         choices = {name: tuple(space[name]) for name in names if name != "published"}
         choices["ffn_ratio"] = tuple(float(ratio) for ratio in choices["ffn_ratio"])
         return cls(**choices, published=Subnet.from_dict(space["published"]))

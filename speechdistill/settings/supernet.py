@@ -100,10 +100,16 @@ def space_mistakes(space: Mapping[str, Any]) -> dict[str, str]:
         return found | {
             f"{where}.published": f"{where}.published={shown(published)}: give the sizes of a subnet by name."
         }
-    wrong = subnet_mistakes(published, f"{where}.published")
-    found |= wrong
-    fit = [name for name in SPACE if not wrong and name in space and f"{where}.{name}" not in found]
-    for name in fit:
+    return found | subnet_mistakes(published, f"{where}.published")
+
+
+def published_mistakes(space: Mapping[str, Any]) -> dict[str, str]:
+    """Which sizes of the published subnet are none of the choices of a whole space without other mistakes.
+
+    Known where the run's size is: with size=auto a composition does not have the choices yet that it ends with.
+    """
+    where, published, found = "search_space", space["published"], {}
+    for name in SPACE:
         given = published[name] if isinstance(published[name], list | tuple) else [published[name]]
         if strange := [value for value in given if value not in space[name]]:
             choices = ", ".join(f"{choice:g}" for choice in sorted(space[name]))

@@ -52,7 +52,14 @@ def test_the_report_is_complete(parts: str, tmp_path: Path) -> None:
     if parts == "s3prl_step":
         assert names == {"s3prl", "ours", "ours, targets at hand"}
     if parts == "recipe_steps":
-        steps = ("distilhubert", "fithubert", "lighthubert, stage 1", "lighthubert, stage 2")
+        steps = (
+            "distilhubert",
+            "fithubert",
+            "lighthubert, stage 1",
+            "lighthubert, stage 2",
+            "dphubert, stage 1",
+            "dphubert, stage 2",
+        )
         assert names == {f"{step}, {kind}" for step in steps for kind in ("live teacher", "stored targets")}
     if "profile_steps" in parts:
         assert (tmp_path / "trace.json.gz").stat().st_size > 0

@@ -529,7 +529,7 @@ def test_time_reduction_can_be_switched_off():
     [
         ([], None),
         (["search_space=small"], [256, 384, 512]),
-        (["search_space=small", "search_space.hidden_size=[128,384]"], [128, 384]),
+        (["search_space=small", "search_space.hidden_size=[128,256]"], [128, 256]),
         (["search_space.hidden_size=[96]"], [96]),
     ],
 )
