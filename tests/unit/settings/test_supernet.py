@@ -68,6 +68,7 @@ def test_all_mistakes_of_a_space_are_told() -> None:
 
 def test_an_open_space_is_no_mistake_nor_a_subnet_of_a_space_that_the_size_may_change() -> None:
     assert configure("train", ["recipe=lighthubert"])["search_space"]["depth"] is None
-    configure("train", ["recipe=lighthubert", "search_space.published.depth=3"])
-    with pytest.raises(UserError, match="search_space.hidden_size=3: give a list"):
+    published = "{hidden_size: 512, num_attention_heads: 8, ffn_ratio: 3.5, depth: 3}"
+    configure("train", ["recipe=lighthubert", f"search_space.published={published}"])
+    with pytest.raises(UserError, match=r"search_space\.hidden_size=3: give a list"):
         configure("train", ["recipe=lighthubert", "size=paper", "search_space.hidden_size=3"])
