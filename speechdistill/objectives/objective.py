@@ -265,13 +265,14 @@ class Objective:
         """The student layer of a match: layers keep their order, and the sum of running distances is least."""
         given = self._found.setdefault(term.name, [])
         if place == 0:
-            given.append(torch.zeros(len(term.matches), len(own)))
+            given.append(torch.zeros(len(term.matches), len(own), device=own[0].device))
         found = given[-1]
-        found[place] = torch.stack([term.compare(term.matches[place].name, [one], wanted, frames) for one in own]).cpu()
+        found[place] = torch.stack([term.compare(term.matches[place].name, [one], wanted, frames) for one in own])
         if epoch is None and place == len(found) - 1:
             given.pop()  # validation moves nothing
         # The first step has nothing but its own distances, of the matches so far.
-        return in_order(self.closest.get(term.name, found))[place]
+        running = self.closest.get(term.name)
+        return in_order(found.cpu() if running is None else running)[place]
 
     def end_step(self, average: Callable[[Tensor], Tensor]) -> None:
         """Let the distances of a step's micro-batches move the running means.
@@ -280,7 +281,7 @@ class Objective:
             average: over the ranks.
         """
         for name, found in [item for item in self._found.items() if item[1]]:
-            mean = average(torch.stack(found).mean(0))
+            mean = average(torch.stack(found).mean(0).cpu())
             self.closest[name] = self.closest[name].lerp(mean, 1 - _CLOSEST_MOMENTUM) if name in self.closest else mean
         self._found.clear()
 

@@ -104,7 +104,8 @@ def distillation(config: dict[str, Any], data: SpeechData) -> Job:
     def save(out_dir: Path, summary: Mapping[str, Any]) -> None:
         done = module.trainer.global_step
         student = _final_student(module, done)
-        about["student"].update(_figures(student))  # also for summary.json: a run that stops early may leave another
+        if student is not final:  # of a supernet or a compression, also for summary.json: another than at the start
+            about["student"].update(_figures(student if isinstance(model, Supernet) else student.cpu()))
         card = model_card({**summary, "student": about["student"]}, formula, student.config)
         save_student(out_dir / "student", student, card)
         phase = module.phases.trained(done)
@@ -167,11 +168,16 @@ def _final_student(module: DistillationModule, steps_done: int) -> StudentForDis
 
 def _figures(student: StudentForDistillation) -> dict[str, int]:
     config = student.config
-    counted = config.time_reduction_factor > 1
+    if config.time_reduction_factor == 1:
+        macs = cost_formula.macs_per_second(config)
+    else:  # no formula: a forward on the CPU
+        mode = student.training
+        macs = macs_per_second(student.student.eval())
+        student.train(mode)
     return {
         "params": num_params(student.student),
         "params_with_heads": num_params(student),
-        "macs_per_second": macs_per_second(student.student) if counted else cost_formula.macs_per_second(config),
+        "macs_per_second": macs,
     }
 
 
