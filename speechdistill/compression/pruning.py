@@ -146,8 +146,9 @@ class Pruning(Compression):
                 values = {name: (gate.kept(middle * (name in names)) > 0).double() for name, gate in self._gates()}
                 fits = all(budget.cost(values) <= budget.target for budget in self.budgets)
                 low, high = (middle, high) if fits else (low, middle)
+            gates = dict(self._gates())
             for name in names:
-                self.gates[name].open_by(low)  # type: ignore[operator]
+                gates[name].open_by(low)
 
     def resolve(self, student: StudentForDistillation) -> StudentForDistillation:
         """Make the plain student of the units that evaluation keeps."""
